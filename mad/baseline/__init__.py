@@ -1,0 +1,1 @@
+"""Everything fitted on trusted data, as versioned bundles."""

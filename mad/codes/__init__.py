@@ -1,0 +1,1 @@
+"""Codes for activity: the more usual the activity, the fewer the bits."""

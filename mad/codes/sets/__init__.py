@@ -1,0 +1,1 @@
+"""Codes for active sets, one file each."""

@@ -1,0 +1,1 @@
+"""Sparse dictionaries, one file a kind."""

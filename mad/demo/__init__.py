@@ -1,0 +1,1 @@
+"""The five-minute start, on real data that ships with the package."""

@@ -1,0 +1,174 @@
+"""The values that travel between rooms.
+
+inputs ─capture→ activations ─components→ activity ─codes→ ledger ─calibration→ verdict ─alerts→ alert
+
+Axis names: ``batch`` (one entry for one verdict), ``component``, ``coordinate`` (of a residual),
+``entry`` (one active component of one input), ``part`` (one term at one site), ``reference``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol, TypeAlias
+
+import torch
+from jaxtyping import Float, Float64, Int64, Shaped
+from torch import Tensor
+
+Site: TypeAlias = str
+"""Name of a captured output: ``module``, ``module#call`` or ``module@output`` (see capture.sites)."""
+
+Inputs: TypeAlias = Mapping[str, Shaped[Tensor, "batch ..."]]
+"""The monitored model's named inputs, all with one batch size."""
+
+Activations: TypeAlias = Mapping[Site, Float[Tensor, "batch ..."]]
+"""What the monitored model computed at each site."""
+
+Context: TypeAlias = Int64[Tensor, " batch"]
+"""A small discrete label of each input, such as the class the model itself predicts."""
+
+Bits: TypeAlias = Float64[Tensor, " batch"]
+"""A code length of each input, in bits."""
+
+Reference: TypeAlias = Float64[Tensor, " reference"]
+"""Surprises of trusted inputs held out from the fit, in bits, ascending."""
+
+PValues: TypeAlias = Float64[Tensor, " batch"]
+"""Chance, on trusted data, of a surprise at least this large."""
+
+Term: TypeAlias = Literal["set", "residual"]
+"""What is being described: which components were active, or what they leave unexplained."""
+
+
+@dataclass(frozen=True)
+class Activity:
+    """Which components each input used at one site, how strongly, and what they leave over.
+
+    Sparse by rows: the components of input ``i`` are the entries ``offsets[i]:offsets[i + 1]``,
+    each component at most once per input.
+    """
+
+    offsets: Int64[Tensor, " offsets"]
+    components: Int64[Tensor, " entry"]
+    magnitudes: Float[Tensor, " entry"]
+    residual: Float[Tensor, "batch coordinate"]
+    num_components: int
+
+    def __len__(self) -> int:
+        """Return the number of inputs."""
+        return self.offsets.numel() - 1
+
+    @property
+    def counts(self) -> Int64[Tensor, " batch"]:
+        """How many components each input used."""
+        return self.offsets.diff()
+
+    @property
+    def rows(self) -> Int64[Tensor, " entry"]:
+        """The input each entry belongs to."""
+        return torch.repeat_interleave(torch.arange(len(self)), self.counts)
+
+
+class Dataset(Protocol):
+    """Inputs that can be read a few at a time, however many there are."""
+
+    def __len__(self) -> int:
+        """Return the number of inputs."""
+        ...
+
+    def take(self, rows: Int64[Tensor, " batch"]) -> Inputs:
+        """Read some inputs; ``rows`` are ascending."""
+        ...
+
+
+class Progress(Protocol):
+    """Told how far a long piece of work has come."""
+
+    def __call__(self, stage: str, *, done: int, total: int, note: str = "") -> None:
+        """Report ``done`` of ``total`` steps of one stage; ``note`` carries its current figures."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The bits one term costs at one site."""
+
+    site: Site
+    term: Term
+    bits: float
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Surprise split by site and term. Law: a row of ``bits`` adds up to the surprise."""
+
+    keys: tuple[tuple[Site, Term], ...]
+    bits: Float64[Tensor, "batch part"]
+
+    @property
+    def surprise(self) -> Bits:
+        """The code length of each input's whole activity."""
+        return self.bits.sum(dim=1)
+
+    def parts(self, row: int) -> tuple[Part, ...]:
+        """Return one input's entries."""
+        return tuple(
+            Part(site, term, bits)
+            for (site, term), bits in zip(self.keys, self.bits[row].tolist(), strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """The bits one component, or one coordinate of the residual, accounts for.
+
+    ``magnitude`` is the component's strength (0 when silent), or the residual's value.
+    ``trusted_rate`` is the share of trusted inputs, in the input's context, that use the
+    component; None for a coordinate of the residual, which is never simply on or off.
+    """
+
+    site: Site
+    term: Term
+    index: int
+    bits: float
+    magnitude: float
+    trusted_rate: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One input's surprise, charge by charge.
+
+    Law: the bits of ``charges`` and ``rest_bits`` add up to the surprise.
+    """
+
+    charges: tuple[Charge, ...]
+    rest_bits: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the service says about one input."""
+
+    surprise_bits: float
+    p_value: float
+    is_alert: bool
+    parts: tuple[Part, ...]
+    context: int
+    active_components: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A verdict the policy chose to raise, with what it takes to understand it."""
+
+    alert_id: str
+    time: datetime
+    model: str
+    baseline: str
+    version: int
+    request_id: str
+    input_index: int
+    input_digest: str
+    verdict: Verdict
+    explanation: Explanation
