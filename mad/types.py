@@ -1,6 +1,6 @@
 """The values that travel between rooms.
 
-inputs ─capture→ activations ─components→ activity ─codes→ ledger ─calibration→ verdict ─alerts→ alert
+inputs → activations → activity → ledger → verdict → alert
 
 Axis names: ``batch`` (one entry for one verdict), ``component``, ``coordinate`` (of a residual),
 ``entry`` (one active component of one input), ``part`` (one term at one site), ``reference``.
@@ -16,7 +16,7 @@ from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
 
 Site: TypeAlias = str
-"""Name of a captured output: ``module``, ``module#call`` or ``module@output`` (see capture.sites)."""
+"""Name of a captured output, ``module[#call][@output]``; see capture.sites."""
 
 Inputs: TypeAlias = Mapping[str, Shaped[Tensor, "batch ..."]]
 """The monitored model's named inputs, all with one batch size."""
@@ -67,6 +67,17 @@ class Activity:
     def rows(self) -> Int64[Tensor, " entry"]:
         """The input each entry belongs to."""
         return torch.repeat_interleave(torch.arange(len(self)), self.counts)
+
+    def row(self, index: int) -> "Activity":
+        """Return the activity of one input, as a batch of one."""
+        start, stop = self.offsets[index : index + 2].tolist()
+        return Activity(
+            offsets=torch.tensor([0, stop - start]),
+            components=self.components[start:stop],
+            magnitudes=self.magnitudes[start:stop],
+            residual=self.residual[index : index + 1],
+            num_components=self.num_components,
+        )
 
 
 class Dataset(Protocol):
@@ -122,22 +133,24 @@ class Ledger:
 class Charge:
     """The bits one component, or one coordinate of the residual, accounts for.
 
-    ``magnitude`` is the component's strength (0 when silent), or the residual's value.
-    ``trusted_rate`` is the share of trusted inputs, in the input's context, that use the
-    component; None for a coordinate of the residual, which is never simply on or off.
+    ``typical_bits`` is what it costs on average in trusted data, in the input's context; the
+    difference is what is surprising. ``magnitude`` is the component's strength (0 when silent), or
+    the residual's value. ``trusted_rate`` is the share of trusted inputs, in the input's context,
+    that use the component; None for a coordinate of the residual, which is never on or off.
     """
 
     site: Site
     term: Term
     index: int
     bits: float
+    typical_bits: float
     magnitude: float
     trusted_rate: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One input's surprise, charge by charge.
+    """One input's surprise, the charges furthest above their typical bits first.
 
     Law: the bits of ``charges`` and ``rest_bits`` add up to the surprise.
     """

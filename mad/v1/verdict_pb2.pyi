@@ -119,6 +119,7 @@ class Charge(google.protobuf.message.Message):
     TERM_FIELD_NUMBER: builtins.int
     INDEX_FIELD_NUMBER: builtins.int
     BITS_FIELD_NUMBER: builtins.int
+    TYPICAL_BITS_FIELD_NUMBER: builtins.int
     MAGNITUDE_FIELD_NUMBER: builtins.int
     TRUSTED_RATE_FIELD_NUMBER: builtins.int
     site: builtins.str
@@ -131,6 +132,8 @@ class Charge(google.protobuf.message.Message):
     """Its share of the surprise, in bits; a component that is silent though usually active is
     charged too.
     """
+    typical_bits: builtins.float
+    """What it costs on average in trusted data, in the same context; the difference is the surprise."""
     magnitude: builtins.float
     """How strongly the component was active (0 when silent), or the residual's value."""
     trusted_rate: builtins.float
@@ -142,11 +145,12 @@ class Charge(google.protobuf.message.Message):
         term: global___Term.ValueType = ...,
         index: builtins.int = ...,
         bits: builtins.float = ...,
+        typical_bits: builtins.float = ...,
         magnitude: builtins.float = ...,
         trusted_rate: builtins.float | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_trusted_rate", b"_trusted_rate", "trusted_rate", b"trusted_rate"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_trusted_rate", b"_trusted_rate", "bits", b"bits", "index", b"index", "magnitude", b"magnitude", "site", b"site", "term", b"term", "trusted_rate", b"trusted_rate"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_trusted_rate", b"_trusted_rate", "bits", b"bits", "index", b"index", "magnitude", b"magnitude", "site", b"site", "term", b"term", "trusted_rate", b"trusted_rate", "typical_bits", b"typical_bits"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_trusted_rate", b"_trusted_rate"]) -> typing.Literal["trusted_rate"] | None: ...
 
 global___Charge = Charge
@@ -163,7 +167,7 @@ class Explanation(google.protobuf.message.Message):
     """Bits of everything not listed; charges and rest_bits add up to the surprise."""
     @property
     def charges(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Charge]:
-        """Largest charges first."""
+        """Charges, the furthest above their typical bits first."""
 
     def __init__(
         self,

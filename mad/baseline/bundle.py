@@ -1,0 +1,67 @@
+"""A baseline: everything fitted on trusted data, and what it belongs to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import final
+
+from mad.codes.accounting import CodedPart
+from mad.scoring import ContextRule
+from mad.types import Reference, Site
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """A named input as trusted data had it: element type and shape without the batch axis."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a baseline is and where it came from.
+
+    ``version`` 0 stands for a baseline that is in no store yet. An input whose surprise exceeds
+    ``threshold_bits`` has a p-value at or below ``false_alarm_rate``.
+    """
+
+    name: str
+    version: int
+    created: datetime
+    model_name: str
+    model_fingerprint: str
+    decomposition_fingerprint: str
+    sites: tuple[Site, ...]
+    inputs: tuple[InputSpec, ...]
+    context: ContextRule
+    fit_inputs: int
+    reference_inputs: int
+    false_alarm_rate: float
+    median_bits: float
+    threshold_bits: float
+    seed: int
+    library_versions: Mapping[str, str]
+
+    @property
+    def revision(self) -> str:
+        """Name and version, such as ``default@7``."""
+        return f"{self.name}@{self.version}"
+
+
+@final
+@dataclass(frozen=True)
+class Baseline:
+    """Fitted codes, the surprises of held-out trusted inputs, and the manifest."""
+
+    manifest: Manifest
+    parts: tuple[CodedPart, ...]
+    reference: Reference
+
+    @property
+    def revision(self) -> str:
+        """Name and version, such as ``default@7``."""
+        return self.manifest.revision

@@ -1,0 +1,123 @@
+"""The bytes of a baseline: ``manifest.json`` and ``arrays.safetensors``, both digested."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from datetime import datetime
+from typing import Any
+
+from torch import Tensor
+
+from mad import tensors
+from mad.baseline.bundle import Baseline, InputSpec, Manifest
+from mad.codes.accounting import CodedPart
+from mad.codes.kinds import KINDS
+from mad.errors import BaselineError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+ARRAYS = "arrays.safetensors"
+
+
+def encode(baseline: Baseline) -> dict[str, bytes]:
+    """Return the content of a bundle's files, by name."""
+    arrays: dict[str, Tensor] = {"reference": baseline.reference}
+    rows = []
+    for number, part in enumerate(baseline.parts):
+        values = {field.name: getattr(part.code, field.name) for field in fields(_kind(part))}
+        arrays |= {
+            f"part.{number}.{name}": value
+            for name, value in values.items()
+            if isinstance(value, Tensor)
+        }
+        numbers = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
+        rows.append({"site": part.site, "term": part.term, "kind": _name(part), "numbers": numbers})
+    content = tensors.serialise(arrays)
+    manifest = {
+        "format": FORMAT,
+        "baseline": asdict(baseline.manifest) | {"created": baseline.manifest.created.isoformat()},
+        "parts": rows,
+        "arrays": {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)},
+    }
+    sealed = manifest | {"digest": _seal(manifest)}
+    return {ARRAYS: content, MANIFEST: json.dumps(sealed, indent=2).encode()}
+
+
+def decode_manifest(content: bytes, *, name: str) -> tuple[Manifest, str]:
+    """Return the manifest and its digest; ``name`` is for messages.
+
+    Raises:
+        BaselineError: the manifest is damaged, was edited, or has an unknown format.
+    """
+    sealed = _open(content, name=name)
+    return _manifest(sealed["baseline"], name=name), sealed["digest"]
+
+
+def decode(files: Mapping[str, bytes], *, name: str) -> Baseline:
+    """Return the baseline of a bundle's files. Raises BaselineError as ``decode_manifest``."""
+    sealed = _open(files[MANIFEST], name=name)
+    content = files[ARRAYS]
+    if hashlib.sha256(content).hexdigest() != sealed["arrays"]["sha256"]:
+        raise BaselineError(
+            f"{name}: {ARRAYS} ({len(content)} bytes, {sealed['arrays']['bytes']} expected) is "
+            "truncated or was changed since the fit; restore it from a copy or fit again"
+        )
+    arrays = tensors.parse_tensors(content, name=f"{name}/{ARRAYS}", error=BaselineError)
+    parts = tuple(
+        _part(row, number, arrays, name=name) for number, row in enumerate(sealed["parts"])
+    )
+    return Baseline(_manifest(sealed["baseline"], name=name), parts, arrays["reference"])
+
+
+def _open(content: bytes, *, name: str) -> dict[str, Any]:
+    try:
+        sealed: dict[str, Any] = json.loads(content)
+        found, version = sealed.pop("digest"), sealed["format"]
+    except (ValueError, KeyError, TypeError, AttributeError) as cause:
+        raise BaselineError(
+            f"{name}/{MANIFEST} is damaged ({cause}); restore it or fit again"
+        ) from (cause)
+    if version != FORMAT:
+        raise BaselineError(
+            f"{name} has bundle format {version}; this version reads format {FORMAT}: fit again, "
+            "or run the version that wrote it"
+        )
+    if found != _seal(sealed):
+        raise BaselineError(f"{name}/{MANIFEST} was edited since the fit; restore it or fit again")
+    return sealed | {"digest": found}
+
+
+def _seal(manifest: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _manifest(row: Mapping[str, Any], *, name: str) -> Manifest:
+    known = {field.name for field in fields(Manifest)}
+    if set(row) != known:
+        raise BaselineError(f"{name}/{MANIFEST} differs in {sorted(set(row) ^ known)}; fit again")
+    inputs = tuple(InputSpec(i["name"], i["dtype"], tuple(i["shape"])) for i in row["inputs"])
+    converted = {
+        "created": datetime.fromisoformat(row["created"]),
+        "sites": tuple(row["sites"]),
+        "inputs": inputs,
+    }
+    return Manifest(**{**row, **converted})
+
+
+def _part(
+    row: Mapping[str, Any], number: int, arrays: Mapping[str, Tensor], *, name: str
+) -> CodedPart:
+    if row["kind"] not in KINDS:
+        raise BaselineError(f"{name} uses code {row['kind']!r}, which this version does not know")
+    prefix = f"part.{number}."
+    own = {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)}
+    return CodedPart(row["site"], row["term"], KINDS[row["kind"]](**own, **row["numbers"]))
+
+
+def _name(part: CodedPart) -> str:
+    return next(name for name, kind in KINDS.items() if kind is type(part.code))
+
+
+def _kind(part: CodedPart) -> Any:  # noqa: ANN401  # Code is a Protocol; its kinds are dataclasses
+    return type(part.code)

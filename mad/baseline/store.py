@@ -1,0 +1,173 @@
+"""Named, numbered, immutable bundles in a directory, and which version of each is active.
+
+ROOT/NAME/1/manifest.json, arrays.safetensors      a version is written aside, then renamed
+ROOT/NAME/active                                   the active version's number
+"""
+
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import final
+
+from mad.baseline import format as bundle_format
+from mad.baseline.bundle import Baseline, Manifest
+from mad.errors import BaselineError, BaselineNotFoundError, ConfigError
+from mad.tensors import read_bytes
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_ACTIVE = "active"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One version in a store; ``digest`` is the manifest's SHA-256."""
+
+    manifest: Manifest
+    digest: str
+    is_active: bool
+
+
+def parse_revision(revision: str) -> tuple[str, int | None]:
+    """Split ``name`` or ``name@version``; None stands for the active version.
+
+    Raises:
+        BaselineNotFoundError: the text is neither.
+    """
+    name, at, version = revision.partition("@")
+    if not _NAME.fullmatch(name) or (at and not version.isdecimal()):
+        raise BaselineNotFoundError(f"{revision[:80]!r} is no baseline; write name or name@version")
+    return name, int(version) if at else None
+
+
+@final
+@dataclass(frozen=True)
+class BaselineStore:
+    """The bundles below one directory."""
+
+    root: Path
+
+    def save(self, baseline: Baseline, *, activate: bool = True) -> Baseline:
+        """Write the next version of the baseline's name and return it with its number.
+
+        A crash leaves no half-written version: files are flushed before the directory is renamed.
+        """
+        name = baseline.manifest.name
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"baseline name {name!r} must match {_NAME.pattern}")
+        home = self.root / name
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            saved = self._write(baseline, home)
+        except OSError as cause:
+            raise ConfigError(
+                f"cannot write the baseline store {home}: {cause.strerror}"
+            ) from cause
+        if activate:
+            self.activate(name, saved.manifest.version)
+        return saved
+
+    def load(self, name: str, version: int | None = None) -> Baseline:
+        """Read one version, or the active one.
+
+        Raises:
+            BaselineNotFoundError: there is none such.
+            BaselineError: its files are damaged or were changed.
+        """
+        number = self._active(name) if version is None else version
+        home = self.root / name / str(number)
+        if not home.is_dir():
+            raise BaselineNotFoundError(f"there is no baseline {name}@{number} in {self.root}")
+        files = {
+            file: read_bytes(home / file, error=BaselineError)
+            for file in (bundle_format.MANIFEST, bundle_format.ARRAYS)
+        }
+        return bundle_format.decode(files, name=f"{name}@{number}")
+
+    def entries(self, name: str | None = None) -> tuple[Entry, ...]:
+        """Return every version, by name, newest first."""
+        names = sorted(home.name for home in self._homes()) if name is None else [name]
+        return tuple(
+            entry for one in names if (self.root / one).is_dir() for entry in self._versions(one)
+        )
+
+    def activate(self, name: str, version: int) -> None:
+        """Make a version the active one; readers see the old number or the new, never neither."""
+        if not (self.root / name / str(version)).is_dir():
+            raise BaselineNotFoundError(f"there is no baseline {name}@{version} in {self.root}")
+        pointer = self.root / name / _ACTIVE
+        aside = pointer.with_name(f".{uuid.uuid4().hex}")
+        _write_durably(aside, str(version).encode())
+        aside.replace(pointer)
+        _flush_directory(pointer.parent)
+
+    def _write(self, baseline: Baseline, home: Path) -> Baseline:
+        aside = home / f".{uuid.uuid4().hex}"
+        while True:
+            numbers = [number for number, _ in _numbered(home)]
+            version = max(numbers, default=0) + 1
+            saved = replace(baseline, manifest=replace(baseline.manifest, version=version))
+            aside.mkdir(exist_ok=True)
+            for file, content in bundle_format.encode(saved).items():
+                _write_durably(aside / file, content)
+            _flush_directory(aside)
+            try:
+                aside.rename(home / str(version))
+            except OSError:
+                # Another fit took the number first; anything else that is wrong stays wrong.
+                if not (home / str(version)).is_dir():
+                    shutil.rmtree(aside, ignore_errors=True)
+                    raise
+                continue
+            _flush_directory(home)
+            return saved
+
+    def _active(self, name: str) -> int:
+        pointer = self.root / name / _ACTIVE
+        if not pointer.is_file():
+            known = [home.name for home in self._homes()]
+            raise BaselineNotFoundError(
+                f"no active baseline {name!r} in {self.root}; there is {known}"
+            )
+        try:
+            return int(pointer.read_text())
+        except ValueError as cause:
+            raise BaselineError(f"{pointer} holds no version number; activate one again") from cause
+
+    def _versions(self, name: str) -> Iterator[Entry]:
+        home = self.root / name
+        active = self._active(name) if (home / _ACTIVE).is_file() else None
+        for number, directory in sorted(_numbered(home), reverse=True):
+            content = read_bytes(directory / bundle_format.MANIFEST, error=BaselineError)
+            manifest, digest = bundle_format.decode_manifest(content, name=f"{name}@{number}")
+            yield Entry(manifest, digest, is_active=number == active)
+
+    def _homes(self) -> list[Path]:
+        if not self.root.is_dir():
+            return []
+        return [
+            home for home in self.root.iterdir() if home.is_dir() and _NAME.fullmatch(home.name)
+        ]
+
+
+def _numbered(home: Path) -> list[tuple[int, Path]]:
+    return [(int(path.name), path) for path in home.iterdir() if path.name.isdecimal()]
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,54 @@
+"""Site names and patterns: from what an operator writes to modules of the model.
+
+A site is ``module[#call][@output]``: the name as in ``named_modules()``; ``#2`` for the second time
+the module runs in one forward pass; ``@1`` or ``@key`` for one entry of a tuple or dict output.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import final
+
+from torch import nn
+
+from mad.errors import ConfigError
+from mad.types import Site
+
+
+@final
+@dataclass(frozen=True)
+class Address:
+    """A site name taken apart; ``call`` 0 stands for the only call, ``output`` "" for the first."""
+
+    module: str
+    call: int
+    output: str
+
+    @staticmethod
+    def parse(site: Site) -> "Address":
+        """Take a site name apart, or raise ConfigError."""
+        rest, _, output = site.partition("@")
+        module, hash_sign, call = rest.partition("#")
+        if hash_sign and not (call.isdecimal() and int(call) >= 1):
+            raise ConfigError(f"site {site!r}: after '#' stands the number of the call, from 1")
+        return Address(module, int(call or 0), output)
+
+
+def resolve(module: nn.Module, patterns: Sequence[str]) -> tuple[Site, ...]:
+    """Return the sites that match any pattern (``*`` and ``?`` as in globs), in model order.
+
+    Raises:
+        ConfigError: when a pattern matches no module.
+    """
+    names = [name for name, _ in module.named_modules() if name]
+    found: dict[Site, int] = {}
+    for pattern in patterns:
+        address = Address.parse(pattern)
+        matches = [name for name in names if fnmatchcase(name, address.module)]
+        if not matches:
+            close = difflib.get_close_matches(address.module, names, n=3) or names[:8]
+            raise ConfigError(f"no module of the model matches site {pattern!r}; there is {close}")
+        suffix = pattern[len(address.module) :]
+        found |= {name + suffix: names.index(name) for name in matches}
+    return tuple(sorted(found, key=lambda site: (found[site], site)))

@@ -1,0 +1,87 @@
+"""What the components leave unexplained, as a Gaussian code."""
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from mad.codes.statistics import ResidualMoments
+from mad.errors import ConfigError
+from mad.types import Activity, Bits, Context
+
+MAX_COORDINATES = 4_096
+RELATIVE_RESOLUTION = 0.01
+"""Residuals are described to this share of their root mean square in trusted data."""
+
+
+@final
+@dataclass(frozen=True)
+class GaussianCode:
+    """A residual, rounded to a grid, under a Gaussian fitted on trusted data.
+
+    The length is ``-log2`` of density times cell: ``floor_bits`` at the mean, plus squared
+    Mahalanobis distance over ``2 ln 2``. No direction has a standard deviation below the grid's
+    step, so the sum of density times cell over the grid is one to within 1e-8 a coordinate, and no
+    length is negative. ``spread`` is each coordinate's mean share of the squared distance in
+    trusted data.
+    """
+
+    mean: Float64[Tensor, " coordinate"]
+    precision: Float64[Tensor, "coordinate coordinate"]
+    spread: Float64[Tensor, " coordinate"]
+    floor_bits: float
+
+    @staticmethod
+    def fit(moments: ResidualMoments) -> "GaussianCode":
+        """Fit mean and covariance, shrunk towards a multiple of the identity.
+
+        The shrinkage is ``min(1/2, d / n)`` for ``d`` coordinates and ``n`` inputs, and never less
+        than the square of the resolution.
+
+        Raises:
+            ConfigError: more coordinates than a full covariance can serve.
+        """
+        coordinates = moments.total.numel()
+        if coordinates > MAX_COORDINATES:
+            raise ConfigError(
+                f"a site has {coordinates} coordinates after pooling; the residual code takes at "
+                f"most {MAX_COORDINATES}: choose pooling = 'mean_max' or a smaller site"
+            )
+        mean = moments.total / moments.inputs
+        covariance = moments.outer / moments.inputs - torch.outer(mean, mean)
+        mean_square = max(float(covariance.diagonal().mean()), 1e-24)
+        shrink = min(0.5, coordinates / moments.inputs) + RELATIVE_RESOLUTION**2
+        shrunk = (1 - shrink) * covariance
+        shrunk.diagonal().add_(shrink * mean_square)
+        factor = torch.linalg.cholesky(shrunk)
+        step = RELATIVE_RESOLUTION * math.sqrt(mean_square)
+        volume = float(factor.diagonal().log2().sum())
+        floor_bits = volume + coordinates * (0.5 * math.log2(2 * math.pi) - math.log2(step))
+        precision = torch.cholesky_inverse(factor)
+        return GaussianCode(mean, precision, (precision * covariance).sum(dim=1), floor_bits)
+
+    def lengths(self, activity: Activity, context: Context) -> Bits:
+        """Return the code length of each residual, in bits."""
+        return self.contributions(activity, context).sum(dim=1)
+
+    def contributions(
+        self,
+        activity: Activity,
+        context: Context,  # noqa: ARG002  # Code
+    ) -> Float64[Tensor, "batch coordinate"]:
+        """Split the squared distance by coordinate, and its floor evenly.
+
+        A coordinate that trusted data ties to others can have a negative share.
+        """
+        away = activity.residual.double() - self.mean
+        return self._bits(away * (away @ self.precision))
+
+    def typical(self, context: Context) -> Float64[Tensor, "batch coordinate"]:
+        """Return the mean share of each coordinate; it does not depend on the context."""
+        return self._bits(self.spread).expand(context.numel(), -1)
+
+    def _bits(self, squared: Float64[Tensor, "*batch coordinate"]) -> Float64[Tensor, "..."]:
+        return squared / (2 * math.log(2)) + self.floor_bits / self.mean.numel()

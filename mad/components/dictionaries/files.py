@@ -1,0 +1,84 @@
+"""A directory of dictionaries on disk: one safetensors file a site, and ``dictionaries.json``."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from mad import tensors
+from mad.components.dictionaries.topk import TopKDictionary
+from mad.components.joined import Joined
+from mad.components.pooling import parse_pooling
+from mad.errors import ConfigError
+
+INDEX = "dictionaries.json"
+_FORMAT = 1
+
+
+@final
+@dataclass(frozen=True)
+class _Row:
+    site: str
+    kind: str
+    pooling: str
+    k: int
+    file: str
+    fingerprint: str
+
+
+def save_dictionaries(directory: Path, dictionaries: Sequence[TopKDictionary]) -> None:
+    """Write the dictionaries; the index comes last, so that a torn write leaves none."""
+    directory.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, dictionary in enumerate(dictionaries):
+        file = f"{number:03d}.safetensors"
+        (directory / file).write_bytes(tensors.serialise(dictionary.weights))
+        rows.append(
+            {
+                "site": dictionary.site,
+                "kind": "topk",
+                "pooling": dictionary.pooling,
+                "k": dictionary.k,
+                "file": file,
+                "fingerprint": dictionary.fingerprint,
+            }
+        )
+    index = json.dumps({"format": _FORMAT, "dictionaries": rows}, indent=2)
+    (directory / INDEX).write_text(index)
+
+
+def load_dictionaries(directory: Path) -> Joined:
+    """Read the dictionaries of a directory as one decomposition.
+
+    Raises:
+        ConfigError: when the index or a file is missing, damaged, or of an unknown format.
+    """
+    path = directory / INDEX
+    content = tensors.read_bytes(path)
+    try:
+        index = json.loads(content)
+        if index["format"] != _FORMAT:
+            raise ConfigError(f"{path} has format {index['format']}; this version reads {_FORMAT}")
+        rows = [_Row(**row) for row in index["dictionaries"]]
+    except (ValueError, KeyError, TypeError) as cause:
+        raise ConfigError(
+            f"{path} is not an index of dictionaries ({cause}); train again"
+        ) from cause
+    return Joined(tuple(_read(directory, row) for row in rows))
+
+
+def _read(directory: Path, row: _Row) -> TopKDictionary:
+    if row.kind != "topk" or Path(row.file).name != row.file:
+        raise ConfigError(f"{directory / INDEX}: unknown dictionary {row.kind!r} in {row.file!r}")
+    path = directory / row.file
+    weights = tensors.read_tensors(path)
+    try:
+        dictionary = TopKDictionary(
+            site=row.site, pooling=parse_pooling(row.pooling), k=row.k, **weights
+        )
+    except TypeError as cause:
+        raise ConfigError(f"{path} does not hold a TopK dictionary: {cause}") from cause
+    if dictionary.fingerprint != row.fingerprint:
+        raise ConfigError(f"{path} was changed since it was written; train again or restore it")
+    return dictionary

@@ -1,0 +1,83 @@
+"""The TopK sparse autoencoder: the k largest latents of each input are its components."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from mad import tensors
+from mad.components.pooling import Pooling, pool
+from mad.errors import ConfigError
+from mad.types import Activations, Activity, Site
+
+
+@final
+@dataclass(frozen=True)
+class TopKDictionary:
+    """A TopK sparse autoencoder at one site (Gao et al. 2024, equation 2).
+
+    With ``u = (x - centre) / scale`` the latents are the ``k`` largest of
+    ``relu(u @ encoder + bias)``, the reconstruction is ``centre + scale * latents @ decoder``, and
+    the residual is what it misses, in the units of the activations.
+    """
+
+    site: Site
+    pooling: Pooling
+    k: int
+    encoder: Float[Tensor, "coordinate component"]
+    bias: Float[Tensor, " component"]
+    decoder: Float[Tensor, "component coordinate"]
+    centre: Float[Tensor, " coordinate"]
+    scale: Float[Tensor, ""]
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The one site this dictionary reads."""
+        return (self.site,)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the weights and settings."""
+        return tensors.digest(self.weights, note=f"topk {self.site} {self.pooling} {self.k}")
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """The tensors, by name."""
+        names = ("encoder", "bias", "decoder", "centre", "scale")
+        return {name: getattr(self, name) for name in names}
+
+    def activity(self, activations: Activations) -> Mapping[Site, Activity]:
+        """Encode the site's activations; a latent that the rectifier silences is not active."""
+        x = pool(activations[self.site], self.pooling)
+        if x.shape[1] != self.centre.numel():
+            raise ConfigError(
+                f"site {self.site!r} gives {x.shape[1]} coordinates after {self.pooling} pooling; "
+                f"its dictionary was trained on {self.centre.numel()}: train it again"
+            )
+        values, components = self.latents((x - self.centre) / self.scale)
+        explained = functional.embedding_bag(
+            components, self.decoder, per_sample_weights=values, mode="sum"
+        )
+        active = values > 0
+        counts = functional.pad(active.sum(dim=1), (1, 0))
+        activity = Activity(
+            offsets=counts.cumsum(dim=0),
+            components=components[active],
+            magnitudes=values[active],
+            residual=x - self.centre - self.scale * explained,
+            num_components=self.bias.numel(),
+        )
+        return {self.site: activity}
+
+    def latents(
+        self, normalised: Float[Tensor, "batch coordinate"]
+    ) -> tuple[Float[Tensor, "batch k"], Tensor]:
+        """Return the k largest latents of each input and their components, ascending."""
+        values, components = torch.topk(normalised @ self.encoder + self.bias, self.k, dim=1)
+        components, order = components.sort(dim=1)
+        return values.relu().gather(1, order), components

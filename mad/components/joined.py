@@ -1,0 +1,43 @@
+"""Several decompositions, of different sites, as one."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import final
+
+from mad.components.base import Decomposition
+from mad.errors import ConfigError
+from mad.types import Activations, Activity, Site
+
+
+@final
+@dataclass(frozen=True)
+class Joined:
+    """The parts side by side; no site may occur in two of them."""
+
+    parts: tuple[Decomposition, ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts or len(set(self.sites)) < len(self.sites):
+            raise ConfigError(f"each site needs exactly one decomposition, got {self.sites}")
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The parts' sites, in order."""
+        return tuple(chain.from_iterable(part.sites for part in self.parts))
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the parts' fingerprints, in order."""
+        return hashlib.sha256(
+            " ".join(part.fingerprint for part in self.parts).encode()
+        ).hexdigest()
+
+    def activity(self, activations: Activations) -> Mapping[Site, Activity]:
+        """Decompose each site with its own part."""
+        return {
+            site: activity
+            for part in self.parts
+            for site, activity in part.activity(activations).items()
+        }

@@ -1,0 +1,35 @@
+"""The decomposition without components: everything a site says is residual."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from mad.components.pooling import Pooling, pool
+from mad.types import Activations, Activity, Site
+
+
+@final
+@dataclass(frozen=True)
+class Unexplained:
+    """No components at one site; with a Gaussian residual code this is Mahalanobis distance."""
+
+    site: Site
+    pooling: Pooling = "auto"
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The one site."""
+        return (self.site,)
+
+    @property
+    def fingerprint(self) -> str:
+        """The settings are all there is."""
+        return f"unexplained {self.site} {self.pooling}"
+
+    def activity(self, activations: Activations) -> Mapping[Site, Activity]:
+        """Leave everything over."""
+        residual = pool(activations[self.site], self.pooling)
+        nothing = torch.zeros(residual.shape[0] + 1, dtype=torch.int64)
+        return {self.site: Activity(nothing, nothing[:0], residual.new_empty(0), residual, 0)}

@@ -1,0 +1,153 @@
+"""The score flow, top to bottom: baseline and inputs in, outputs and verdicts out."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from mad.alerts.policy import is_alert
+from mad.baseline.bundle import Baseline, InputSpec
+from mad.calibration.conformal import p_values
+from mad.capture.hooks import Outputs
+from mad.capture.model import MonitoredModel
+from mad.components.base import Decomposition
+from mad.errors import BaselineError, InputError
+from mad.scoring import Observed, Scored, Scorer
+from mad.types import Explanation, Inputs, Verdict
+
+
+@final
+@dataclass(frozen=True)
+class Judgement:
+    """The model's own outputs and one verdict for each input.
+
+    ``explanations`` has the inputs that raise an alert, by row. ``stage_seconds`` says how long
+    each stage took: forward, components, codes, explanations.
+    """
+
+    outputs: Outputs
+    verdicts: tuple[Verdict, ...]
+    explanations: Mapping[int, Explanation]
+    stage_seconds: Mapping[str, float]
+
+
+@final
+@dataclass(frozen=True)
+class Monitor:
+    """A monitored model beside the baseline that was fitted for it."""
+
+    scorer: Scorer
+    baseline: Baseline
+
+    @staticmethod
+    def bind(model: MonitoredModel, decomposition: Decomposition, baseline: Baseline) -> "Monitor":
+        """Join a baseline to its model and decomposition.
+
+        Raises:
+            BaselineError: the baseline was fitted for another model or decomposition.
+        """
+        manifest = baseline.manifest
+        _same("model", manifest.revision, manifest.model_fingerprint, model.fingerprint)
+        _same(
+            "decomposition",
+            manifest.revision,
+            manifest.decomposition_fingerprint,
+            decomposition.fingerprint,
+        )
+        return Monitor(Scorer(model, decomposition, baseline.parts, manifest.context), baseline)
+
+    def check(self, inputs: Inputs) -> None:
+        """Refuse inputs that are not like the trusted ones in name, type or shape, or not finite.
+
+        Raises:
+            InputError: says what is wrong with which input, and what was expected.
+        """
+        specs = {spec.name: spec for spec in self.baseline.manifest.inputs}
+        if set(inputs) != set(specs):
+            raise InputError(f"inputs are {sorted(inputs)}; the model takes {sorted(specs)}")
+        for name, spec in specs.items():
+            _check_one(inputs[name], spec)
+        sizes = {name: tensor.shape[0] for name, tensor in inputs.items()}
+        if len(set(sizes.values())) > 1:
+            raise InputError(f"inputs differ in batch size: {sizes}")
+
+    def judge(
+        self,
+        inputs: Inputs,
+        *,
+        max_charges: int = 20,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> Judgement:
+        """Run the model once and judge each input; inputs were checked before."""
+        scored = self.scorer.score(inputs, clock=clock)
+        start = clock()
+        verdicts = self._verdicts(scored)
+        explanations = {
+            row: self.scorer.explain(scored.observed, row, max_charges=max_charges)
+            for row, verdict in enumerate(verdicts)
+            if verdict.is_alert
+        }
+        seconds = {**scored.observed.stage_seconds, "explanations": clock() - start}
+        return Judgement(scored.observed.outputs, verdicts, explanations, seconds)
+
+    def explain(self, inputs: Inputs, *, max_charges: int) -> tuple[Verdict, Explanation]:
+        """Judge one input and split its surprise over components; inputs were checked before."""
+        scored = self.scorer.score(inputs)
+        (verdict,) = self._verdicts(scored)
+        return verdict, self.scorer.explain(scored.observed, 0, max_charges=max_charges)
+
+    def _verdicts(self, scored: Scored) -> tuple[Verdict, ...]:
+        surprise = scored.ledger.surprise
+        rate = self.baseline.manifest.false_alarm_rate
+        columns = zip(
+            surprise.tolist(),
+            p_values(surprise, self.baseline.reference).tolist(),
+            scored.observed.context.tolist(),
+            _active_components(scored.observed),
+            strict=True,
+        )
+        return tuple(
+            Verdict(
+                surprise_bits=bits,
+                p_value=p,
+                is_alert=is_alert(p, false_alarm_rate=rate),
+                parts=scored.ledger.parts(row),
+                context=context,
+                active_components=active,
+            )
+            for row, (bits, p, context, active) in enumerate(columns)
+        )
+
+
+def _active_components(observed: Observed) -> list[int]:
+    counts = torch.stack([activity.counts for activity in observed.activity.values()])
+    return [int(count) for count in counts.sum(dim=0)]
+
+
+def _same(what: str, revision: str, wanted: str, found: str) -> None:
+    if wanted != found:
+        raise BaselineError(
+            f"baseline {revision} was fitted on another {what} (fingerprint {wanted[:12]}, this "
+            f"one is {found[:12]}): load the {what} it was fitted on, or fit again"
+        )
+
+
+def _check_one(tensor: Tensor, spec: InputSpec) -> None:
+    found = str(tensor.dtype).removeprefix("torch.")
+    if found != spec.dtype:
+        raise InputError(f"input {spec.name!r} is {found}; the model takes {spec.dtype}")
+    if tensor.ndim == 0 or tuple(tensor.shape[1:]) != spec.shape:
+        raise InputError(
+            f"input {spec.name!r} has shape {tuple(tensor.shape)}; expected "
+            f"{('batch', *spec.shape)}".replace("'", "")
+        )
+    if tensor.shape[0] == 0:
+        raise InputError(f"input {spec.name!r} is an empty batch; send at least one input")
+    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        row = int((~torch.isfinite(tensor)).flatten(1).any(dim=1).nonzero()[0])
+        raise InputError(
+            f"input {spec.name!r} holds NaN or infinite numbers, first in row {row}; remove it"
+        )

@@ -1,0 +1,109 @@
+"""From input to bits: the one place where capture, components and codes meet."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, final
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from mad.capture.hooks import Outputs, capture
+from mad.capture.model import MonitoredModel
+from mad.codes.accounting import CodedPart, explain, ledger
+from mad.components.base import Decomposition
+from mad.types import Activity, Context, Explanation, Inputs, Ledger, Site
+
+ContextRule: TypeAlias = Literal["predicted", "none"]
+"""What codes are conditioned on: the label the model itself predicts, or nothing."""
+
+MAX_CONTEXTS = 256
+"""Labels beyond these share contexts with smaller ones, so that tables stay bounded."""
+
+
+@final
+@dataclass(frozen=True)
+class Observed:
+    """One run of the model, seen as activity; ``stage_seconds`` says where the time went."""
+
+    outputs: Outputs
+    activity: Mapping[Site, Activity]
+    context: Context
+    stage_seconds: Mapping[str, float]
+
+
+@final
+@dataclass(frozen=True)
+class Scored:
+    """What an input's activity costs, and what was observed on the way."""
+
+    observed: Observed
+    ledger: Ledger
+
+
+@final
+@dataclass(frozen=True)
+class Scorer:
+    """A monitored model, its decomposition, and codes for its activity."""
+
+    model: MonitoredModel
+    decomposition: Decomposition
+    parts: tuple[CodedPart, ...]
+    context: ContextRule
+
+    def score(self, inputs: Inputs, *, clock: Callable[[], float] = time.perf_counter) -> Scored:
+        """Run the model once and charge each input's activity."""
+        seen = observe(self.model, self.decomposition, inputs, rule=self.context, clock=clock)
+        start = clock()
+        charged = ledger(self.parts, seen.activity, seen.context)
+        seconds = {**seen.stage_seconds, "codes": clock() - start}
+        return Scored(Observed(seen.outputs, seen.activity, seen.context, seconds), charged)
+
+    def explain(self, observed: Observed, row: int, *, max_charges: int) -> Explanation:
+        """Split the surprise of one observed input over components."""
+        activity = {site: activity.row(row) for site, activity in observed.activity.items()}
+        return explain(
+            self.parts, activity, observed.context[row : row + 1], max_charges=max_charges
+        )
+
+
+def observe(
+    model: MonitoredModel,
+    decomposition: Decomposition,
+    inputs: Inputs,
+    *,
+    rule: ContextRule,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Observed:
+    """Run the model once and say which components each input used."""
+    start = clock()
+    run = capture(model, decomposition.sites, inputs)
+    ran = clock()
+    activity = decomposition.activity(run.activations)
+    context = context_of(run.outputs, rule, batch=_batch(list(inputs.values())))
+    seconds = {"forward": ran - start, "components": clock() - ran}
+    return Observed(run.outputs, activity, context, seconds)
+
+
+def context_of(outputs: Outputs, rule: ContextRule, *, batch: int) -> Context:
+    """Return each input's context; -1 for all of them when there is none.
+
+    The predicted label is the largest of the first output's last axis at its last position, or the
+    sign of a single number.
+    """
+    first = next(iter(outputs.values()), None)
+    if rule == "none" or first is None or first.ndim == 0 or first.shape[0] != batch:
+        return torch.full((batch,), -1)
+    return _predicted(first) % MAX_CONTEXTS
+
+
+def _predicted(output: Shaped[Tensor, "batch ..."]) -> Context:
+    by_label = output.reshape(output.shape[0], -1, output.shape[-1] if output.ndim > 1 else 1)[
+        :, -1
+    ]
+    return by_label.argmax(dim=1) if by_label.shape[1] > 1 else (by_label[:, 0] > 0).long()
+
+
+def _batch(tensors: Sequence[Tensor]) -> int:
+    return tensors[0].shape[0]

@@ -1,0 +1,68 @@
+"""Tensors on disk and their digests: safetensors in, safetensors out, never a pickle."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from mad.errors import ConfigError, MadError
+
+_PICKLE_STARTS = (b"\x80", b"PK\x03\x04")
+
+
+def read_tensors(path: Path, *, error: type[MadError] = ConfigError) -> dict[str, Tensor]:
+    """Read every tensor of one safetensors file.
+
+    Raises:
+        MadError: of type ``error``, when the file is missing, a pickle, truncated, or holds NaN or
+            infinite numbers.
+    """
+    return parse_tensors(read_bytes(path, error=error), name=str(path), error=error)
+
+
+def read_bytes(path: Path, *, error: type[MadError] = ConfigError) -> bytes:
+    """Read one whole file, or raise ``error`` with the reason it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as cause:
+        raise error(f"cannot read {path}: {cause.strerror}") from cause
+
+
+def parse_tensors(
+    content: bytes, *, name: str, error: type[MadError] = ConfigError
+) -> dict[str, Tensor]:
+    """Parse the bytes of a safetensors file called ``name``. Raises as ``read_tensors``."""
+    if content.startswith(_PICKLE_STARTS):
+        raise error(
+            f"{name} looks like a pickle or a torch archive, which can run code when opened; "
+            "convert it offline with safetensors.torch.save_file(state_dict, path)"
+        )
+    try:
+        tensors = load(content)
+    except (SafetensorError, ValueError, KeyError) as cause:
+        raise error(f"{name} is not a whole safetensors file ({cause}); write it again") from cause
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise error(
+                f"{name}: tensor {key!r} holds NaN or infinite numbers; refit or retrain it"
+            )
+    return tensors
+
+
+def serialise(tensors: Mapping[str, Tensor]) -> bytes:
+    """Return the bytes of a safetensors file."""
+    return save({name: tensor.detach().contiguous() for name, tensor in tensors.items()})
+
+
+def digest(tensors: Mapping[str, Tensor], *, note: str = "") -> str:
+    """Return a SHA-256 over names, types, shapes and bytes, in the order of names, and a note."""
+    sha = hashlib.sha256(note.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        sha.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
