@@ -1,0 +1,344 @@
+"""The alert log: what is appended stays, reads back exactly, and is never written twice."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from mad.alerts.log import AlertLog
+from mad.errors import AlertLogError, ConfigError, InputError
+from mad.types import Alert, Charge, Explanation, Part, Term, Verdict
+
+ALERT = Alert(
+    alert_id="a",
+    time=datetime(2026, 3, 1, 12, 30, 0, 250, tzinfo=timezone(timedelta(hours=2))),
+    model="demo",
+    baseline="default",
+    version=3,
+    request_id="",
+    input_index=0,
+    input_digest="c0ffee",
+    verdict=Verdict(9.5, 1 / 2401, True, (Part("act1", "set", 9.5),), 7, 16),
+    explanation=Explanation((Charge("act1", "set", 41, 9.0, 0.5, 2.5, 0.0),), 0.5),
+)
+
+# Appends one alert at a time, and prints each id once the log has promised to keep it.
+WRITER = """
+import sys
+from datetime import UTC, datetime
+from mad.alerts.log import AlertLog
+from mad.types import Alert, Explanation, Verdict
+
+url, name, count = sys.argv[1:]
+log = AlertLog.open(url)
+verdict, explanation = Verdict(9.0, 0.01, True, (), -1, 1), Explanation((), 9.0)
+for number in range(int(count)):
+    alert = Alert(
+        f"{name}-{number}", datetime.now(UTC), "demo", "default", 1, "", 0, "", verdict, explanation
+    )
+    print(*log.append([alert]), flush=True)
+log.close()
+"""
+
+number = st.floats(allow_nan=False)
+index = st.integers(0, 2**63 - 1)
+name = st.text(max_size=20)
+term: st.SearchStrategy[Term] = st.sampled_from(("set", "residual"))
+moment = st.datetimes(
+    datetime.fromisoformat("1971-01-01"),
+    datetime.fromisoformat("2200-01-01"),
+    timezones=st.timezones(),
+)
+
+
+def numbered(count: int, *, baseline: str = "default") -> list[Alert]:
+    return [replace(ALERT, alert_id=f"{baseline}{i}", baseline=baseline) for i in range(count)]
+
+
+def ids(alerts: Sequence[Alert]) -> list[str]:
+    return [alert.alert_id for alert in alerts]
+
+
+def start_writer(url: str, name: str, *, count: int) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, url, name, str(count)], stdout=subprocess.PIPE, text=True
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "alerts.db"
+
+
+@pytest.fixture
+def log(path: Path) -> Iterator[AlertLog]:
+    opened = AlertLog.open(f"sqlite:///{path}")
+    yield opened
+    opened.close()
+
+
+@given(
+    moment=moment,
+    words=st.tuples(name, name, name, name, name),
+    counts=st.tuples(index, index),
+)
+@settings(max_examples=30, deadline=None)
+def test_where_an_alert_came_from_reads_back_exactly(
+    tmp_path_factory: pytest.TempPathFactory,
+    moment: datetime,
+    words: tuple[str, str, str, str, str],
+    counts: tuple[int, int],
+) -> None:
+    alert_id, model, baseline, request_id, digest = words
+    version, row = counts
+    where = (alert_id, moment, model, baseline, version, request_id, row, digest)
+    assert_reads_back(Alert(*where, ALERT.verdict, ALERT.explanation), tmp_path_factory)
+
+
+@given(
+    bits=st.tuples(number, number, number),
+    parts=st.lists(st.tuples(name, term, number), max_size=3),
+    charges=st.lists(
+        st.tuples(name, term, index, number, number, number, st.none() | number), max_size=3
+    ),
+)
+@settings(max_examples=30, deadline=None)
+def test_a_verdict_and_its_explanation_read_back_exactly(
+    tmp_path_factory: pytest.TempPathFactory,
+    bits: tuple[float, float, float],
+    parts: list[tuple[str, Term, float]],
+    charges: list[tuple[str, Term, int, float, float, float, float | None]],
+) -> None:
+    surprise, p_value, rest = bits
+    verdict = Verdict(surprise, p_value, True, tuple(Part(*part) for part in parts), -1, 16)
+    explanation = Explanation(tuple(Charge(*charge) for charge in charges), rest)
+    assert_reads_back(replace(ALERT, verdict=verdict, explanation=explanation), tmp_path_factory)
+
+
+def assert_reads_back(alert: Alert, directories: pytest.TempPathFactory) -> None:
+    log = AlertLog.open(f"sqlite:///{directories.mktemp('log')}/alerts.db")
+    log.append([alert])
+    assert log.page("", 1, "") == ([alert], "")
+    log.close()
+
+
+def test_alerts_are_still_there_after_a_restart(log: AlertLog, path: Path) -> None:
+    log.append(numbered(3))
+    log.close()
+    reopened = AlertLog.open(f"sqlite:///{path}")
+    assert ids(reopened.page("", 10, "")[0]) == ["default2", "default1", "default0"]
+    reopened.close()
+
+
+def test_a_retry_gets_the_first_id_and_writes_nothing(log: AlertLog) -> None:
+    first = replace(ALERT, alert_id="first", request_id="r1")
+    assert log.append([first]) == ["first"]
+    assert log.append([replace(first, alert_id="second"), first]) == ["first", "first"]
+    assert ids(log.page("", 10, "")[0]) == ["first"]
+
+
+def test_a_retry_within_one_call_gets_the_first_id(log: AlertLog) -> None:
+    first = replace(ALERT, alert_id="first", request_id="r1")
+    assert log.append([first, replace(first, alert_id="second")]) == ["first", "first"]
+    assert ids(log.page("", 10, "")[0]) == ["first"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(ALERT, request_id="r2"),
+        replace(ALERT, request_id="r1", input_index=1),
+        replace(ALERT, request_id="r1", input_digest="other"),
+        replace(ALERT, request_id="r1", baseline="other"),
+        replace(ALERT, request_id="r1", version=4),
+    ],
+)
+def test_another_request_input_or_baseline_is_another_alert(log: AlertLog, other: Alert) -> None:
+    log.append([replace(ALERT, request_id="r1")])
+    assert log.append([replace(other, alert_id="b")]) == ["b"]
+
+
+def test_alerts_without_a_request_id_are_all_kept(log: AlertLog) -> None:
+    assert log.append(numbered(3)) == ["default0", "default1", "default2"]
+    assert len(log.page("", 10, "")[0]) == 3
+
+
+def test_more_retries_than_one_query_can_name_are_recognised(log: AlertLog) -> None:
+    first = [replace(alert, request_id=alert.alert_id) for alert in numbered(2500)]
+    log.append(first)
+    retried = [replace(alert, alert_id=f"again-{alert.alert_id}") for alert in first]
+    assert log.append(retried) == ids(first)
+
+
+def test_pages_visit_every_alert_once_while_new_ones_arrive(log: AlertLog) -> None:
+    log.append(numbered(7))
+    seen, token = log.page("", 3, "")
+    while token:
+        log.append([replace(ALERT, alert_id=f"late-{len(seen)}")])
+        more, token = log.page("", 3, token)
+        seen += more
+    assert ids(seen) == [f"default{i}" for i in reversed(range(7))]
+
+
+def test_a_page_that_ends_the_log_has_no_token(log: AlertLog) -> None:
+    log.append(numbered(2))
+    assert log.page("", 2, "")[1] == ""
+
+
+def test_a_listing_of_one_baseline_holds_only_its_alerts(log: AlertLog) -> None:
+    log.append([*numbered(2, baseline="x"), *numbered(3, baseline="y"), *numbered(1, baseline="z")])
+    first, token = log.page("y", 2, "")
+    rest, end = log.page("y", 2, token)
+    assert (ids(first), ids(rest), end) == (["y2", "y1"], ["y0"], "")
+
+
+@pytest.mark.parametrize(
+    "token", ["x", "é", "AAAA", "NSA=x", "LTUg", "OTk5OTk5OTk5OTk5OTk5OTk5OTkg"]
+)
+def test_a_token_we_did_not_give_out_is_refused(log: AlertLog, token: str) -> None:
+    with pytest.raises(InputError, match="page token"):
+        log.page("", 1, token)
+
+
+def test_a_token_of_another_listing_is_refused(log: AlertLog) -> None:
+    log.append(numbered(2))
+    token = log.page("", 1, "")[1]
+    with pytest.raises(InputError, match="another listing"):
+        log.page("default", 1, token)
+
+
+def test_a_page_of_no_alerts_is_refused(log: AlertLog) -> None:
+    with pytest.raises(InputError, match="page size 0"):
+        log.page("", 0, "")
+
+
+def test_threads_share_one_log(log: AlertLog) -> None:
+    def work(thread: int) -> list[str]:
+        log.page("", 5, "")
+        return log.append(numbered(20, baseline=f"thread{thread}-"))
+
+    with ThreadPoolExecutor(4) as pool:
+        written = [alert_id for chunk in pool.map(work, range(4)) for alert_id in chunk]
+    assert sorted(ids(log.page("", 100, "")[0])) == sorted(written)
+
+
+def test_two_programs_share_one_log(log: AlertLog, path: Path) -> None:
+    writers = [start_writer(f"sqlite:///{path}", name, count=40) for name in ("x", "y")]
+    log.append(numbered(5))
+    assert [writer.communicate()[0].count("\n") for writer in writers] == [40, 40]
+    assert len(log.page("", 100, "")[0]) == 85
+
+
+def test_a_killed_writer_loses_no_alert_it_was_promised(path: Path) -> None:
+    with start_writer(f"sqlite:///{path}", "x", count=10**6) as writer:
+        assert writer.stdout is not None
+        promised = [writer.stdout.readline().strip() for _ in range(100)]
+        writer.kill()
+        promised += [line.strip() for line in writer.stdout if line.endswith("\n")]
+    log = AlertLog.open(f"sqlite:///{path}")
+    kept = ids(log.page("", len(promised) + 10, "")[0])
+    log.close()
+    assert set(promised) <= set(kept)
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM mad_alerts", "UPDATE mad_alerts SET body = ''"])
+def test_a_database_shell_cannot_edit_the_log(log: AlertLog, path: Path, change: str) -> None:
+    log.append(numbered(1))
+    shell = sqlite3.connect(path)
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        shell.execute(change)
+    shell.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("alerts.db", "is not a database URL"),
+        ("postgresql//me:secret@host", r"me:\*\*\*@host"),
+        ("mysql://localhost/alerts", "'mysql' is not supported"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("sqlite:////nowhere/at/all/alerts.db", "/nowhere/at/all does not exist"),
+        ("sqlite:////", "cannot be opened"),
+        ("postgresql+psycopg2://me:secret@localhost/alerts", r"\*\*\*@localhost.* psycopg2"),
+    ],
+)
+def test_a_url_that_cannot_hold_a_log_is_refused(url: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        AlertLog.open(url)
+
+
+def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    # Root may write anywhere but into the kernel's own tables.
+    directory = tmp_path if os.geteuid() else Path("/proc/self")
+    with pytest.raises(ConfigError, match="check that its directory is writable"):
+        AlertLog.open(f"sqlite:///{directory}/alerts.db")
+
+
+def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+    path.write_bytes(b"not a database at all" * 400)
+    with pytest.raises(ConfigError, match="file is not a database"):
+        AlertLog.open(f"sqlite:///{path}")
+
+
+@pytest.mark.usefixtures("log")
+def test_a_log_of_another_format_is_refused(path: Path) -> None:
+    with sqlite3.connect(path) as shell:
+        shell.execute("UPDATE mad_alert_log_format SET format = 99")
+    shell.close()
+    with pytest.raises(ConfigError, match="has format 99, and this version reads format 1"):
+        AlertLog.open(f"sqlite:///{path}")
+
+
+@pytest.mark.usefixtures("log")
+def test_alerts_of_no_known_format_are_refused(path: Path) -> None:
+    with sqlite3.connect(path) as shell:
+        shell.execute("DROP TABLE mad_alert_log_format")
+    shell.close()
+    with pytest.raises(ConfigError, match="names no format"):
+        AlertLog.open(f"sqlite:///{path}")
+
+
+def test_damage_is_reported_and_not_read_as_alerts(log: AlertLog, path: Path) -> None:
+    log.append(numbered(200))
+    log.close()
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * (path.stat().st_size - 4096))
+    with pytest.raises((AlertLogError, ConfigError), match=r"malformed|not a database"):
+        AlertLog.open(f"sqlite:///{path}").page("", 200, "")
+
+
+def test_a_damaged_row_is_named(log: AlertLog, path: Path) -> None:
+    log.append(numbered(1))
+    with sqlite3.connect(path) as shell:
+        shell.execute("DROP TRIGGER mad_alerts_no_update")
+        shell.execute("UPDATE mad_alerts SET body = '{\"verdict\": 1}'")
+    shell.close()
+    with pytest.raises(AlertLogError, match="alert default0 in the alert log is damaged"):
+        log.page("", 1, "")
+
+
+def test_an_append_that_fails_writes_nothing(log: AlertLog) -> None:
+    log.append([ALERT])
+    with pytest.raises(AlertLogError, match="cannot be written: UNIQUE constraint failed"):
+        log.append([*numbered(1), ALERT])
+    assert ids(log.page("", 10, "")[0]) == ["a"]
+
+
+def test_times_are_kept_in_utc_for_people_who_look_into_the_file(log: AlertLog, path: Path) -> None:
+    log.append([ALERT])
+    shell = sqlite3.connect(path)
+    assert shell.execute("SELECT time FROM mad_alerts").fetchone() == (
+        datetime(2026, 3, 1, 10, 30, 0, 250, tzinfo=UTC).isoformat(timespec="microseconds"),
+    )
+    shell.close()
