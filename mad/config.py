@@ -1,0 +1,232 @@
+"""Settings of one deployment, read strictly from one TOML file.
+
+Unknown keys are errors. Relative paths are relative to the file, so that it can be run from
+anywhere and moved together with what it names.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Self, final
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from mad.errors import ConfigError
+
+MAX_PORT = 65535
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens; port 0 stands for any free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``host:port`` or ``[ipv6]:port``; ConfigError if it is neither."""
+        host, _, port = text.rpartition(":")
+        bare = host.removeprefix("[").removesuffix("]")
+        is_plain = ":" not in host or host == f"[{bare}]"
+        if not (bare and is_plain and port.isdecimal() and int(port) <= MAX_PORT):
+            raise ConfigError(f"{text!r} is no address; write host:port, such as 127.0.0.1:8001")
+        return cls(bare, int(port))
+
+
+def _resolved(path: Path, info: ValidationInfo) -> Path:
+    assert isinstance(info.context, Path), "settings are read with the directory of their file"
+    return Path(os.path.normpath(info.context / path.expanduser()))
+
+
+def _factory(text: str, info: ValidationInfo) -> str:
+    where, _, attribute = text.rpartition(":")
+    if not (where and attribute.isidentifier()):
+        raise ValueError("must be package.module:callable or file.py:callable")
+    return f"{_resolved(Path(where), info)}:{attribute}" if where.endswith(".py") else text
+
+
+def _database(url: str, info: ValidationInfo) -> str:
+    scheme, _, path = url.partition(":///")
+    if "://" not in url:
+        raise ValueError("must be a database URL, such as sqlite:///alerts.db")
+    is_file = scheme == "sqlite" and path and not path.startswith((":", "file:"))
+    return f"sqlite:///{_resolved(Path(path), info)}" if is_file else url
+
+
+def _address(value: object) -> Address:
+    if isinstance(value, Address):
+        return value
+    try:
+        return Address.parse(str(value))
+    except ConfigError as error:
+        raise ValueError("must be host:port, such as 127.0.0.1:8001") from error
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+File = Annotated[Path, AfterValidator(_resolved)]
+Listen = Annotated[Address, BeforeValidator(_address)]
+Count = Annotated[int, Field(gt=0, strict=True)]
+Seed = Annotated[int, Field(ge=0, strict=True)]
+Rate = Annotated[float, Field(gt=0, lt=0.5, strict=True)]
+Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
+Seconds = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+Files = Annotated[tuple[File, ...], Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A table of the file; its defaults are those of the documentation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+@final
+class Model(Section):
+    """The monitored model: who builds it, its weights, the names of its inputs in order."""
+
+    name: Name
+    factory: Annotated[str, AfterValidator(_factory)]
+    weights: File
+    inputs: Names
+    arguments: Mapping[str, object] = {}
+
+
+@final
+class Decomposition(Section):
+    """Sites to watch, and the directory of their dictionaries with the plan to train them."""
+
+    sites: Names
+    path: File = Path("dictionaries")
+    width: Count = 512
+    k: Count = 16
+    steps: Count = 1000
+    pooling: Literal["auto", "flatten", "mean", "max", "mean_max", "last"] = "auto"
+
+
+@final
+class Data(Section):
+    """Files of trusted inputs."""
+
+    trusted: Files
+
+
+@final
+class Baseline(Section):
+    """What to fit, and the store it goes to."""
+
+    name: Name = "default"
+    store: File = Path("baselines")
+    false_alarm_rate: Rate = 0.01
+    reference_share: Share = 0.4
+    context: Literal["predicted", "none"] = "predicted"
+    seed: Seed = 0
+
+
+@final
+class Server(Section):
+    """Where the server listens, where its alerts go, and what it refuses."""
+
+    grpc_address: Listen = Address("127.0.0.1", 8001)
+    http_address: Listen = Address("127.0.0.1", 8002)
+    alert_log: Annotated[str, AfterValidator(_database)] = "sqlite:///alerts.db"
+    max_batch: Count = 64
+    max_request_inputs: Count = 1024
+    max_queued_inputs: Count = 4096
+    max_message_bytes: Count = 16 * 1024 * 1024
+    reflection: Annotated[bool, Field(strict=True)] = True
+    drain_seconds: Seconds = 10.0
+    lame_duck_seconds: Seconds = 0.3
+
+    @model_validator(mode="after")
+    def _a_request_fits_the_queue(self) -> Self:
+        if self.max_queued_inputs < self.max_request_inputs:
+            raise ValueError(
+                f"max_queued_inputs = {self.max_queued_inputs} must be at least "
+                f"max_request_inputs = {self.max_request_inputs}, or no such request is ever taken"
+            )
+        return self
+
+
+@final
+class Settings(Section):
+    """Everything an operator can set. Every path is absolute."""
+
+    model: Model
+    decomposition: Decomposition
+    data: Data
+    baseline: Baseline
+    server: Server
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a TOML file.
+
+        Raises:
+            ConfigError: it cannot be read, or a key is unknown, missing or has a wrong value; names
+                each such key, its value and the remedy.
+        """
+        try:
+            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"cannot read settings {path}: {error.strerror}") from error
+        except ValueError as error:
+            raise ConfigError(f"{path} is not TOML: {error}") from error
+        tables = {"baseline": {}, "server": {}} | tables
+        try:
+            return cls.model_validate(tables, context=path.absolute().parent)
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+            raise ConfigError(f"{path}: {'; '.join(map(_sentence, details))}") from error
+
+
+def _sentence(error: ErrorDetails) -> str:
+    """Say which key is wrong, its value, and what would be right."""
+    key = ".".join(map(str, error["loc"]))
+    match error["type"]:
+        case "extra_forbidden":
+            return f"{key} is no setting{_nearest(*map(str, error['loc']))}"
+        case "missing" if len(error["loc"]) == 1:
+            return f"section [{key}] is missing"
+        case "missing":
+            return f"{key} is missing"
+        case "model_type":
+            return f"{key} = {error['input']!r} must be a section [{key}]"
+        case _:
+            reason = error["msg"].removeprefix("Value error, ").replace("Input should", "must")
+            return (
+                f"{key}: {reason}"
+                if isinstance(error["input"], Mapping)
+                else (f"{key} = {error['input']!r} {reason}")
+            )
+
+
+def _nearest(*location: str) -> str:
+    """Suggest a key of the same section, or the section the key belongs to."""
+    *section, unknown = location
+    keys = {
+        name: list(field.annotation.model_fields)
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+    siblings = keys.get(section[0], []) if section else list(keys)
+    elsewhere = [f"{name}.{unknown}" for name, own in keys.items() if unknown in own]
+    near = difflib.get_close_matches(unknown, siblings, n=1) or elsewhere
+    return f"; did you mean {near[0]}?" if near else f"; there is {', '.join(siblings)}"

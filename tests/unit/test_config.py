@@ -1,0 +1,143 @@
+"""Settings are read strictly, and every mistake is named with its remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from mad.config import Address, Settings
+from mad.errors import ConfigError
+
+MINIMAL = """
+[model]
+name = "demo"
+factory = "model.py:build"
+weights = "model.safetensors"
+inputs = ["image"]
+
+[decomposition]
+sites = ["act1"]
+
+[data]
+trusted = ["trusted.npz", "/abs/more.parquet"]
+"""
+
+
+def load(folder: Path, text: str) -> Settings:
+    file = folder / "mad.toml"
+    file.write_text(text)
+    return Settings.load(file)
+
+
+def test_a_minimal_file_gets_the_documented_defaults(tmp_path: Path) -> None:
+    settings = load(tmp_path, MINIMAL)
+    assert (settings.decomposition.width, settings.decomposition.k) == (512, 16)
+    assert settings.baseline.name == "default"
+    assert settings.baseline.false_alarm_rate == 0.01
+    assert str(settings.server.grpc_address) == "127.0.0.1:8001"
+    assert settings.server.http_address == Address("127.0.0.1", 8002)
+    assert settings.server.max_message_bytes == 16_777_216
+
+
+def test_relative_paths_are_relative_to_the_file_even_the_default_ones(tmp_path: Path) -> None:
+    settings = load(tmp_path, MINIMAL)
+    assert settings.model.weights == tmp_path / "model.safetensors"
+    assert settings.model.factory == f"{tmp_path}/model.py:build"
+    assert settings.data.trusted == (tmp_path / "trusted.npz", Path("/abs/more.parquet"))
+    assert settings.decomposition.path == tmp_path / "dictionaries"
+    assert settings.baseline.store == tmp_path / "baselines"
+    assert settings.server.alert_log == f"sqlite:///{tmp_path}/alerts.db"
+
+
+def test_an_importable_factory_stays_as_it_is(tmp_path: Path) -> None:
+    text = MINIMAL.replace("model.py:build", "package.models:build")
+    assert load(tmp_path, text).model.factory == "package.models:build"
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////var/lib/mad/alerts.db", "postgresql://host/alerts", "sqlite:///:memory:"]
+)
+def test_an_absolute_alert_log_stays_as_it_is(tmp_path: Path, url: str) -> None:
+    assert load(tmp_path, f'{MINIMAL}[server]\nalert_log = "{url}"').server.alert_log == url
+
+
+def test_arguments_of_the_factory_are_free(tmp_path: Path) -> None:
+    settings = load(tmp_path, MINIMAL + "[model.arguments]\nwidth = 3\nnames = ['a']")
+    assert settings.model.arguments == {"width": 3, "names": ["a"]}
+
+
+def test_settings_are_immutable(tmp_path: Path) -> None:
+    settings = load(tmp_path, MINIMAL)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.baseline.name = "other"  # type: ignore[misc]  # the claim under test
+
+
+@pytest.mark.parametrize(
+    ("extra", "named"),
+    [
+        ("[server]\nmax_bach = 8", r"server\.max_bach .* did you mean max_batch\?"),
+        ("[sever]\nmax_batch = 8", r"sever is no setting; did you mean server\?"),
+        ("[baseline]\nmax_batch = 8", r"did you mean server\.max_batch\?"),
+        ("[baseline]\nqqqq = 8", r"qqqq .* there is name, store, false_alarm_rate"),
+        ("[server]\nmax_batch = 0", r"server\.max_batch = 0 must be greater than 0"),
+        ("[server]\nmax_batch = true", r"server\.max_batch = True must be a valid integer"),
+        ("[server]\ngrpc_address = '8001'", r"grpc_address = '8001' must be host:port"),
+        ("[server]\ngrpc_address = 'a:70000'", r"grpc_address = 'a:70000' must be host:port"),
+        ("[server]\nalert_log = 'alerts.db'", r"alert_log = 'alerts.db' must be a database URL"),
+        ("[server]\ndrain_seconds = -1", r"server\.drain_seconds = -1 must be greater than or"),
+        ("[server]\nmax_queued_inputs = 9", r"max_queued_inputs = 9 .* max_request_inputs = 1024"),
+        ("[baseline]\nfalse_alarm_rate = 0", r"false_alarm_rate = 0 must be greater than 0"),
+        ("[baseline]\nfalse_alarm_rate = 0.5", r"false_alarm_rate = 0.5 must be less than 0.5"),
+        ("[baseline]\nfalse_alarm_rate = nan", r"false_alarm_rate = nan must be"),
+        ("[baseline]\nname = 'My Baseline'", r"baseline\.name = 'My Baseline' "),
+        ("[baseline]\ncontext = 'class'", r"context = 'class' must be 'predicted' or 'none'"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name_and_value(
+    tmp_path: Path, extra: str, named: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"mad\.toml: .*{named}"):
+        load(tmp_path, MINIMAL + extra)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('inputs = ["image"]', "", r"model\.inputs is missing"),
+        ('inputs = ["image"]', "inputs = []", r"model\.inputs = \[\]"),
+        ('[decomposition]\nsites = ["act1"]', "", r"section \[decomposition\] is missing"),
+        ("model.py:build", "model.py", r"factory = 'model.py' must be package.module:callable"),
+        ("[model]", "model = 3\n[modell]", r"model = 3 must be a section \[model\]"),
+        ("[model]", "[model", r"is not TOML"),
+    ],
+)
+def test_a_broken_file_is_refused(tmp_path: Path, old: str, new: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        load(tmp_path, MINIMAL.replace(old, new))
+
+
+def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"server\.a .*server\.b "):
+        load(tmp_path, MINIMAL + "[server]\na = 1\nb = 2")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file"):
+        Settings.load(tmp_path / "nowhere.toml")
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mad.toml"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="is not TOML"):
+        Settings.load(file)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:0", "localhost:8001", "[::1]:8001"])
+def test_an_address_is_written_as_it_is_read(text: str) -> None:
+    assert str(Address.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", ":1", "host:", "host:x", "::1:80", "host:-1", "host:65536"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="host:port"):
+        Address.parse(text)
