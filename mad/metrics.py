@@ -1,0 +1,290 @@
+"""Every Prometheus series this service exports, in one table, and the events that move them.
+
+One shannon is one bit; Prometheus reserves the word "bits" for sizes of data. The p-values are a
+histogram with an edge at every false-alarm rate in use, so
+``mad_p_value_bucket{le="0.01"} / mad_p_value_count`` is the observed alarm rate at 1 %.
+"""
+
+import math
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from platform import python_version
+from typing import Final, Literal, NamedTuple, TypeAlias, assert_never, final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from mad import __version__
+from mad.baseline.bundle import Manifest
+from mad.types import Verdict
+
+Traffic: TypeAlias = Literal["live", "trusted", "canary"]
+"""What a request is evidence of: ordinary use, known-ordinary inputs, or planted anomalies."""
+
+TRAFFIC: Final[tuple[Traffic, ...]] = ("live", "trusted", "canary")
+
+MAX_BASELINES: Final = 16
+"""Baselines that get series of their own; further ones share the label ``other``."""
+
+SHED_REASONS: Final = ("queue_full", "draining")
+INVALID_REASONS: Final = ("input", "too_large", "decode", "not_found")
+# A rate of errors needs a zero to rise from, so these exist before the first error.
+CODES: Final = (
+    "OK",
+    "INVALID_ARGUMENT",
+    "NOT_FOUND",
+    "RESOURCE_EXHAUSTED",
+    "DEADLINE_EXCEEDED",
+    "CANCELLED",
+    "UNAVAILABLE",
+    "INTERNAL",
+)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One row of the table; only a histogram has bucket edges."""
+
+    kind: Literal["counter", "gauge", "histogram"]
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    edges: tuple[float, ...] = ()
+
+
+class Rpc(NamedTuple):
+    """One method of the gRPC interface, such as unary mad.v1.ScoringService Score."""
+
+    kind: Literal["unary", "client_stream", "server_stream", "bidi_stream"]
+    service: str
+    method: str
+
+
+_RPC = ("grpc_type", "grpc_service", "grpc_method")
+_MODEL = ("model",)
+_BASELINE = ("model", "baseline")
+_TRAFFIC = ("model", "baseline", "traffic")
+_STAGE = ("model", "stage")
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_SHANNONS = (
+    *(0, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768),
+    *(1024, 1536, 2048, 3072, 4096, 6144, 8192, 16384),
+)
+_POWERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_P_VALUES = (
+    *(1e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05),
+    *(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+)
+
+TABLE: Final = (
+    Series("counter", "grpc_server_started_total", "Calls started.", _RPC),
+    Series("counter", "grpc_server_handled_total", "Calls ended.", (*_RPC, "grpc_code")),
+    Series("histogram", "grpc_server_handling_seconds", "Time of a call.", _RPC, _SECONDS),
+    Series("counter", "mad_inputs_scored_total", "Inputs scored.", _TRAFFIC),
+    Series("histogram", "mad_surprise_shannons", "Surprise of an input.", _TRAFFIC, _SHANNONS),
+    Series("histogram", "mad_residual_shannons", "Surprise left over.", _BASELINE, _SHANNONS),
+    Series("histogram", "mad_p_value", "P-value of an input.", _TRAFFIC, _P_VALUES),
+    Series("histogram", "mad_components_active", "Active components.", _BASELINE, _POWERS),
+    Series("counter", "mad_alerts_total", "Alerts raised.", _BASELINE),
+    Series("gauge", "mad_baseline_alpha_ratio", "Nominal false-alarm rate.", _BASELINE),
+    Series("gauge", "mad_baseline_info", "What scores.", (*_BASELINE, "revision", "digest")),
+    Series("gauge", "mad_baseline_fit_samples", "Inputs the codes were fitted on.", _BASELINE),
+    Series("gauge", "mad_baseline_reference_samples", "Inputs held out.", _BASELINE),
+    Series("histogram", "mad_stage_duration_seconds", "Time of a batch.", _STAGE, _SECONDS),
+    Series("histogram", "mad_batch_size", "Inputs of one run of the model.", _MODEL, _POWERS),
+    Series("gauge", "mad_queue_depth", "Inputs that wait to be scored.", _MODEL),
+    Series("gauge", "mad_requests_in_flight", "Requests being answered.", _MODEL),
+    Series("counter", "mad_requests_shed_total", "Requests refused.", (*_MODEL, "reason")),
+    Series("counter", "mad_invalid_inputs_total", "Requests at fault.", (*_MODEL, "reason")),
+    Series("counter", "mad_alert_log_errors_total", "Failed writes of the alert log.", _MODEL),
+    Series("histogram", "mad_alert_log_append_seconds", "Time of a write.", _MODEL, _SECONDS),
+    Series("gauge", "mad_build_info", "What runs here.", ("version", "python", "torch")),
+)
+
+
+@final
+class Metrics:
+    """The series of one server, in a registry of its own.
+
+    ``false_alarm_rates`` are those of the baselines that will be loaded; each becomes an edge of
+    the p-value histogram. Safe to call from any thread. A value that is not finite is counted as
+    scored and left out of the histograms, whose sums it would spoil.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry, *, model: str, false_alarm_rates: Iterable[float]
+    ) -> None:
+        # One more series a counter, and no rule of ours reads it.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left it out
+        ProcessCollector(registry=registry)
+        self._model = model
+        self._counters: dict[str, Counter] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._histograms: dict[str, Histogram] = {}
+        for series in TABLE:
+            self._register(_with_edges(series, false_alarm_rates), registry)
+        self._baselines: set[str] = set()
+        self._revisions: dict[str, tuple[str, ...]] = {}
+        self._scores: dict[tuple[str, Traffic], _Scores] = {}
+        self._naming = threading.Lock()
+        self._start_at_zero()
+
+    def baseline_loaded(self, manifest: Manifest, *, digest: str) -> None:
+        """A baseline now scores under its name, in place of any revision before it."""
+        baseline = self._baseline(manifest.name)
+        labels = (self._model, baseline)
+        self._gauges["mad_baseline_alpha_ratio"].labels(*labels).set(manifest.false_alarm_rate)
+        self._gauges["mad_baseline_fit_samples"].labels(*labels).set(manifest.fit_inputs)
+        self._gauges["mad_baseline_reference_samples"].labels(*labels).set(
+            manifest.reference_inputs
+        )
+        self._counters["mad_alerts_total"].labels(*labels)
+        for traffic in TRAFFIC:
+            self._counters["mad_inputs_scored_total"].labels(*labels, traffic)
+        revision = (*labels, manifest.revision, digest[:8])
+        before = self._revisions.setdefault(baseline, revision)
+        if before != revision:
+            self._gauges["mad_baseline_info"].remove(*before)
+            self._revisions[baseline] = revision
+        self._gauges["mad_baseline_info"].labels(*revision).set(1)
+
+    def batch_ran(self, size: int, stage_seconds: Mapping[str, float]) -> None:
+        """The model ran once, on ``size`` inputs."""
+        self._histograms["mad_batch_size"].labels(self._model).observe(size)
+        stages = self._histograms["mad_stage_duration_seconds"]
+        for stage, seconds in stage_seconds.items():
+            stages.labels(self._model, stage).observe(seconds)
+
+    def scored(self, baseline: str, traffic: Traffic, verdicts: Sequence[Verdict]) -> None:
+        """Inputs of one kind of traffic were scored by a baseline, given by name."""
+        label = self._baseline(baseline)
+        scores = self._scores.get((label, traffic))
+        if scores is None:
+            scores = self._scores[label, traffic] = self._scores_of(label, traffic)
+        scores.inputs.inc(len(verdicts))
+        for verdict in verdicts:
+            residual = [part.bits for part in verdict.parts if part.term == "residual"]
+            _observe(scores.surprise, verdict.surprise_bits)
+            _observe(scores.p_value, verdict.p_value)
+            if residual:
+                _observe(scores.residual, sum(residual))
+            scores.components.observe(verdict.active_components)
+
+    def alert_raised(self, baseline: str, count: int = 1) -> None:
+        """Alerts of a baseline, given by name, were raised."""
+        labels = (self._model, self._baseline(baseline))
+        self._counters["mad_alerts_total"].labels(*labels).inc(count)
+
+    def alert_log_appended(self, seconds: float) -> None:
+        """The alert log was written."""
+        self._histograms["mad_alert_log_append_seconds"].labels(self._model).observe(seconds)
+
+    def alert_log_failed(self) -> None:
+        """The alert log could not be written."""
+        self._counters["mad_alert_log_errors_total"].labels(self._model).inc()
+
+    def shed(self, reason: str) -> None:
+        """A request was refused for want of room; ``reason`` is a fixed word, not a message."""
+        self._counters["mad_requests_shed_total"].labels(self._model, reason).inc()
+
+    def invalid_input(self, reason: str) -> None:
+        """A request could not be scored as it stood; ``reason`` is a fixed word, not a message."""
+        self._counters["mad_invalid_inputs_total"].labels(self._model, reason).inc()
+
+    def queue_depth(self, inputs: int) -> None:
+        """So many inputs wait now."""
+        self._gauges["mad_queue_depth"].labels(self._model).set(inputs)
+
+    def request_started(self) -> None:
+        """A request for scores came in."""
+        self._gauges["mad_requests_in_flight"].labels(self._model).inc()
+
+    def request_ended(self) -> None:
+        """A request for scores was answered, or given up."""
+        self._gauges["mad_requests_in_flight"].labels(self._model).dec()
+
+    def rpc_started(self, rpc: Rpc) -> None:
+        """A call of a method this server has came in."""
+        self._counters["grpc_server_started_total"].labels(*rpc).inc()
+        for code in CODES:
+            self._counters["grpc_server_handled_total"].labels(*rpc, code)
+
+    def rpc_handled(self, rpc: Rpc, *, code: str, seconds: float) -> None:
+        """A call ended with a status such as ``OK``."""
+        self._counters["grpc_server_handled_total"].labels(*rpc, code).inc()
+        self._histograms["grpc_server_handling_seconds"].labels(*rpc).observe(seconds)
+
+    def _register(self, series: Series, registry: CollectorRegistry) -> None:
+        name, text, labels = series.name, series.help, series.labels
+        match series.kind:
+            case "counter":
+                self._counters[name] = Counter(name, text, labels, registry=registry)
+            case "gauge":
+                self._gauges[name] = Gauge(name, text, labels, registry=registry)
+            case "histogram":
+                self._histograms[name] = Histogram(
+                    name, text, labels, registry=registry, buckets=series.edges
+                )
+            case _:
+                assert_never(series.kind)
+
+    def _start_at_zero(self) -> None:
+        self.queue_depth(0)
+        self._gauges["mad_requests_in_flight"].labels(self._model)
+        self._counters["mad_alert_log_errors_total"].labels(self._model)
+        for reason in SHED_REASONS:
+            self._counters["mad_requests_shed_total"].labels(self._model, reason)
+        for reason in INVALID_REASONS:
+            self._counters["mad_invalid_inputs_total"].labels(self._model, reason)
+        built = (__version__, python_version(), version("torch"))
+        self._gauges["mad_build_info"].labels(*built).set(1)
+
+    def _baseline(self, name: str) -> str:
+        """Return the label of a baseline; callers cannot make more labels than the cap."""
+        with self._naming:
+            if len(self._baselines) < MAX_BASELINES:
+                self._baselines.add(name)
+            return name if name in self._baselines else "other"
+
+    def _scores_of(self, baseline: str, traffic: Traffic) -> "_Scores":
+        labels = (self._model, baseline)
+        return _Scores(
+            self._counters["mad_inputs_scored_total"].labels(*labels, traffic),
+            self._histograms["mad_surprise_shannons"].labels(*labels, traffic),
+            self._histograms["mad_p_value"].labels(*labels, traffic),
+            self._histograms["mad_residual_shannons"].labels(*labels),
+            self._histograms["mad_components_active"].labels(*labels),
+        )
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """The series every input moves, kept at hand: finding them costs more than moving them."""
+
+    inputs: Counter
+    surprise: Histogram
+    p_value: Histogram
+    residual: Histogram
+    components: Histogram
+
+
+def _with_edges(series: Series, false_alarm_rates: Iterable[float]) -> Series:
+    if series.name != "mad_p_value":
+        return series
+    return replace(series, edges=tuple(sorted({*series.edges, *false_alarm_rates})))
+
+
+def _observe(histogram: Histogram, value: float) -> None:
+    if math.isfinite(value):
+        histogram.observe(value)

@@ -1,0 +1,198 @@
+"""The metrics: what Prometheus reads is what happened."""
+
+import math
+import shutil
+import subprocess
+from datetime import UTC, datetime
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from mad.baseline.bundle import InputSpec, Manifest
+from mad.metrics import MAX_BASELINES, TABLE, TRAFFIC, Metrics, Rpc
+from mad.types import Part, Verdict
+
+SCORE = Rpc("unary", "mad.v1.ScoringService", "Score")
+
+
+def manifest(name: str = "default", version: int = 1, rate: float = 0.01) -> Manifest:
+    return Manifest(
+        name=name,
+        version=version,
+        created=datetime(2026, 3, 1, tzinfo=UTC),
+        model_name="demo",
+        model_fingerprint="m" * 64,
+        decomposition_fingerprint="d" * 64,
+        sites=("act1",),
+        inputs=(InputSpec("image", "uint8", (28, 28)),),
+        context="predicted",
+        fit_inputs=3600,
+        reference_inputs=2400,
+        false_alarm_rate=rate,
+        median_bits=300.0,
+        threshold_bits=400.0,
+        seed=0,
+        library_versions={"torch": "2.13.0"},
+    )
+
+
+def verdict(p_value: float, bits: float = 100.0) -> Verdict:
+    parts = (
+        Part("act1", "set", bits - 40),
+        Part("act1", "residual", 30.0),
+        Part("x", "residual", 10.0),
+    )
+    return Verdict(bits, p_value, p_value <= 0.01, parts, -1, 16)
+
+
+def sample(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
+    return registry.get_sample_value(name, {"model": "demo", **labels})
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def metrics(registry: CollectorRegistry) -> Metrics:
+    return Metrics(registry, model="demo", false_alarm_rates=(0.01, 0.003))
+
+
+@pytest.fixture
+def busy(metrics: Metrics) -> Metrics:
+    """Metrics after at least one event of every kind."""
+    metrics.baseline_loaded(manifest(), digest="c0ffee00aa")
+    metrics.batch_ran(3, {"forward": 0.004, "codes": 0.001})
+    for traffic in TRAFFIC:
+        metrics.scored("default", traffic, [verdict(0.003), verdict(0.5)])
+    metrics.alert_raised("default", 2)
+    metrics.alert_log_appended(0.006)
+    metrics.alert_log_failed()
+    metrics.shed("queue_full")
+    metrics.invalid_input("input")
+    metrics.queue_depth(5)
+    metrics.request_started()
+    metrics.rpc_started(SCORE)
+    metrics.rpc_handled(SCORE, code="OK", seconds=0.01)
+    return metrics
+
+
+@pytest.mark.usefixtures("busy")
+def test_every_row_of_the_table_is_exported(registry: CollectorRegistry) -> None:
+    names = {sample.name for family in registry.collect() for sample in family.samples}
+    for series in TABLE:
+        assert (f"{series.name}_count" if series.kind == "histogram" else series.name) in names
+
+
+@pytest.mark.usefixtures("busy")
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_finds_nothing_to_complain_about(registry: CollectorRegistry) -> None:
+    found = subprocess.run(
+        ["promtool", "check", "metrics"],  # noqa: S607 - wherever the machine has it
+        input=generate_latest(registry),
+        capture_output=True,
+        check=False,
+    )
+    assert (found.returncode, found.stdout, found.stderr) == (0, b"", b"")
+
+
+def test_the_bucket_at_a_false_alarm_rate_counts_the_observed_alarms(
+    metrics: Metrics, registry: CollectorRegistry
+) -> None:
+    metrics.scored("default", "trusted", [verdict(p) for p in (0.003, 0.0030001, 0.01, 0.2)])
+    labels = {"baseline": "default", "traffic": "trusted"}
+    assert sample(registry, "mad_p_value_bucket", le="0.003", **labels) == 1
+    assert sample(registry, "mad_p_value_bucket", le="0.01", **labels) == 3
+    assert sample(registry, "mad_p_value_count", **labels) == 4
+
+
+def test_the_residual_is_what_its_parts_cost_together(
+    metrics: Metrics, registry: CollectorRegistry
+) -> None:
+    metrics.scored("default", "live", [verdict(0.5)])
+    assert sample(registry, "mad_residual_shannons_sum", baseline="default") == 40
+
+
+def test_kinds_of_traffic_are_counted_apart(metrics: Metrics, registry: CollectorRegistry) -> None:
+    metrics.scored("default", "live", [verdict(0.5)] * 3)
+    metrics.scored("default", "canary", [verdict(0.5)])
+    counts = [
+        sample(registry, "mad_inputs_scored_total", baseline="default", traffic=traffic)
+        for traffic in ("live", "canary")
+    ]
+    assert counts == [3, 1]
+
+
+@pytest.mark.parametrize("bits", [math.nan, math.inf])
+def test_a_value_that_is_not_finite_spoils_no_sum(
+    metrics: Metrics, registry: CollectorRegistry, bits: float
+) -> None:
+    metrics.scored("default", "live", [verdict(0.5, bits=64.0), verdict(0.001, bits=bits)])
+    labels = {"baseline": "default", "traffic": "live"}
+    assert sample(registry, "mad_surprise_shannons_sum", **labels) == 64
+    assert sample(registry, "mad_inputs_scored_total", **labels) == 2
+    assert sample(registry, "mad_p_value_count", **labels) == 2
+
+
+def test_a_new_revision_replaces_the_one_before(
+    metrics: Metrics, registry: CollectorRegistry
+) -> None:
+    metrics.baseline_loaded(manifest(version=1, rate=0.01), digest="aaaaaaaa11")
+    metrics.baseline_loaded(manifest(version=2, rate=0.003), digest="bbbbbbbb22")
+    info = next(family for family in registry.collect() if family.name == "mad_baseline_info")
+    assert [found.labels["revision"] for found in info.samples] == ["default@2"]
+    assert sample(registry, "mad_baseline_alpha_ratio", baseline="default") == 0.003
+
+
+def test_alerts_start_at_zero_so_that_a_rate_sees_the_first(
+    metrics: Metrics, registry: CollectorRegistry
+) -> None:
+    metrics.baseline_loaded(manifest(), digest="aaaaaaaa11")
+    assert sample(registry, "mad_alerts_total", baseline="default") == 0
+
+
+def test_a_new_method_starts_its_errors_at_zero(
+    metrics: Metrics, registry: CollectorRegistry
+) -> None:
+    metrics.rpc_started(SCORE)
+    labels = {"grpc_type": "unary", "grpc_service": SCORE.service, "grpc_method": "Score"}
+    assert (
+        registry.get_sample_value(
+            "grpc_server_handled_total", {**labels, "grpc_code": "INVALID_ARGUMENT"}
+        )
+        == 0
+    )
+
+
+def test_baselines_beyond_the_cap_share_a_label(
+    metrics: Metrics, registry: CollectorRegistry
+) -> None:
+    for number in range(MAX_BASELINES + 3):
+        metrics.scored(f"b{number}", "live", [verdict(0.5)])
+    assert sample(registry, "mad_inputs_scored_total", baseline="b15", traffic="live") == 1
+    assert sample(registry, "mad_inputs_scored_total", baseline="other", traffic="live") == 3
+
+
+def test_requests_in_flight_come_back_to_zero(
+    metrics: Metrics, registry: CollectorRegistry
+) -> None:
+    metrics.request_started()
+    metrics.request_started()
+    metrics.request_ended()
+    assert sample(registry, "mad_requests_in_flight") == 1
+    metrics.request_ended()
+    assert sample(registry, "mad_requests_in_flight") == 0
+
+
+@pytest.mark.usefixtures("busy")
+def test_two_servers_share_no_series(registry: CollectorRegistry) -> None:
+    other = CollectorRegistry()
+    Metrics(other, model="demo", false_alarm_rates=(0.01,))
+    assert sample(registry, "mad_queue_depth") == 5
+    assert sample(other, "mad_queue_depth") == 0
+
+
+@pytest.mark.usefixtures("busy")
+def test_no_series_says_when_it_was_created(registry: CollectorRegistry) -> None:
+    assert b"_created" not in generate_latest(registry)
