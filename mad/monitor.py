@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 from mad.alerts.policy import is_alert
@@ -59,7 +60,7 @@ class Monitor:
         )
         return Monitor(Scorer(model, decomposition, baseline.parts, manifest.context), baseline)
 
-    def check(self, inputs: Inputs) -> None:
+    def check(self, inputs: Mapping[str, Shaped[Tensor, "..."]]) -> None:
         """Refuse inputs that are not like the trusted ones in name, type or shape, or not finite.
 
         Raises:

@@ -1,6 +1,7 @@
 """Tensors on disk and their digests: safetensors in, safetensors out, never a pickle."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from mad.errors import ConfigError, MadError
 
-_PICKLE_STARTS = (b"\x80", b"PK\x03\x04")
+_PICKLE_START = re.compile(rb"\x80[\x02-\x05]|PK\x03\x04")
 
 
 def read_tensors(path: Path, *, error: type[MadError] = ConfigError) -> dict[str, Tensor]:
@@ -36,14 +37,14 @@ def parse_tensors(
     content: bytes, *, name: str, error: type[MadError] = ConfigError
 ) -> dict[str, Tensor]:
     """Parse the bytes of a safetensors file called ``name``. Raises as ``read_tensors``."""
-    if content.startswith(_PICKLE_STARTS):
-        raise error(
-            f"{name} looks like a pickle or a torch archive, which can run code when opened; "
-            "convert it offline with safetensors.torch.save_file(state_dict, path)"
-        )
     try:
         tensors = load(content)
     except (SafetensorError, ValueError, KeyError) as cause:
+        if _PICKLE_START.match(content):
+            raise error(
+                f"{name} looks like a pickle or a torch archive, which can run code when opened; "
+                "convert it offline with safetensors.torch.save_file(state_dict, path)"
+            ) from cause
         raise error(f"{name} is not a whole safetensors file ({cause}); write it again") from cause
     for key, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():

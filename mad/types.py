@@ -9,7 +9,7 @@ Axis names: ``batch`` (one entry for one verdict), ``component``, ``coordinate``
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64, Int64, Shaped
@@ -80,6 +80,7 @@ class Activity:
         )
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """Inputs that can be read a few at a time, however many there are."""
 
@@ -92,6 +93,7 @@ class Dataset(Protocol):
         ...
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Told how far a long piece of work has come."""
 

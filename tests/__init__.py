@@ -1,0 +1,1 @@
+"""Laws, units, the real server, the whole system."""

@@ -1,0 +1,108 @@
+"""Laws of every decomposition; a new one joins by adding one line to a table."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from mad.components.base import Decomposition
+from mad.components.dictionaries.topk import TopKDictionary
+from mad.components.joined import Joined
+from mad.components.unexplained import Unexplained
+from mad.errors import ConfigError
+from mad.types import Activations, Activity
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def dictionary(site: str, coordinates: int, *, k: int = 3) -> TopKDictionary:
+    decoder = torch.nn.functional.normalize(
+        torch.randn(24, coordinates, generator=GENERATOR), dim=1
+    )
+    bias = torch.full((24,), -0.5)
+    centre = torch.randn(coordinates, generator=GENERATOR)
+    return TopKDictionary(site, "auto", k, decoder.T, bias, decoder, centre, torch.tensor(2.0))
+
+
+ACTIVATIONS: Activations = {
+    "flat": torch.randn(40, 6, generator=GENERATOR),
+    "map": torch.randn(40, 4, 5, 5, generator=GENERATOR),
+    "sequence": torch.randn(40, 7, 3, generator=GENERATOR),
+}
+DECOMPOSITIONS: dict[str, Decomposition] = {
+    "topk": dictionary("flat", 6),
+    "topk of a map": dictionary("map", 8),
+    "unexplained": Unexplained("sequence"),
+    "joined": Joined((dictionary("flat", 6), Unexplained("map"), dictionary("sequence", 6))),
+}
+
+
+@pytest.fixture(params=DECOMPOSITIONS)
+def decomposition(request: pytest.FixtureRequest) -> Decomposition:
+    return DECOMPOSITIONS[request.param]
+
+
+def entries(activity: Activity, row: int) -> Tensor:
+    return activity.row(row).components
+
+
+def test_every_site_has_one_activity_a_batch(decomposition: Decomposition) -> None:
+    activity = decomposition.activity(ACTIVATIONS)
+    assert tuple(activity) == decomposition.sites
+    assert {len(of_site) for of_site in activity.values()} == {40}
+
+
+def test_components_are_ascending_distinct_and_active(decomposition: Decomposition) -> None:
+    for activity in decomposition.activity(ACTIVATIONS).values():
+        assert (activity.magnitudes != 0).all()
+        for row in range(len(activity)):
+            components = entries(activity, row)
+            assert (components.diff() > 0).all()
+            assert ((components >= 0) & (components < activity.num_components)).all()
+
+
+def test_an_input_has_the_same_activity_alone_and_in_a_batch(decomposition: Decomposition) -> None:
+    together = decomposition.activity(ACTIVATIONS)
+    for row in range(40):
+        alone = decomposition.activity({s: a[row : row + 1] for s, a in ACTIVATIONS.items()})
+        for site, activity in alone.items():
+            assert torch.equal(activity.components, entries(together[site], row))
+            torch.testing.assert_close(activity.magnitudes, together[site].row(row).magnitudes)
+            torch.testing.assert_close(activity.residual, together[site].row(row).residual)
+
+
+def test_the_fingerprint_is_stable_and_its_own(decomposition: Decomposition) -> None:
+    assert decomposition.fingerprint == decomposition.fingerprint
+    prints = {one.fingerprint for one in DECOMPOSITIONS.values()}
+    assert len(prints) == len(DECOMPOSITIONS)
+
+
+def test_topk_keeps_the_k_largest_positive_latents_and_leaves_the_rest() -> None:
+    identity = torch.eye(4)
+    plain = TopKDictionary(
+        "flat", "auto", 2, identity, torch.zeros(4), identity, torch.zeros(4), torch.tensor(1.0)
+    )
+    x = torch.tensor([[3.0, -9.0, 1.0, 2.0], [-1.0, -2.0, 5.0, -3.0]])
+    activity = plain.activity({"flat": x})["flat"]
+    assert activity.offsets.tolist() == [0, 2, 3]
+    assert activity.components.tolist() == [0, 3, 2]
+    assert activity.magnitudes.tolist() == [3.0, 2.0, 5.0]
+    assert activity.residual.tolist() == [[0.0, -9.0, 1.0, 0.0], [-1.0, -2.0, 0.0, -3.0]]
+
+
+def test_reconstruction_and_residual_add_up_to_the_activation() -> None:
+    one = dictionary("flat", 6)
+    activity = one.activity(ACTIVATIONS)["flat"]
+    latents = torch.zeros(40, 24)
+    latents[activity.rows, activity.components] = activity.magnitudes
+    rebuilt = one.centre + one.scale * latents @ one.decoder + activity.residual
+    torch.testing.assert_close(rebuilt, ACTIVATIONS["flat"])
+
+
+def test_a_dictionary_refuses_activations_of_another_width() -> None:
+    with pytest.raises(ConfigError, match="7 coordinates .* trained on 6"):
+        dictionary("flat", 6).activity({"flat": torch.ones(2, 7)})
+
+
+def test_a_site_cannot_be_decomposed_twice() -> None:
+    with pytest.raises(ConfigError, match="exactly one decomposition"):
+        Joined((Unexplained("flat"), Unexplained("flat")))

@@ -1,0 +1,86 @@
+"""Laws of scoring: exact books, and the same input gets the same verdict."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from scipy.stats import binomtest
+
+from tests.worlds import World, ordinary, strange, tiny_world
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return tiny_world()
+
+
+def test_parts_add_up_to_the_surprise(world: World) -> None:
+    inputs = {"x": torch.cat([ordinary(20, seed=5), strange(20, seed=6)])}
+    for verdict in world.monitor.judge(inputs).verdicts:
+        total = math.fsum(part.bits for part in verdict.parts)
+        assert total == pytest.approx(verdict.surprise_bits, rel=1e-9)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 500))
+def test_charges_and_rest_add_up_to_the_surprise(max_charges: int) -> None:
+    verdict, explanation = EXPLAINED.monitor.explain(
+        {"x": strange(1, seed=7)}, max_charges=max_charges
+    )
+    total = math.fsum(charge.bits for charge in explanation.charges) + explanation.rest_bits
+    assert total == pytest.approx(verdict.surprise_bits, rel=1e-9)
+
+
+EXPLAINED = tiny_world()
+
+
+def test_one_by_one_equals_batched(world: World) -> None:
+    x = torch.cat([ordinary(30, seed=8), strange(10, seed=9)])
+    together = world.monitor.judge({"x": x}).verdicts
+    for row, verdict in enumerate(together):
+        (alone,) = world.monitor.judge({"x": x[row : row + 1]}).verdicts
+        # Matrix products of another height may round differently in the last place.
+        assert alone.surprise_bits == pytest.approx(verdict.surprise_bits, rel=1e-6)
+        assert (alone.is_alert, alone.context) == (verdict.is_alert, verdict.context)
+
+
+def test_the_same_batch_is_judged_identically_twice(world: World) -> None:
+    inputs = {"x": strange(12, seed=10)}
+    assert world.monitor.judge(inputs).verdicts == world.monitor.judge(inputs).verdicts
+
+
+def test_outputs_are_the_models_own(world: World) -> None:
+    x = ordinary(9, seed=11)
+    outputs = world.monitor.judge({"x": x}).outputs
+    assert torch.equal(outputs["output"], world.model.module(x).detach())
+
+
+def test_fresh_ordinary_inputs_raise_alerts_at_the_promised_rate(world: World) -> None:
+    verdicts = world.monitor.judge({"x": ordinary(4000, seed=12)}).verdicts
+    alerts = sum(verdict.is_alert for verdict in verdicts)
+    # The rate given one reference of 240 spreads by about 0.014 around 0.05; allow four of them.
+    assert binomtest(alerts, 4000, 0.05 + 4 * 0.014, alternative="greater").pvalue > 1e-3
+    assert binomtest(alerts, 4000, 0.05 - 3 * 0.014, alternative="less").pvalue > 1e-3
+
+
+def test_strange_inputs_raise_alerts_with_explanations(world: World) -> None:
+    judgement = world.monitor.judge({"x": strange(20, seed=13)})
+    assert all(verdict.is_alert for verdict in judgement.verdicts)
+    assert set(judgement.explanations) == set(range(20))
+
+
+def test_explanations_are_made_for_alerts_only(world: World) -> None:
+    x = torch.cat([ordinary(5, seed=14), strange(1, seed=15)])
+    judgement = world.monitor.judge({"x": x})
+    alerting = {row for row, verdict in enumerate(judgement.verdicts) if verdict.is_alert}
+    assert set(judgement.explanations) == alerting
+    assert 5 in alerting
+
+
+def test_a_model_that_breaks_down_is_infinitely_surprising(world: World) -> None:
+    x = ordinary(3, seed=16)
+    x[1] = torch.finfo(torch.float32).max
+    broken = world.monitor.judge({"x": x}).verdicts[1]
+    assert broken.is_alert
+    assert broken.p_value == 1 / (world.baseline.manifest.reference_inputs + 1)

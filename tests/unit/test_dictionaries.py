@@ -1,0 +1,139 @@
+"""Dictionaries are trained, measured, written and read."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mad.components.dictionaries.files import load_dictionaries, save_dictionaries
+from mad.components.dictionaries.topk import TopKDictionary
+from mad.components.dictionaries.train import DictionaryPlan, figures, train_topk
+from mad.errors import ConfigError
+
+PLAN = DictionaryPlan(width=16, k=2, steps=600, batch_size=128)
+
+
+def superposed(count: int) -> tuple[Tensor, Tensor]:
+    """Return sums of two of sixteen directions in twelve dimensions, and the directions."""
+    generator = torch.Generator().manual_seed(0)
+    directions = functional.normalize(torch.randn(16, 12, generator=generator), dim=1)
+    pairs = torch.rand(count, 16, generator=generator).topk(2, dim=1).indices
+    strengths = 1 + torch.rand(count, 2, 1, generator=generator)
+    return (directions[pairs] * strengths).sum(dim=1), directions
+
+
+def trained() -> TopKDictionary:
+    vectors, _ = superposed(4000)
+    return train_topk("site", vectors, PLAN, step_done=lambda _step, _unexplained: None)
+
+
+@pytest.fixture(scope="module")
+def dictionary() -> TopKDictionary:
+    return trained()
+
+
+def test_training_recovers_superposed_directions(dictionary: TopKDictionary) -> None:
+    vectors, directions = superposed(4000)
+    cosines = functional.normalize(dictionary.decoder, dim=1) @ directions.T
+    # Random directions reach about 0.5.
+    assert cosines.amax(dim=0).mean() > 0.8
+    assert figures(dictionary, vectors).unexplained_variance < 0.1
+
+
+def test_the_same_plan_gives_the_same_dictionary(dictionary: TopKDictionary) -> None:
+    assert trained().fingerprint == dictionary.fingerprint
+
+
+def test_decoder_directions_have_unit_length(dictionary: TopKDictionary) -> None:
+    torch.testing.assert_close(dictionary.decoder.norm(dim=1), torch.ones(16))
+
+
+def test_figures_count_what_is_active(dictionary: TopKDictionary) -> None:
+    vectors, _ = superposed(500)
+    activity = dictionary.activity({"site": vectors})["site"]
+    measured = figures(dictionary, vectors)
+    assert measured.active_latents == activity.components.numel() / 500
+    assert measured.dead_share == 1 - activity.components.unique().numel() / 16
+
+
+def test_every_step_is_reported() -> None:
+    vectors, _ = superposed(100)
+    seen: list[int] = []
+    plan = DictionaryPlan(width=16, k=2, steps=5)
+    train_topk("site", vectors, plan, step_done=lambda step, _unexplained: seen.append(step))
+    assert seen == [1, 2, 3, 4, 5]
+
+
+def test_dead_latents_are_revived() -> None:
+    """One far-off cluster leaves most latents unused unless dead ones are made to learn."""
+    vectors, _ = superposed(2000)
+    lazy = DictionaryPlan(width=64, k=2, steps=300, batch_size=128, dead_after=10**9)
+    eager = DictionaryPlan(width=64, k=2, steps=300, batch_size=128, dead_after=2_000)
+    dead = [
+        figures(train_topk("s", vectors, plan, step_done=lambda *_: None), vectors).dead_share
+        for plan in (lazy, eager)
+    ]
+    assert dead[1] <= dead[0]
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [(torch.ones(1, 3), "1 vectors cannot train"), (torch.ones(9, 3), "the same vector")],
+)
+def test_vectors_that_teach_nothing_are_refused(vectors: Tensor, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train_topk("site", vectors, PLAN, step_done=lambda *_: None)
+
+
+def test_dictionaries_come_back_from_disk_exactly(
+    dictionary: TopKDictionary, tmp_path: Path
+) -> None:
+    save_dictionaries(tmp_path, [dictionary])
+    (again,) = load_dictionaries(tmp_path).parts
+    assert again.fingerprint == dictionary.fingerprint
+    assert again.sites == ("site",)
+
+
+def test_a_changed_dictionary_is_refused(dictionary: TopKDictionary, tmp_path: Path) -> None:
+    save_dictionaries(tmp_path, [dictionary])
+    path = tmp_path / "000.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="changed since it was written"):
+        load_dictionaries(tmp_path)
+
+
+def test_a_directory_without_an_index_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*dictionaries.json"):
+        load_dictionaries(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 7}, "format 7; this version reads 1"),
+        ({"dictionaries": [{"site": "s"}]}, "not an index of dictionaries"),
+    ],
+)
+def test_an_index_of_another_kind_is_refused(
+    dictionary: TopKDictionary, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    save_dictionaries(tmp_path, [dictionary])
+    index = tmp_path / "dictionaries.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | change))
+    with pytest.raises(ConfigError, match=message):
+        load_dictionaries(tmp_path)
+
+
+def test_an_index_cannot_point_outside_its_directory(
+    dictionary: TopKDictionary, tmp_path: Path
+) -> None:
+    save_dictionaries(tmp_path, [dictionary])
+    index = tmp_path / "dictionaries.json"
+    index.write_text(index.read_text().replace("000.safetensors", "../000.safetensors"))
+    with pytest.raises(ConfigError, match="unknown dictionary"):
+        load_dictionaries(tmp_path)

@@ -1,0 +1,125 @@
+"""The fit flow: splits, refusals, and the same fit from the same data."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mad.capture.model import MonitoredModel
+from mad.components.unexplained import Unexplained
+from mad.errors import ConfigError
+from mad.fit import FitPlan, fit, split
+from tests.worlds import CREATED, PLAN, Rows, World, ordinary, quiet, tiny_module, tiny_world
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return tiny_world()
+
+
+def test_the_split_is_disjoint_complete_and_ascending() -> None:
+    parts = split(1000, PLAN)
+    together = torch.cat([parts.fitting, parts.reference])
+    assert torch.equal(together.sort().values, torch.arange(1000))
+    assert parts.reference.numel() == 400
+    assert (parts.fitting.diff() > 0).all()
+    assert (parts.reference.diff() > 0).all()
+
+
+def test_another_seed_splits_otherwise() -> None:
+    assert not torch.equal(split(1000, PLAN).fitting, split(1000, replace(PLAN, seed=1)).fitting)
+
+
+def test_too_little_trusted_data_is_refused_saying_how_much_is_needed() -> None:
+    plan = FitPlan(name="x", false_alarm_rate=0.001, reference_share=0.4)
+    with pytest.raises(ConfigError, match="reference of 80, .* needs 999: give at least 2498"):
+        split(200, plan)
+    assert split(2498, plan).reference.numel() == 999
+
+
+def test_the_manifest_says_what_was_fitted(world: World) -> None:
+    manifest = world.baseline.manifest
+    assert (manifest.fit_inputs, manifest.reference_inputs) == (360, 240)
+    assert manifest.model_fingerprint == world.model.fingerprint
+    assert manifest.decomposition_fingerprint == world.decomposition.fingerprint
+    assert manifest.sites == ("1", "3")
+    assert [(spec.name, spec.dtype, spec.shape) for spec in manifest.inputs] == [
+        ("x", "float32", (8,))
+    ]
+    assert manifest.created == CREATED
+
+
+def test_the_threshold_separates_the_false_alarm_rate_of_the_reference(world: World) -> None:
+    above = (world.baseline.reference > world.baseline.manifest.threshold_bits).sum()
+    assert above == int(0.05 * 241) - 1
+
+
+def test_the_same_fit_gives_the_same_baseline(world: World) -> None:
+    again = fit(
+        world.model, world.decomposition, world.trusted, PLAN, created=CREATED, progress=quiet
+    )
+    assert again.manifest == world.baseline.manifest
+    assert torch.equal(again.reference, world.baseline.reference)
+
+
+def test_batches_of_another_size_give_the_same_code(world: World) -> None:
+    again = fit(
+        world.model,
+        world.decomposition,
+        world.trusted,
+        replace(PLAN, batch_size=7),
+        created=CREATED,
+        progress=quiet,
+    )
+    torch.testing.assert_close(again.reference, world.baseline.reference, rtol=1e-6, atol=0)
+
+
+def test_without_context_codes_are_independent() -> None:
+    world = tiny_world(replace(PLAN, context="none"), sites=("3",))
+    assert [type(part.code).__name__ for part in world.baseline.parts] == [
+        "IndependentCode",
+        "GaussianCode",
+    ]
+    (verdict,) = world.monitor.judge({"x": ordinary(1, seed=2)}).verdicts
+    assert verdict.context == -1
+
+
+def test_a_decomposition_without_components_has_only_a_residual() -> None:
+    model = MonitoredModel.of(tiny_module(), name="tiny", inputs=["x"])
+    baseline = fit(
+        model, Unexplained("3"), Rows(ordinary(300, seed=3)), PLAN, created=CREATED, progress=quiet
+    )
+    assert [(part.site, part.term) for part in baseline.parts] == [("3", "residual")]
+
+
+def test_activations_that_are_not_finite_are_refused() -> None:
+    model = MonitoredModel.of(tiny_module(), name="tiny", inputs=["x"])
+    trusted = ordinary(300, seed=3)
+    trusted[:] = torch.finfo(torch.float32).max
+    with pytest.raises(ConfigError, match="'3' gives NaN or infinite numbers on trusted inputs"):
+        fit(model, Unexplained("3"), Rows(trusted), PLAN, created=CREATED, progress=quiet)
+
+
+def test_a_site_too_wide_for_the_residual_code_is_refused() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(8, 5000))
+    model = MonitoredModel.of(module, name="wide", inputs=["x"])
+    with pytest.raises(ConfigError, match="5000 coordinates .* at most 4096"):
+        fit(
+            model,
+            Unexplained("0"),
+            Rows(ordinary(60, seed=3)),
+            replace(PLAN, batch_size=8),
+            created=CREATED,
+            progress=quiet,
+        )
+
+
+def test_progress_reaches_its_total_in_every_stage(world: World) -> None:
+    last: dict[str, tuple[int, int]] = {}
+
+    def progress(stage: str, *, done: int, total: int, note: str = "") -> None:
+        assert note == ""
+        last[stage] = (done, total)
+
+    fit(world.model, world.decomposition, world.trusted, PLAN, created=CREATED, progress=progress)
+    assert last == {"fitting codes": (360, 360), "calibrating": (240, 240)}

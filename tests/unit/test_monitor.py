@@ -1,0 +1,105 @@
+"""The monitor refuses what it was not fitted for, and says what a verdict is made of."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from mad.capture.model import MonitoredModel
+from mad.components.unexplained import Unexplained
+from mad.errors import BaselineError, InputError
+from mad.monitor import Monitor
+from tests.worlds import World, ordinary, strange, tiny_module, tiny_world
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return tiny_world()
+
+
+def test_a_baseline_of_another_model_is_refused(world: World) -> None:
+    other = MonitoredModel.of(tiny_module(seed=9), name="other", inputs=["x"])
+    with pytest.raises(BaselineError, match="fitted on another model .* fit again"):
+        Monitor.bind(other, world.decomposition, world.baseline)
+
+
+def test_a_baseline_of_another_decomposition_is_refused(world: World) -> None:
+    with pytest.raises(BaselineError, match="fitted on another decomposition"):
+        Monitor.bind(world.model, Unexplained("3"), world.baseline)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"y": torch.ones(1, 8)}, r"inputs are \['y'\]; the model takes \['x'\]"),
+        ({}, r"inputs are \[\]"),
+        ({"x": torch.ones(1, 8).double()}, "'x' is float64; the model takes float32"),
+        ({"x": torch.ones(1, 9)}, r"shape \(1, 9\); expected \(batch, 8\)"),
+        ({"x": torch.ones(8)}, r"shape \(8,\)"),
+        ({"x": torch.tensor(1.0)}, r"shape \(\)"),
+        ({"x": torch.ones(0, 8)}, "empty batch; send at least one input"),
+        ({"x": torch.ones(3, 8).index_fill(0, torch.tensor(2), torch.nan)}, "first in row 2"),
+        ({"x": torch.full((1, 8), -torch.inf)}, "NaN or infinite numbers, first in row 0"),
+    ],
+)
+def test_inputs_unlike_the_trusted_ones_are_refused(
+    world: World, inputs: dict[str, Tensor], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        world.monitor.check(inputs)
+
+
+def test_inputs_like_the_trusted_ones_pass(world: World) -> None:
+    world.monitor.check({"x": ordinary(3, seed=1)})
+
+
+def test_a_verdict_names_context_and_active_components(world: World) -> None:
+    x = ordinary(6, seed=2)
+    labels = world.model.module(x).argmax(dim=1).tolist()
+    verdicts = world.monitor.judge({"x": x}).verdicts
+    assert [verdict.context for verdict in verdicts] == labels
+    assert all(0 < verdict.active_components <= 8 for verdict in verdicts)
+    assert [(part.site, part.term) for part in verdicts[0].parts] == [
+        ("1", "set"),
+        ("1", "residual"),
+        ("3", "set"),
+        ("3", "residual"),
+    ]
+
+
+def test_an_alert_is_exactly_a_p_value_at_or_under_the_rate(world: World) -> None:
+    x = torch.cat([ordinary(200, seed=3), strange(50, seed=4)])
+    manifest = world.baseline.manifest
+    for verdict in world.monitor.judge({"x": x}).verdicts:
+        assert verdict.is_alert == (verdict.p_value <= manifest.false_alarm_rate)
+        assert verdict.is_alert == (verdict.surprise_bits > manifest.threshold_bits)
+
+
+def test_charges_are_ranked_by_bits_above_typical(world: World) -> None:
+    _, explanation = world.monitor.explain({"x": strange(1, seed=5)}, max_charges=12)
+    excess = [charge.bits - charge.typical_bits for charge in explanation.charges]
+    assert len(excess) == 12
+    assert excess == sorted(excess, reverse=True)
+    assert {
+        charge.trusted_rate is None for charge in explanation.charges if charge.term == "set"
+    } <= {False}
+
+
+def test_stages_are_timed_with_the_given_clock(world: World) -> None:
+    ticks = itertools.count(0.0)
+    seconds = world.monitor.judge(
+        {"x": ordinary(1, seed=6)}, clock=lambda: next(ticks)
+    ).stage_seconds
+    assert seconds == {"forward": 1, "components": 1, "codes": 1, "explanations": 1}
+
+
+def test_a_rate_can_be_read_from_a_rebound_baseline(world: World) -> None:
+    stricter = replace(
+        world.baseline, manifest=replace(world.baseline.manifest, false_alarm_rate=0.01)
+    )
+    monitor = Monitor.bind(world.model, world.decomposition, stricter)
+    x = {"x": ordinary(500, seed=7)}
+    loose = sum(verdict.is_alert for verdict in world.monitor.judge(x).verdicts)
+    assert sum(verdict.is_alert for verdict in monitor.judge(x).verdicts) < loose

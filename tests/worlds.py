@@ -1,0 +1,96 @@
+"""A small trained world that tests share: a model, trusted data, dictionaries and a baseline."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+
+from mad.baseline.bundle import Baseline
+from mad.capture.model import MonitoredModel
+from mad.components.dictionaries.train import DictionaryPlan
+from mad.components.joined import Joined
+from mad.fit import FitPlan, fit, split, train_dictionaries
+from mad.monitor import Monitor
+from mad.types import Inputs
+
+CREATED = datetime(2026, 1, 1, tzinfo=UTC)
+PLAN = FitPlan(name="tiny", false_alarm_rate=0.05)
+WIDTH = 8
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An in-memory dataset of one input called ``x``."""
+
+    x: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of inputs."""
+        return self.x.shape[0]
+
+    def take(self, rows: Int64[Tensor, " batch"]) -> Inputs:
+        """Read some inputs."""
+        return {"x": self.x[rows]}
+
+
+@dataclass(frozen=True)
+class World:
+    """What a deployment has."""
+
+    model: MonitoredModel
+    decomposition: Joined
+    trusted: Rows
+    baseline: Baseline
+
+    @property
+    def monitor(self) -> Monitor:
+        """The baseline bound to its model."""
+        return Monitor.bind(self.model, self.decomposition, self.baseline)
+
+
+def quiet(stage: str, *, done: int, total: int, note: str = "") -> None:
+    """Report no progress."""
+
+
+def tiny_module(seed: int = 0) -> nn.Module:
+    """Return a small network with modules named ``0`` to ``4``."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Linear(WIDTH, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3)
+        )
+
+
+def ordinary(count: int, *, seed: int) -> Tensor:
+    """Return inputs from three clusters."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = 2 * torch.eye(3, WIDTH)
+    which = torch.randint(3, (count,), generator=generator)
+    return centres[which] + 0.3 * torch.randn(count, WIDTH, generator=generator)
+
+
+def strange(count: int, *, seed: int) -> Tensor:
+    """Return inputs far from every cluster."""
+    generator = torch.Generator().manual_seed(seed)
+    return -3 + 0.3 * torch.randn(count, WIDTH, generator=generator)
+
+
+def tiny_world(plan: FitPlan = PLAN, *, sites: tuple[str, ...] = ("1", "3")) -> World:
+    """Train dictionaries and fit a baseline; takes about a second."""
+    model = MonitoredModel.of(tiny_module(), name="tiny", inputs=["x"])
+    trusted = Rows(ordinary(600, seed=1))
+    dictionary_plan = DictionaryPlan(width=32, k=4, steps=60, batch_size=128)
+    rows = split(len(trusted), plan).fitting
+    dictionaries, _ = train_dictionaries(
+        model, sites, trusted, dictionary_plan, rows=rows, progress=quiet
+    )
+    decomposition = Joined(dictionaries)
+    baseline = fit(model, decomposition, trusted, plan, created=CREATED, progress=quiet)
+    return World(model, decomposition, trusted, baseline)
+
+
+def numbered(baseline: Baseline, version: int) -> Baseline:
+    """Return the baseline as a store would number it."""
+    return replace(baseline, manifest=replace(baseline.manifest, version=version))
