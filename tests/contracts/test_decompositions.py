@@ -99,7 +99,7 @@ def test_reconstruction_and_residual_add_up_to_the_activation() -> None:
 
 
 def test_a_dictionary_refuses_activations_of_another_width() -> None:
-    with pytest.raises(ConfigError, match="7 coordinates .* trained on 6"):
+    with pytest.raises(ConfigError, match=r"7 coordinates .* trained on 6"):
         dictionary("flat", 6).activity({"flat": torch.ones(2, 7)})
 
 

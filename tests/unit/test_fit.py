@@ -32,7 +32,7 @@ def test_another_seed_splits_otherwise() -> None:
 
 def test_too_little_trusted_data_is_refused_saying_how_much_is_needed() -> None:
     plan = FitPlan(name="x", false_alarm_rate=0.001, reference_share=0.4)
-    with pytest.raises(ConfigError, match="reference of 80, .* needs 999: give at least 2498"):
+    with pytest.raises(ConfigError, match=r"reference of 80, .* needs 999: give at least 2498"):
         split(200, plan)
     assert split(2498, plan).reference.numel() == 999
 
@@ -103,7 +103,7 @@ def test_activations_that_are_not_finite_are_refused() -> None:
 def test_a_site_too_wide_for_the_residual_code_is_refused() -> None:
     module = torch.nn.Sequential(torch.nn.Linear(8, 5000))
     model = MonitoredModel.of(module, name="wide", inputs=["x"])
-    with pytest.raises(ConfigError, match="5000 coordinates .* at most 4096"):
+    with pytest.raises(ConfigError, match=r"5000 coordinates .* at most 4096"):
         fit(
             model,
             Unexplained("0"),

@@ -21,7 +21,7 @@ def world() -> World:
 
 def test_a_baseline_of_another_model_is_refused(world: World) -> None:
     other = MonitoredModel.of(tiny_module(seed=9), name="other", inputs=["x"])
-    with pytest.raises(BaselineError, match="fitted on another model .* fit again"):
+    with pytest.raises(BaselineError, match=r"fitted on another model .* fit again"):
         Monitor.bind(other, world.decomposition, world.baseline)
 
 
