@@ -1,0 +1,84 @@
+# Every target makes .venv first, or brings it up to date; nothing needs to be installed by hand
+# but Python 3.11 or newer, git and make.
+
+BIN := .venv/bin
+READY := .venv/ready
+PROTO_BIN := .venv/protos/bin
+PROTO_READY := .venv/protos/ready
+PIP_INSTALL := -m pip install -qq --disable-pip-version-check
+# `make test SLOW=1` runs the slow tests too.
+MARKED := $(if $(SLOW),-m "slow or not slow")
+
+.PHONY: help demo serve test check format protos bench
+
+help:     ## this list
+	@sed -n 's/^\([a-z]*:\)[^#]*## /  make \1 /p' $(MAKEFILE_LIST)
+
+demo: $(READY)     ## the main job on real data: train, fit, serve, attack, report
+	$(BIN)/mad demo
+
+serve: $(READY)     ## the demo's server and page, until Ctrl-C
+	$(BIN)/mad demo --serve
+
+test: $(READY)     ## every test but the slow ones, with coverage
+	$(BIN)/python -m pytest -q --cov $(MARKED)
+
+check: $(READY)     ## format, lint, import contracts, types, wire contract
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	@if [ -x $(PROTO_BIN)/buf ]; then echo "$(PROTO_BIN)/buf lint protos"; $(PROTO_BIN)/buf lint protos; fi
+
+format: $(READY)     ## mend what the formatter and linter can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+protos: $(PROTO_READY)     ## lint protos/ and generate mad/v1 from it
+	$(PROTO_BIN)/buf lint protos
+	rm -f mad/v1/*_pb2*
+	PATH="$(PROTO_BIN):$$PATH" $(PROTO_BIN)/python -m grpc_tools.protoc -I protos \
+	  --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. \
+	  protos/mad/v1/*.proto
+
+bench: $(READY)     ## detection figures of the tasks in TASKS="DIR..."
+	$(BIN)/mad bench $(TASKS)
+
+# Shell that sets $python to the first Python that is new enough, or says what to install.
+define find_python
+for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 none; do \
+  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+done; \
+if [ $$python = none ]; then \
+  echo "Python 3.11 or newer is missing: install it with its venv module" \
+       "(Debian and Ubuntu: apt install python3 python3-venv), then run make again." >&2; \
+  exit 1; \
+fi
+endef
+
+# Shell that makes the environment $(1) with $python and installs $(2) into it.
+define install
+if ! output=$$($$python -m venv $(1) 2>&1); then \
+  echo "$$output" >&2; \
+  echo "$$python cannot make a virtual environment: install its venv module" \
+       "(Debian and Ubuntu: apt install python3-venv), then run make again." >&2; \
+  exit 1; \
+fi; \
+if ! $(1)/bin/python $(PIP_INSTALL) $(2); then \
+  echo "pip could not install the packages above: check the network or pip's index settings," \
+       "then run make again." >&2; \
+  exit 1; \
+fi
+endef
+
+$(READY): pyproject.toml constraints.txt
+	@$(find_python); \
+	echo "Installing mad into .venv with $$($$python --version) (torch is large: a few minutes the first time)"; \
+	$(call install,.venv,-c constraints.txt -e '.[dev]'); \
+	touch $@
+
+$(PROTO_READY): protos/requirements.txt
+	@$(find_python); \
+	echo "Installing the wire contract's tools into .venv/protos"; \
+	$(call install,.venv/protos,-r protos/requirements.txt); \
+	touch $@
