@@ -131,5 +131,5 @@ def test_the_fingerprint_changes_with_one_weight_and_with_the_architecture() -> 
     before = fingerprint(module)
     assert fingerprint(other) != before
     with torch.no_grad():
-        module[0].weight[0, 0] += 1e-6
+        module.get_parameter("0.weight")[0, 0] += 1e-6
     assert fingerprint(module) != before
