@@ -1,0 +1,109 @@
+"""What a settings file names, loaded: model, trusted data, dictionaries, baseline."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from mad.arrays import open_dataset
+from mad.baseline.store import BaselineStore, parse_revision
+from mad.capture.loading import load_model
+from mad.capture.model import MonitoredModel
+from mad.capture.sites import resolve
+from mad.components.base import Decomposition
+from mad.components.dictionaries.files import INDEX, load_dictionaries, save_dictionaries
+from mad.components.dictionaries.train import DictionaryFigures, DictionaryPlan
+from mad.config import Settings
+from mad.errors import ConfigError
+from mad.fit import FitPlan, split, train_dictionaries
+from mad.monitor import Monitor
+from mad.types import Dataset, Progress, Site
+
+
+@final
+@dataclass(frozen=True)
+class Deployment:
+    """A monitored model and its settings."""
+
+    settings: Settings
+    model: MonitoredModel
+
+    @staticmethod
+    def load(config: Path) -> "Deployment":
+        """Read settings and load the model they name; ConfigError if either cannot be."""
+        settings = Settings.load(config)
+        model = settings.model
+        loaded = load_model(
+            model.factory,
+            model.weights,
+            name=model.name,
+            inputs=model.inputs,
+            arguments=model.arguments,
+            base=config.absolute().parent,
+        )
+        return Deployment(settings, loaded)
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites the settings' patterns stand for."""
+        return resolve(self.model.module, self.settings.decomposition.sites)
+
+    @property
+    def plan(self) -> FitPlan:
+        """How to fit its baseline."""
+        baseline = self.settings.baseline
+        return FitPlan(
+            name=baseline.name,
+            false_alarm_rate=baseline.false_alarm_rate,
+            reference_share=baseline.reference_share,
+            context=baseline.context,
+            seed=baseline.seed,
+        )
+
+    @property
+    def store(self) -> BaselineStore:
+        """Where its baselines are."""
+        return BaselineStore(self.settings.baseline.store)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether its dictionaries are on disk."""
+        return (self.settings.decomposition.path / INDEX).is_file()
+
+    def trusted(self) -> Dataset:
+        """Open the trusted data; arrays that are no input of the model are ignored."""
+        return open_dataset(self.settings.data.trusted, names=self.model.inputs)
+
+    def train(self, data: Dataset, *, progress: Progress) -> tuple[DictionaryFigures, ...]:
+        """Train dictionaries on the fitting part of the trusted data, and write them."""
+        wanted = self.settings.decomposition
+        plan = DictionaryPlan(
+            width=wanted.width,
+            k=wanted.k,
+            steps=wanted.steps,
+            pooling=wanted.pooling,
+            seed=self.settings.baseline.seed,
+        )
+        rows = split(len(data), self.plan).fitting
+        dictionaries, figures = train_dictionaries(
+            self.model, self.sites, data, plan, rows=rows, progress=progress
+        )
+        save_dictionaries(wanted.path, dictionaries)
+        return figures
+
+    def decomposition(self) -> Decomposition:
+        """Read its dictionaries; ConfigError if they are of other sites than the settings'."""
+        path = self.settings.decomposition.path
+        if not self.is_trained:
+            raise ConfigError(f"there are no dictionaries in {path}; run `mad train` or `mad fit`")
+        decomposition = load_dictionaries(path)
+        if set(decomposition.sites) != set(self.sites):
+            raise ConfigError(
+                f"the dictionaries in {path} are of sites {', '.join(decomposition.sites)}, and "
+                f"the settings name {', '.join(self.sites)}; name another path, or run `mad train`"
+            )
+        return decomposition
+
+    def monitor(self, revision: str = "") -> Monitor:
+        """Load a baseline, by default the active one of the settings' name, beside the model."""
+        name, version = parse_revision(revision or self.settings.baseline.name)
+        return Monitor.bind(self.model, self.decomposition(), self.store.load(name, version))

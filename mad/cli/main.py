@@ -1,0 +1,36 @@
+"""The ``mad`` command: verbs by name; an error of ours becomes one sentence, never a traceback."""
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from mad.cli import screen
+from mad.cli.baselines import baselines
+from mad.cli.explain import explain
+from mad.cli.fit import fit
+from mad.cli.score import score
+from mad.cli.train import train
+from mad.errors import ConfigError, MadError
+
+app = typer.Typer(
+    help="Mechanistic anomaly detection: how surprising are the mechanisms an input uses?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for verb in (train, fit, score, explain, baselines):
+    app.command()(verb)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one verb; exits with 2 when a setting must change, 1 for any other error of ours."""
+    try:
+        app(arguments)
+    except MadError as error:
+        screen.complain(str(error))
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+if __name__ == "__main__":
+    main()

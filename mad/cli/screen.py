@@ -1,0 +1,87 @@
+"""What a person at a terminal sees: tables, progress bars, and one red sentence for an error."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    # Importing it would import torch, and every command would start slowly.
+    from mad.types import Progress as Report
+
+OUT = Console()
+"""Results."""
+
+ERRORS = Console(stderr=True)
+"""Progress and errors, so that results can be piped."""
+
+
+@contextmanager
+def progress() -> Iterator["Report"]:
+    """Show one bar a stage, each made when its stage is first heard of."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=ERRORS) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, *, done: int, total: int, note: str = "") -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, note=note)
+            bars.update(tasks[stage], completed=done, total=total, note=note)
+
+        yield report
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows; columns whose cells are all numbers are aligned right."""
+    _title(title)
+    printed = Table()
+    for number, column in enumerate(columns):
+        is_numeric = bool(rows) and all(_is_number(row[number]) for row in rows)
+        printed.add_column(column, justify="right" if is_numeric else "left", overflow="fold")
+    for row in rows:
+        printed.add_row(*row)
+    OUT.print(printed)
+
+
+def facts(title: str, pairs: Sequence[tuple[str, str]]) -> None:
+    """Print names and values in two columns."""
+    _title(title)
+    printed = Table(show_header=False)
+    printed.add_column(style="dim")
+    printed.add_column(overflow="fold")
+    for pair in pairs:
+        printed.add_row(*pair)
+    OUT.print(printed)
+
+
+def complain(sentence: str) -> None:
+    """Print one red sentence on the error stream."""
+    ERRORS.print(sentence, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _title(text: str) -> None:
+    OUT.print(text, style="bold", markup=False, highlight=False, soft_wrap=True)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.rstrip("%"))
+    except ValueError:
+        return not cell
+    return True

@@ -1,0 +1,62 @@
+"""Verdicts as tables and as lines of JSON."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mad.cli import screen
+from mad.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mad.types import Explanation, Verdict
+
+
+def summary(verdict: "Verdict") -> list[tuple[str, str]]:
+    """Return what a verdict says, as names and values."""
+    return [
+        ("surprise, bits", f"{verdict.surprise_bits:.1f}"),
+        ("p-value", f"{verdict.p_value:.3g}"),
+        ("alert", "yes" if verdict.is_alert else "no"),
+        ("context", str(verdict.context) if verdict.context >= 0 else "none"),
+        ("active components", str(verdict.active_components)),
+    ]
+
+
+def show_ledger(verdict: "Verdict", explanation: "Explanation") -> None:
+    """Print the bits by site and term, then by component."""
+    screen.table(
+        "Bits by site and term",
+        ("site", "term", "bits"),
+        [(part.site, part.term, f"{part.bits:.1f}") for part in verdict.parts],
+    )
+    screen.table(
+        "Furthest above what is typical",
+        ("site", "term", "index", "bits", "typical", "magnitude", "trusted rate"),
+        [
+            (
+                charge.site,
+                charge.term,
+                str(charge.index),
+                f"{charge.bits:.2f}",
+                f"{charge.typical_bits:.2f}",
+                f"{charge.magnitude:.3g}",
+                "" if charge.trusted_rate is None else f"{charge.trusted_rate:.2%}",
+            )
+            for charge in explanation.charges
+        ],
+    )
+    screen.OUT.print(f"everything else: {explanation.rest_bits:.1f} bits")
+
+
+def write_lines(path: Path, verdicts: Iterable["Verdict"]) -> None:
+    """Write one JSON object a line, with its row; ConfigError if the file cannot be written."""
+    lines = (
+        json.dumps({"row": row} | asdict(verdict)) + "\n" for row, verdict in enumerate(verdicts)
+    )
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(lines)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error

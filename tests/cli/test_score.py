@@ -1,0 +1,117 @@
+"""``mad score`` and ``mad explain``: verdicts without a server."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.conftest import Mad
+from tests.worlds import ordinary
+
+
+def read_lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_score_writes_one_verdict_an_input(tmp_path: Path, mad: Mad, fitted: Path) -> None:
+    done = mad("score", fitted, fitted.with_name("strange.npz"), "--out", tmp_path / "out.jsonl")
+    assert done.code == 0
+    lines = read_lines(tmp_path / "out.jsonl")
+    assert [line["row"] for line in lines] == [0, 1, 2, 3, 4]
+    for line in lines:
+        assert line["is_alert"] is True
+        assert line["p_value"] == pytest.approx(1 / 241)
+        parts = line["parts"]
+        assert isinstance(parts, list)
+        assert sum(part["bits"] for part in parts) == pytest.approx(line["surprise_bits"])
+    assert "5 of 5 inputs (100.00%) have a p-value at or below 0.05" in done.out
+
+
+def test_score_shows_the_most_surprising_first(tmp_path: Path, mad: Mad, fitted: Path) -> None:
+    mixed = tmp_path / "mixed.npz"
+    x = ordinary(20, seed=5).numpy()
+    x[13] = -3
+    np.savez(mixed, x=x)
+    done = mad("score", fitted, mixed, "--top", 1)
+    rows = [line for line in done.out.splitlines() if line.startswith("│")]
+    assert [row.split("│")[1].strip() for row in rows] == ["13"]
+
+
+def test_explain_names_sites_terms_and_components_that_add_up(mad: Mad, fitted: Path) -> None:
+    done = mad("explain", fitted, fitted.with_name("strange.npz"), 2)
+    assert done.code == 0
+    assert "Row 2 of" in done.out
+    assert "default@1" in done.out
+    assert "set" in done.out
+    assert "residual" in done.out
+    assert "everything else:" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arrays", "named"),
+    [
+        ({"x": np.zeros((2, 9), np.float32)}, "has shape (2, 9); expected (batch, 8)"),
+        ({"x": np.zeros((2, 8))}, "input 'x' is float64; the model takes float32"),
+    ],
+)
+def test_inputs_unlike_the_trusted_ones_are_refused(
+    tmp_path: Path, mad: Mad, fitted: Path, arrays: dict[str, np.ndarray], named: str
+) -> None:
+    file = tmp_path / "wrong.npz"
+    np.savez(file, x=arrays["x"])
+    done = mad("score", fitted, file)
+    assert done.code == 1
+    assert named in done.err
+
+
+def test_a_number_that_is_not_finite_is_refused_with_its_row(
+    tmp_path: Path, mad: Mad, fitted: Path
+) -> None:
+    x = ordinary(4, seed=5).numpy()
+    x[2, 1] = np.nan
+    np.savez(tmp_path / "nan.npz", x=x)
+    done = mad("score", fitted, tmp_path / "nan.npz")
+    assert done.code == 2
+    assert "NaN or infinity in row 2" in done.err
+
+
+@pytest.mark.parametrize("revision", ["default@7", "other", "De fault"])
+def test_an_unknown_baseline_is_refused(mad: Mad, fitted: Path, revision: str) -> None:
+    done = mad("score", fitted, fitted.with_name("ordinary.npz"), "--baseline", revision)
+    assert done.code == 1
+    assert revision in done.err
+
+
+def test_a_row_that_is_not_there_is_refused(mad: Mad, fitted: Path) -> None:
+    done = mad("explain", fitted, fitted.with_name("strange.npz"), 5)
+    assert done.code == 1
+    assert "rows 0 to 4" in done.err
+
+
+def test_a_result_file_that_cannot_be_written_is_named(mad: Mad, fitted: Path) -> None:
+    done = mad("score", fitted, fitted.with_name("strange.npz"), "--out", "/nowhere/out.jsonl")
+    assert done.code == 2
+    assert "cannot write /nowhere/out.jsonl" in done.err
+
+
+def test_a_baseline_of_another_model_is_refused(tmp_path: Path, mad: Mad, fitted: Path) -> None:
+    settings = fitted.read_text().replace(
+        '"3"]', '"3"]\npath = "' + str(fitted.parent / "dictionaries") + '"'
+    )
+    settings = settings.replace(
+        "[baseline]", f'[baseline]\nstore = "{fitted.parent / "baselines"}"'
+    )
+    settings = settings.replace('"model.safetensors"', f'"{fitted.parent / "model.safetensors"}"')
+    (tmp_path / "model.py").write_text(
+        "from torch import nn\n"
+        "from tests.worlds import tiny_module\n"
+        "def build():\n"
+        "    whole = tiny_module()\n"
+        "    whole[1] = nn.LeakyReLU()\n"
+        "    return whole\n"
+    )
+    (tmp_path / "mad.toml").write_text(settings)
+    done = mad("score", tmp_path / "mad.toml", fitted.with_name("strange.npz"))
+    assert done.code == 1
+    assert "was fitted on another model" in done.err
