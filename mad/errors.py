@@ -5,7 +5,8 @@ MadError
 ├── BaselineError             a bundle is damaged, or was made for another model
 │   └── BaselineNotFoundError no baseline has the requested name or version
 ├── InputError                the caller must change the request
-│   └── TooLargeError         the request exceeds a limit of this server
+│   ├── TooLargeError         the request exceeds a limit of this server
+│   └── UnreadableError       the request's bytes are not the message the method takes
 ├── OverloadedError           the server cannot take more work now; retry later
 ├── ShuttingDownError         the server drains; another replica should answer
 └── AlertLogError             the alert log cannot be read or written
@@ -36,6 +37,10 @@ class InputError(MadError):
 
 class TooLargeError(InputError):
     """A request exceeds a limit of this server."""
+
+
+class UnreadableError(InputError):
+    """A request's bytes are not the message its method takes."""
 
 
 class OverloadedError(MadError):

@@ -1,0 +1,299 @@
+"""The Python client, sync and asyncio: arrays in, messages of ``mad.v1`` out. Needs only grpc.
+
+Calls that fail raise ``grpc.RpcError`` with the server's status and sentence.
+"""
+
+import json
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias, cast, final
+
+import grpc
+
+from mad.errors import InputError
+from mad.v1 import (
+    alerts_pb2,
+    alerts_pb2_grpc,
+    baselines_pb2,
+    baselines_pb2_grpc,
+    scoring_pb2,
+    scoring_pb2_grpc,
+    tensor_pb2,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from mad.v1.alerts_pb2_grpc import AlertServiceAsyncStub
+    from mad.v1.baselines_pb2_grpc import BaselineServiceAsyncStub
+    from mad.v1.scoring_pb2_grpc import ScoringServiceAsyncStub
+
+DEFAULT_TIMEOUT_S: Final = 30.0
+
+SERVICE_CONFIG: Final = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": ""},
+    "methodConfig": [
+        {
+            "name": [{"service": "mad.v1.ScoringService"}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "0.5s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+            },
+        }
+    ],
+    "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.5},
+}
+"""How this client's channels behave: balanced, watching health, retrying what is safe."""
+_OPTIONS: Final = (
+    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.keepalive_time_ms", 60_000),
+)
+
+# Kind and size of an element, as the buffer protocol names them.
+_BUFFER_TYPES: Final = {
+    ("f", 4): tensor_pb2.DATA_TYPE_FP32,
+    ("e", 2): tensor_pb2.DATA_TYPE_FP16,
+    ("d", 8): tensor_pb2.DATA_TYPE_FP64,
+    ("q", 8): tensor_pb2.DATA_TYPE_INT64,
+    ("l", 8): tensor_pb2.DATA_TYPE_INT64,
+    ("i", 4): tensor_pb2.DATA_TYPE_INT32,
+    ("l", 4): tensor_pb2.DATA_TYPE_INT32,
+    ("B", 1): tensor_pb2.DATA_TYPE_UINT8,
+    ("?", 1): tensor_pb2.DATA_TYPE_BOOL,
+}
+
+
+class HasNumpy(Protocol):
+    """An array of a library whose arrays can become NumPy's, such as a torch tensor."""
+
+    def numpy(self) -> Any:  # noqa: ANN401  # NumPy's type, without importing NumPy
+        """Return the same elements as a NumPy array."""
+
+
+TensorLike: TypeAlias = "tensor_pb2.Tensor | Buffer | HasNumpy"
+"""A message, anything with the buffer protocol (NumPy arrays, ``array``), or a torch tensor."""
+
+
+def tensor(name: str, array: TensorLike) -> tensor_pb2.Tensor:
+    """Write one array as a message under a name; InputError for element types the wire lacks."""
+    if isinstance(array, tensor_pb2.Tensor):
+        return array
+    numpy = getattr(array, "numpy", None)
+    view = memoryview(cast("Buffer", array if numpy is None else numpy()))
+    data_type = _BUFFER_TYPES.get((view.format.lstrip("@=<"), view.itemsize))
+    if data_type is None:
+        raise InputError(
+            f"input {name!r} has elements of type {view.format!r}; convert it to float32 or "
+            "another type of this API, in native byte order"
+        )
+    return tensor_pb2.Tensor(
+        name=name, data_type=data_type, shape=view.shape, data=view.tobytes(order="C")
+    )
+
+
+def request(
+    inputs: Mapping[str, TensorLike],
+    *,
+    baseline: str = "",
+    request_id: str = "",
+    options: scoring_pb2.ScoreOptions | None = None,
+) -> scoring_pb2.ScoreRequest:
+    """Build a request for scores.
+
+    It gets an id if it is given none, so that the retries of this client raise no second alert.
+    """
+    return scoring_pb2.ScoreRequest(
+        baseline=baseline,
+        request_id=request_id or uuid.uuid4().hex,
+        inputs=[tensor(name, array) for name, array in inputs.items()],
+        options=options,
+    )
+
+
+@final
+class Client:
+    """Asks a running service, and waits for its answers.
+
+    ``target`` is an address such as ``127.0.0.1:8001``, for a channel of its own that ``close``
+    closes, or a channel made elsewhere, which stays open. ``timeout_s`` is for every unary call.
+    ``scoring``, ``baseline`` and ``alert`` are the generated stubs, for what is not shortened here.
+    """
+
+    def __init__(self, target: str | grpc.Channel, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._own = grpc.insecure_channel(target, _OPTIONS) if isinstance(target, str) else None
+        channel = self._own or cast("grpc.Channel", target)
+        self.scoring = scoring_pb2_grpc.ScoringServiceStub(channel)
+        self.baseline = baselines_pb2_grpc.BaselineServiceStub(channel)
+        self.alert = alerts_pb2_grpc.AlertServiceStub(channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the channel, if this client opened it."""
+        if self._own is not None:
+            self._own.close()
+
+    def score(
+        self,
+        inputs: Mapping[str, TensorLike] | scoring_pb2.ScoreRequest,
+        *,
+        baseline: str = "",
+        options: scoring_pb2.ScoreOptions | None = None,
+    ) -> scoring_pb2.ScoreResponse:
+        """Score named arrays of one batch size, or a request that was built before."""
+        message = _as_request(inputs, baseline, options)
+        return self.scoring.Score(message, timeout=self._timeout_s)
+
+    def stream(
+        self, requests: Iterable[scoring_pb2.ScoreRequest]
+    ) -> Iterator[scoring_pb2.ScoreStreamResponse]:
+        """Score many requests over one stream; answers come as they are ready, by request id."""
+        messages = (scoring_pb2.ScoreStreamRequest(request=each) for each in requests)
+        return self.scoring.ScoreStream(messages)
+
+    def explain(
+        self,
+        inputs: Mapping[str, TensorLike],
+        *,
+        baseline: str = "",
+        max_charges: int = 0,
+    ) -> scoring_pb2.ExplainResponse:
+        """Split the surprise of one input; ``max_charges`` 0 leaves their number to the server."""
+        message = _explain_request(inputs, baseline, max_charges)
+        return self.scoring.Explain(message, timeout=self._timeout_s)
+
+    def baselines(self, name: str = "") -> baselines_pb2.ListBaselinesResponse:
+        """List the versions of one baseline, or of all."""
+        message = baselines_pb2.ListBaselinesRequest(name=name)
+        return self.baseline.ListBaselines(message, timeout=self._timeout_s)
+
+    def alerts(
+        self,
+        baseline: str = "",
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+    ) -> alerts_pb2.ListAlertsResponse:
+        """Return one page of alerts, newest first; ``page_size`` 0 leaves it to the server."""
+        message = alerts_pb2.ListAlertsRequest(
+            baseline=baseline, page_size=page_size, page_token=page_token
+        )
+        return self.alert.ListAlerts(message, timeout=self._timeout_s)
+
+
+@final
+class AsyncClient:
+    """The same as ``Client``, for asyncio; to be made in a running event loop."""
+
+    def __init__(
+        self, target: str | grpc.aio.Channel, *, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._own = grpc.aio.insecure_channel(target, _OPTIONS) if isinstance(target, str) else None
+        channel = self._own or cast("grpc.aio.Channel", target)
+        # The generated stubs serve both kinds of channel; only their types differ.
+        self.scoring = cast("ScoringServiceAsyncStub", scoring_pb2_grpc.ScoringServiceStub(channel))
+        self.baseline = cast(
+            "BaselineServiceAsyncStub", baselines_pb2_grpc.BaselineServiceStub(channel)
+        )
+        self.alert = cast("AlertServiceAsyncStub", alerts_pb2_grpc.AlertServiceStub(channel))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the channel, if this client opened it."""
+        if self._own is not None:
+            await self._own.close()
+
+    async def score(
+        self,
+        inputs: Mapping[str, TensorLike] | scoring_pb2.ScoreRequest,
+        *,
+        baseline: str = "",
+        options: scoring_pb2.ScoreOptions | None = None,
+    ) -> scoring_pb2.ScoreResponse:
+        """Score named arrays of one batch size, or a request that was built before."""
+        message = _as_request(inputs, baseline, options)
+        return await self.scoring.Score(message, timeout=self._timeout_s)
+
+    async def stream(
+        self,
+        requests: Iterable[scoring_pb2.ScoreRequest] | AsyncIterable[scoring_pb2.ScoreRequest],
+    ) -> AsyncIterator[scoring_pb2.ScoreStreamResponse]:
+        """Score many requests over one stream; answers come as they are ready, by request id."""
+        async for answer in self.scoring.ScoreStream(_wrapped(requests)):
+            yield answer
+
+    async def explain(
+        self,
+        inputs: Mapping[str, TensorLike],
+        *,
+        baseline: str = "",
+        max_charges: int = 0,
+    ) -> scoring_pb2.ExplainResponse:
+        """Split the surprise of one input; ``max_charges`` 0 leaves their number to the server."""
+        message = _explain_request(inputs, baseline, max_charges)
+        return await self.scoring.Explain(message, timeout=self._timeout_s)
+
+    async def baselines(self, name: str = "") -> baselines_pb2.ListBaselinesResponse:
+        """List the versions of one baseline, or of all."""
+        message = baselines_pb2.ListBaselinesRequest(name=name)
+        return await self.baseline.ListBaselines(message, timeout=self._timeout_s)
+
+    async def alerts(
+        self,
+        baseline: str = "",
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+    ) -> alerts_pb2.ListAlertsResponse:
+        """Return one page of alerts, newest first; ``page_size`` 0 leaves it to the server."""
+        message = alerts_pb2.ListAlertsRequest(
+            baseline=baseline, page_size=page_size, page_token=page_token
+        )
+        return await self.alert.ListAlerts(message, timeout=self._timeout_s)
+
+
+def _as_request(
+    inputs: Mapping[str, TensorLike] | scoring_pb2.ScoreRequest,
+    baseline: str,
+    options: scoring_pb2.ScoreOptions | None,
+) -> scoring_pb2.ScoreRequest:
+    if isinstance(inputs, scoring_pb2.ScoreRequest):
+        return inputs
+    return request(inputs, baseline=baseline, options=options)
+
+
+def _explain_request(
+    inputs: Mapping[str, TensorLike], baseline: str, max_charges: int
+) -> scoring_pb2.ExplainRequest:
+    return scoring_pb2.ExplainRequest(
+        baseline=baseline,
+        inputs=[tensor(name, array) for name, array in inputs.items()],
+        max_charges=max_charges,
+    )
+
+
+async def _wrapped(
+    requests: Iterable[scoring_pb2.ScoreRequest] | AsyncIterable[scoring_pb2.ScoreRequest],
+) -> AsyncIterator[scoring_pb2.ScoreStreamRequest]:
+    if isinstance(requests, AsyncIterable):
+        async for each in requests:
+            yield scoring_pb2.ScoreStreamRequest(request=each)
+        return
+    for each in requests:
+        yield scoring_pb2.ScoreStreamRequest(request=each)

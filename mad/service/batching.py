@@ -1,0 +1,211 @@
+"""Micro-batching: concurrent requests in, one run of the model at a time, each request's part out.
+
+The model belongs to one thread. Whatever waits when that thread is free becomes the next batch.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias, final
+
+import torch
+
+from mad.errors import ConfigError, OverloadedError
+from mad.metrics import Metrics
+from mad.monitor import Judgement, Monitor
+from mad.service.worker import Result, Worker
+from mad.types import Explanation, Inputs, Verdict
+
+log = logging.getLogger(__name__)
+
+_Signature: TypeAlias = tuple[tuple[str, torch.dtype, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Request:
+    monitor: Monitor
+    inputs: Inputs
+
+    @property
+    def size(self) -> int:
+        return _batch_size(self.inputs)
+
+    @property
+    def signature(self) -> _Signature:
+        """What inputs must share to be concatenated."""
+        return tuple(
+            (name, tensor.dtype, tuple(tensor.shape[1:]))
+            for name, tensor in sorted(self.inputs.items())
+        )
+
+    def joins(self, other: "_Request") -> bool:
+        return self.monitor is other.monitor and self.signature == other.signature
+
+
+@final
+class Batcher:
+    """Judges requests together, up to ``max_batch`` inputs a run of the model.
+
+    At most ``max_queued_inputs`` inputs are accepted and not yet answered.
+    """
+
+    def __init__(self, *, max_batch: int, max_queued_inputs: int, metrics: Metrics) -> None:
+        if max_batch < 1 or max_queued_inputs < 1:
+            raise ConfigError(
+                f"max_batch {max_batch} and max_queued_inputs {max_queued_inputs} must be positive"
+            )
+        self._max_batch = max_batch
+        self._max_queued = max_queued_inputs
+        self._queued = 0
+        self._metrics = metrics
+        self._worker: Worker[_Request, Judgement] = Worker(
+            "model", choose=self._choose, work=self._judge
+        )
+
+    def start(self) -> None:
+        """Begin to work, in the running event loop."""
+        self._worker.start()
+
+    async def close(self) -> None:
+        """Finish what was accepted and refuse more."""
+        await self._worker.close()
+
+    async def judge(self, monitor: Monitor, inputs: Inputs) -> Judgement:
+        """Judge checked inputs, in company of other requests.
+
+        Raises OverloadedError when too much waits already, ShuttingDownError while closing.
+        """
+        request = _Request(monitor, inputs)
+        with self._admitted(request.size):
+            return await self._worker.submit(request)
+
+    async def explain(
+        self, monitor: Monitor, inputs: Inputs, *, max_charges: int
+    ) -> tuple[Verdict, Explanation]:
+        """Explain one checked input; raises as ``judge`` does."""
+        with self._admitted(1):
+            return await self._worker.call(
+                partial(monitor.explain, inputs, max_charges=max_charges)
+            )
+
+    async def call(self, function: Callable[[], Result]) -> Result:
+        """Run a function in the thread that owns the model."""
+        return await self._worker.call(function)
+
+    @contextmanager
+    def _admitted(self, size: int) -> Iterator[None]:
+        if self._queued + size > self._max_queued:
+            raise OverloadedError(
+                f"{self._queued} inputs wait and this server queues at most {self._max_queued}; "
+                "retry later, or with fewer inputs"
+            )
+        self._count(size)
+        try:
+            yield
+        finally:
+            self._count(-size)
+
+    def _count(self, change: int) -> None:
+        self._queued += change
+        self._metrics.queue_depth(self._queued)
+
+    def _choose(self, waiting: Iterable[_Request]) -> Sequence[_Request]:
+        first, *others = waiting
+        chosen = [first]
+        room = self._max_batch - first.size
+        for request in others:
+            if room <= 0:
+                break
+            if request.size <= room and request.joins(first):
+                chosen.append(request)
+                room -= request.size
+        return chosen
+
+    def _judge(self, requests: Sequence[_Request]) -> Sequence[Judgement | Exception]:
+        if len(requests) == 1:
+            return [self._judge_alone(requests[0])]
+        try:
+            joined = self._run(requests[0].monitor, join([each.inputs for each in requests]))
+            return split(joined, [each.size for each in requests])
+        except Exception:
+            log.info("a joint batch failed; its requests run one by one", exc_info=True)
+            return [self._judge_alone(each) for each in requests]
+
+    def _judge_alone(self, request: _Request) -> Judgement | Exception:
+        starts = range(0, request.size, self._max_batch)
+        try:
+            slices = [
+                self._run(request.monitor, _rows(request.inputs, start, start + self._max_batch))
+                for start in starts
+            ]
+            return concatenate(slices)
+        except Exception as error:  # noqa: BLE001  # the caller's future carries it on
+            return error
+
+    def _run(self, monitor: Monitor, inputs: Inputs) -> Judgement:
+        judgement = monitor.judge(inputs)
+        self._metrics.batch_ran(_batch_size(inputs), judgement.stage_seconds)
+        return judgement
+
+
+def join(parts: Sequence[Inputs]) -> Inputs:
+    """Concatenate inputs of one signature along the batch axis."""
+    return {name: torch.cat([part[name] for part in parts], dim=0) for name in parts[0]}
+
+
+def split(whole: Judgement, sizes: Sequence[int]) -> list[Judgement]:
+    """Give each of the requests judged together its own rows.
+
+    An output without the batch as first axis belongs to no request in particular: that is an
+    assertion, and its requests must be judged alone.
+    """
+    assert all(
+        output.ndim > 0 and output.shape[0] == sum(sizes) for output in whole.outputs.values()
+    )
+    parts = []
+    start = 0
+    for size in sizes:
+        stop = start + size
+        explanations = {
+            row - start: kept for row, kept in whole.explanations.items() if start <= row < stop
+        }
+        outputs = {name: output[start:stop] for name, output in whole.outputs.items()}
+        parts.append(
+            Judgement(outputs, whole.verdicts[start:stop], explanations, whole.stage_seconds)
+        )
+        start = stop
+    return parts
+
+
+def concatenate(parts: Sequence[Judgement]) -> Judgement:
+    """Join the judgements of consecutive slices of one request; one slice stays as it is."""
+    if len(parts) == 1:
+        return parts[0]
+    sizes = [len(part.verdicts) for part in parts]
+    starts = [sum(sizes[:index]) for index in range(len(sizes))]
+    return Judgement(
+        outputs={
+            name: torch.cat([part.outputs[name] for part in parts], dim=0)
+            for name in parts[0].outputs
+        },
+        verdicts=tuple(verdict for part in parts for verdict in part.verdicts),
+        explanations={
+            start + row: kept
+            for start, part in zip(starts, parts, strict=True)
+            for row, kept in part.explanations.items()
+        },
+        stage_seconds={
+            stage: sum(part.stage_seconds[stage] for part in parts)
+            for stage in parts[0].stage_seconds
+        },
+    )
+
+
+def _rows(inputs: Inputs, start: int, stop: int) -> Inputs:
+    return {name: tensor[start:stop] for name, tensor in inputs.items()}
+
+
+def _batch_size(inputs: Inputs) -> int:
+    return next(iter(inputs.values())).shape[0]

@@ -1,0 +1,162 @@
+"""Something around every call, whatever its shape: unary or streaming, ours or gRPC's own."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, final
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from mad.errors import UnreadableError
+from mad.metrics import Metrics, Rpc
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+RpcKind: TypeAlias = Literal["unary", "client_stream", "server_stream", "bidi_stream"]
+Parse: TypeAlias = Callable[[bytes], Message]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call under way."""
+
+    rpc: Rpc
+    context: Context
+
+    @property
+    def method(self) -> str:
+        """Service and method."""
+        return f"{self.rpc.service}/{self.rpc.method}"
+
+
+Around: TypeAlias = Callable[[Call], AbstractAsyncContextManager[None]]
+
+
+@final
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Runs every call, the reading of its bytes included, inside the given contexts.
+
+    The first is outermost. gRPC reads requests before it calls a handler and answers UNKNOWN when
+    that fails; here the handler reads them, so that unreadable bytes are an error like any other.
+    """
+
+    def __init__(self, *around: Around) -> None:
+        self._around = around
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["RpcHandler | None"]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "RpcHandler | None":
+        """Wrap the handler; an unknown method has none."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        return _wrapped(handler, handler_call_details.method, self._around)
+
+
+@asynccontextmanager
+async def counted(call: Call, metrics: Metrics) -> AsyncIterator[None]:
+    """Count a call, the status it ends with, and its time."""
+    metrics.rpc_started(call.rpc)
+    start = time.perf_counter()
+    code = "OK"
+    try:
+        yield
+    except asyncio.CancelledError:
+        is_late = (call.context.time_remaining() or 1.0) <= 0
+        code = "DEADLINE_EXCEEDED" if is_late else "CANCELLED"
+        raise
+    except BaseException:
+        code = _code(call.context)
+        raise
+    finally:
+        metrics.rpc_handled(call.rpc, code=code, seconds=time.perf_counter() - start)
+
+
+def _code(context: Context) -> str:
+    """Name the status a call was aborted with; gRPC gives it as a number."""
+    number = context.code()
+    return next(
+        (code.name for code in grpc.StatusCode if number in (code, code.value[0])), "UNKNOWN"
+    )
+
+
+def _wrapped(handler: RpcHandler, path: str, around: Sequence[Around]) -> RpcHandler:
+    service, _, method = path.lstrip("/").rpartition("/")
+    rpc = Rpc(_kind(handler), service, method)
+    begin = _begin(handler)
+
+    async def unary(request: object, context: Context) -> object:
+        async with _inside(around, Call(rpc, context)):
+            return await begin(request, context)
+
+    async def streaming(request: object, context: Context) -> None:
+        async with _inside(around, Call(rpc, context)):
+            answers = begin(request, context)
+            if inspect.isawaitable(answers):
+                await answers  # it writes to the context itself
+                return
+            # Closed here and now: a cancelled call would leave the generator to the collector.
+            async with aclosing(answers):
+                async for answer in answers:
+                    await context.write(answer)
+
+    make, behave = {
+        "unary": (grpc.unary_unary_rpc_method_handler, unary),
+        "client_stream": (grpc.stream_unary_rpc_method_handler, unary),
+        "server_stream": (grpc.unary_stream_rpc_method_handler, streaming),
+        "bidi_stream": (grpc.stream_stream_rpc_method_handler, streaming),
+    }[rpc.kind]
+    return make(behave, response_serializer=handler.response_serializer)
+
+
+def _begin(handler: RpcHandler) -> Callable[[Any, Context], Any]:
+    """Return what reads a request's bytes and calls the handler's own behaviour with them."""
+    parse = handler.request_deserializer
+    behaviour: Callable[[Any, Any], Any] | None = (
+        handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    )
+    assert parse is not None
+    assert behaviour is not None
+    reading = _each if handler.request_streaming else _read
+    return lambda request, context: behaviour(reading(request, parse), context)
+
+
+def _read(content: bytes, parse: Parse) -> Message:
+    try:
+        return parse(content)
+    except DecodeError as error:
+        raise UnreadableError(
+            f"the request's {len(content)} bytes are not the message this method takes; encode "
+            "it with this API's .proto files"
+        ) from error
+
+
+async def _each(contents: AsyncIterable[bytes], parse: Parse) -> AsyncIterator[Message]:
+    async for content in contents:
+        yield _read(content, parse)
+
+
+def _kind(handler: RpcHandler) -> RpcKind:
+    match handler.request_streaming, handler.response_streaming:
+        case False, False:
+            return "unary"
+        case True, False:
+            return "client_stream"
+        case False, True:
+            return "server_stream"
+        case _:
+            return "bidi_stream"
+
+
+@asynccontextmanager
+async def _inside(around: Sequence[Around], call: Call) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        for enter in around:
+            await stack.enter_async_context(enter(call))
+        yield

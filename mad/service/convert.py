@@ -1,0 +1,199 @@
+"""Messages to values and back; the only file of the service that knows both."""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+import torch
+from google.protobuf.timestamp_pb2 import Timestamp
+from torch import Tensor
+
+from mad.baseline.store import Entry
+from mad.errors import InputError
+from mad.types import Alert, Explanation, Inputs, Term, Verdict
+from mad.v1 import alerts_pb2, baselines_pb2, tensor_pb2, verdict_pb2
+
+MAX_TENSORS: Final = 64
+MAX_AXES: Final = 16
+_MAX_EXTENT: Final = 2**31 - 1
+_MAX_SHOWN: Final = 80
+
+_DTYPES: Final[Mapping["tensor_pb2.DataType.ValueType", torch.dtype]] = {
+    tensor_pb2.DATA_TYPE_FP32: torch.float32,
+    tensor_pb2.DATA_TYPE_FP16: torch.float16,
+    tensor_pb2.DATA_TYPE_BF16: torch.bfloat16,
+    tensor_pb2.DATA_TYPE_FP64: torch.float64,
+    tensor_pb2.DATA_TYPE_INT64: torch.int64,
+    tensor_pb2.DATA_TYPE_INT32: torch.int32,
+    tensor_pb2.DATA_TYPE_UINT8: torch.uint8,
+    tensor_pb2.DATA_TYPE_BOOL: torch.bool,
+}
+_DATA_TYPES: Final = {dtype: number for number, dtype in _DTYPES.items()}
+_TERMS: Final[Mapping[Term, "verdict_pb2.Term.ValueType"]] = {
+    "set": verdict_pb2.TERM_SET,
+    "residual": verdict_pb2.TERM_RESIDUAL,
+}
+
+
+def inputs(messages: Sequence[tensor_pb2.Tensor]) -> Inputs:
+    """Read a request's tensors by name; raises InputError as ``tensor`` does."""
+    if not messages:
+        raise InputError("the request has no inputs; send the model's named inputs")
+    if len(messages) > MAX_TENSORS:
+        raise InputError(f"the request has {len(messages)} inputs; at most {MAX_TENSORS} are read")
+    read: dict[str, Tensor] = {}
+    for message in messages:
+        if message.name in read:
+            raise InputError(f"input {_shown(message.name)} is given twice; send it once")
+        read[message.name] = tensor(message)
+    return read
+
+
+def tensor(message: tensor_pb2.Tensor) -> Tensor:
+    """Read one tensor; the bytes are copied once.
+
+    Raises InputError when type, shape and bytes do not fit together, naming the tensor.
+    """
+    name = f"input {_shown(message.name)}"
+    dtype = _DTYPES.get(message.data_type)
+    if dtype is None:
+        known = ", ".join(map(_type_name, _DTYPES))
+        raise InputError(f"{name} has data_type {message.data_type}; use one of {known}")
+    _check_shape(name, message.shape)
+    needed = math.prod(message.shape) * dtype.itemsize
+    if len(message.data) != needed:
+        raise InputError(
+            f"{name} has {len(message.data)} bytes of data; shape {list(message.shape)} of "
+            f"{_type_name(message.data_type)} needs {needed}"
+        )
+    return _elements(name, message.data, dtype).reshape(tuple(message.shape))
+
+
+def tensors(values: Mapping[str, Tensor]) -> list[tensor_pb2.Tensor]:
+    """Write a model's outputs; raises InputError for an element type the wire does not have."""
+    return [_tensor(name, value) for name, value in values.items()]
+
+
+def verdict(value: Verdict) -> verdict_pb2.Verdict:
+    """Write a verdict."""
+    return verdict_pb2.Verdict(
+        surprise_bits=value.surprise_bits,
+        p_value=value.p_value,
+        is_alert=value.is_alert,
+        parts=(
+            verdict_pb2.Part(site=part.site, term=_TERMS[part.term], bits=part.bits)
+            for part in value.parts
+        ),
+        context=value.context,
+        active_components=value.active_components,
+    )
+
+
+def explanation(value: Explanation) -> verdict_pb2.Explanation:
+    """Write an explanation."""
+    return verdict_pb2.Explanation(
+        charges=(
+            verdict_pb2.Charge(
+                site=charge.site,
+                term=_TERMS[charge.term],
+                index=charge.index,
+                bits=charge.bits,
+                magnitude=charge.magnitude,
+                trusted_rate=charge.trusted_rate,
+            )
+            for charge in value.charges
+        ),
+        rest_bits=value.rest_bits,
+    )
+
+
+def alert(value: Alert) -> alerts_pb2.Alert:
+    """Write an alert."""
+    return alerts_pb2.Alert(
+        alert_id=value.alert_id,
+        raise_time=timestamp(value.time),
+        model=value.model,
+        baseline_revision=f"{value.baseline}@{value.version}",
+        request_id=value.request_id,
+        input_index=value.input_index,
+        input_digest=value.input_digest,
+        verdict=verdict(value.verdict),
+        explanation=explanation(value.explanation),
+    )
+
+
+def baseline(entry: Entry, *, is_loaded: bool) -> baselines_pb2.Baseline:
+    """Write one version of a baseline as the store lists it."""
+    manifest = entry.manifest
+    return baselines_pb2.Baseline(
+        name=manifest.name,
+        version=manifest.version,
+        is_active=entry.is_active,
+        is_loaded=is_loaded,
+        create_time=timestamp(manifest.created),
+        model_fingerprint=manifest.model_fingerprint,
+        decomposition_fingerprint=manifest.decomposition_fingerprint,
+        sites=manifest.sites,
+        fit_inputs=manifest.fit_inputs,
+        reference_inputs=manifest.reference_inputs,
+        false_alarm_rate=manifest.false_alarm_rate,
+        threshold_bits=manifest.threshold_bits,
+        median_bits=manifest.median_bits,
+        digest=entry.digest,
+    )
+
+
+def timestamp(time: datetime) -> Timestamp:
+    """Write a time that knows its zone."""
+    assert time.tzinfo is not None
+    message = Timestamp()
+    message.FromDatetime(time)
+    return message
+
+
+def raw_bytes(value: Tensor) -> bytes:
+    """Return a tensor's elements as the wire has them: row-major, little-endian."""
+    flat = value.detach().to("cpu").reshape(-1)
+    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+
+
+def _tensor(name: str, value: Tensor) -> tensor_pb2.Tensor:
+    if value.dtype not in _DATA_TYPES:
+        raise InputError(
+            f"output {_shown(name)} is {value.dtype}, which this API cannot carry; leave "
+            "include_outputs off"
+        )
+    return tensor_pb2.Tensor(
+        name=name,
+        data_type=_DATA_TYPES[value.dtype],
+        shape=value.shape,
+        data=raw_bytes(value),
+    )
+
+
+def _check_shape(name: str, shape: Sequence[int]) -> None:
+    if not 1 <= len(shape) <= MAX_AXES:
+        raise InputError(f"{name} has {len(shape)} axes; send 1 to {MAX_AXES}, the batch first")
+    if not all(0 <= extent <= _MAX_EXTENT for extent in shape):
+        raise InputError(
+            f"{name} has shape {list(shape)}; each dimension must be from 0 to {_MAX_EXTENT}"
+        )
+
+
+def _elements(name: str, content: bytes, dtype: torch.dtype) -> Tensor:
+    if not content:
+        return torch.empty(0, dtype=dtype)
+    # A copy, because tensors are writable and the message's bytes are not.
+    elements = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    if dtype is torch.bool and int(largest := elements.max()) > 1:
+        raise InputError(f"{name} is BOOL with a byte of {int(largest)}; write 0 or 1")
+    return elements.view(dtype)
+
+
+def _type_name(data_type: "tensor_pb2.DataType.ValueType") -> str:
+    return tensor_pb2.DataType.Name(data_type).removeprefix("DATA_TYPE_")
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= _MAX_SHOWN else f"{name[:_MAX_SHOWN]}...")

@@ -1,0 +1,90 @@
+"""Our errors to gRPC status codes, in one table, applied to every call."""
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Final
+
+import grpc
+
+from mad.errors import (
+    AlertLogError,
+    BaselineError,
+    BaselineNotFoundError,
+    ConfigError,
+    InputError,
+    MadError,
+    OverloadedError,
+    ShuttingDownError,
+    TooLargeError,
+    UnreadableError,
+)
+from mad.metrics import Metrics
+from mad.service.calls import Call
+
+log = logging.getLogger(__name__)
+
+STATUS: Final[Mapping[type[MadError], grpc.StatusCode]] = {
+    MadError: grpc.StatusCode.INTERNAL,
+    ConfigError: grpc.StatusCode.FAILED_PRECONDITION,
+    BaselineError: grpc.StatusCode.FAILED_PRECONDITION,
+    BaselineNotFoundError: grpc.StatusCode.NOT_FOUND,
+    InputError: grpc.StatusCode.INVALID_ARGUMENT,
+    TooLargeError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    UnreadableError: grpc.StatusCode.INVALID_ARGUMENT,
+    OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ShuttingDownError: grpc.StatusCode.UNAVAILABLE,
+    AlertLogError: grpc.StatusCode.UNAVAILABLE,
+}
+_SHED: Final[Mapping[type[MadError], str]] = {
+    OverloadedError: "queue_full",
+    ShuttingDownError: "draining",
+}
+_INVALID: Final[Mapping[type[MadError], str]] = {
+    BaselineNotFoundError: "not_found",
+    InputError: "input",
+    TooLargeError: "too_large",
+    UnreadableError: "decode",
+}
+
+INTERNAL_TEXT: Final = "internal error; the server's log has the details"
+# Status text travels in a header, and clients refuse headers beyond a few kilobytes.
+_MAX_TEXT: Final = 500
+# A retry of a request that is too large is refused again; this tells clients not to try (gRFC A6).
+_NO_RETRY: Final = (("grpc-retry-pushback-ms", "-1"),)
+
+request_id: Final[ContextVar[str]] = ContextVar("request_id", default="")
+"""Id of the request being answered, for log lines."""
+
+
+def answer_to(error: Exception, metrics: Metrics, *, method: str) -> tuple[grpc.StatusCode, str]:
+    """Return the status and text a caller gets for an error, and count or log it.
+
+    An error we did not raise on purpose is our mistake: it is logged with its traceback, and the
+    caller learns nothing of it.
+    """
+    if not isinstance(error, MadError):
+        fields = {"method": method, "request_id": request_id.get()}
+        log.error("call failed: %s", fields, exc_info=error, extra=fields)
+        return grpc.StatusCode.INTERNAL, INTERNAL_TEXT
+    kind = type(error)
+    if kind in _SHED:
+        metrics.shed(_SHED[kind])
+    if kind in _INVALID:
+        metrics.invalid_input(_INVALID[kind])
+    return STATUS[kind], str(error)[:_MAX_TEXT]
+
+
+@asynccontextmanager
+async def translated(call: Call, metrics: Metrics) -> AsyncIterator[None]:
+    """Abort a call with the status of the error that leaves its body."""
+    request_id.set("")
+    try:
+        yield
+    except grpc.aio.AbortError:
+        raise
+    except Exception as error:  # noqa: BLE001  # answer_to logs what is not ours
+        code, text = answer_to(error, metrics, method=call.method)
+        retry = _NO_RETRY if isinstance(error, TooLargeError) else ()
+        await call.context.abort(code, text, retry)

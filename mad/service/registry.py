@@ -1,0 +1,66 @@
+"""Loaded baselines by name and version; swap them without dropping a request."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+from mad.baseline.store import parse_revision
+from mad.errors import BaselineNotFoundError, ConfigError
+from mad.monitor import Monitor
+
+
+@final
+@dataclass(frozen=True)
+class _Loaded:
+    """One consistent set: swapped whole, so that no request sees half of it."""
+
+    monitors: tuple[Monitor, ...]
+    default: Monitor
+
+
+@final
+class Registry:
+    """The monitors this server answers with."""
+
+    def __init__(self, monitors: Sequence[Monitor], *, default: str) -> None:
+        self._loaded = _loaded(monitors, default)
+
+    @property
+    def monitors(self) -> tuple[Monitor, ...]:
+        """Every loaded monitor."""
+        return self._loaded.monitors
+
+    def swap(self, monitors: Sequence[Monitor], *, default: str) -> None:
+        """Replace every monitor at once; requests under way end with the one they began with."""
+        self._loaded = _loaded(monitors, default)
+
+    def resolve(self, baseline: str, *, model: str = "") -> Monitor:
+        """Return the monitor of ``""`` (the default), ``name`` or ``name@version``.
+
+        A name alone means the first loaded monitor of that name. Raises BaselineNotFoundError,
+        with what is loaded, for anything else.
+        """
+        loaded = self._loaded
+        monitor = _find(loaded.monitors, baseline) if baseline else loaded.default
+        watched = monitor.baseline.manifest.model_name
+        if model not in ("", watched):
+            raise BaselineNotFoundError(
+                f"model {model!r} is not watched here; leave model empty or name {watched!r}"
+            )
+        return monitor
+
+
+def _loaded(monitors: Sequence[Monitor], default: str) -> _Loaded:
+    if not monitors:
+        raise ConfigError("no baseline is loaded; fit one with `mad fit` and start again")
+    return _Loaded(tuple(monitors), _find(monitors, default))
+
+
+def _find(monitors: Sequence[Monitor], baseline: str) -> Monitor:
+    name, version = parse_revision(baseline)
+    for monitor in monitors:
+        manifest = monitor.baseline.manifest
+        if manifest.name == name and version in (None, manifest.version):
+            return monitor
+    known = ", ".join(monitor.baseline.revision for monitor in monitors)
+    raise BaselineNotFoundError(f"baseline {baseline!r} is not loaded here; loaded: {known}")

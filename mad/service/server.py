@@ -1,0 +1,194 @@
+"""The composition root of the service: builds everything, starts nothing by itself."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final, final
+
+import grpc
+import torch
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from mad.alerts.log import AlertLog
+from mad.baseline.store import BaselineStore
+from mad.errors import ConfigError
+from mad.metrics import Metrics
+from mad.monitor import Monitor
+from mad.service.alert_writer import AlertWriter
+from mad.service.alerts import AlertServicer
+from mad.service.baselines import BaselineServicer
+from mad.service.batching import Batcher
+from mad.service.calls import CallInterceptor, counted
+from mad.service.errors import translated
+from mad.service.registry import Registry
+from mad.service.scoring import ScoringServicer
+from mad.types import Inputs
+from mad.v1 import (
+    alerts_pb2,
+    alerts_pb2_grpc,
+    baselines_pb2,
+    baselines_pb2_grpc,
+    scoring_pb2,
+    scoring_pb2_grpc,
+)
+
+SERVICES: Final = tuple(
+    file.services_by_name[name].full_name
+    for file, name in (
+        (scoring_pb2.DESCRIPTOR, "ScoringService"),
+        (baselines_pb2.DESCRIPTOR, "BaselineService"),
+        (alerts_pb2.DESCRIPTOR, "AlertService"),
+    )
+)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one server takes on; the numbers are explained in the settings."""
+
+    max_batch: int
+    max_request_inputs: int
+    max_queued_inputs: int
+    max_message_bytes: int
+
+
+def utc_now() -> datetime:
+    """Read the wall clock."""
+    return datetime.now(UTC)
+
+
+@final
+@dataclass(kw_only=True, eq=False)
+class Server:
+    """A gRPC server over loaded monitors. It owns the alert log it is given, and closes it.
+
+    ``address`` is ``host:port``; port 0 takes any free one.
+    """
+
+    address: str
+    registry: Registry
+    store: BaselineStore
+    alert_log: AlertLog
+    metrics: Metrics
+    limits: Limits
+    has_reflection: bool = True
+    clock: Callable[[], datetime] = utc_now
+
+    _health: health.aio.HealthServicer = field(
+        init=False, default_factory=health.aio.HealthServicer
+    )
+    _draining: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+    _grpc: grpc.aio.Server | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        limits = self.limits
+        if limits.max_request_inputs > limits.max_queued_inputs:
+            raise ConfigError(
+                f"max_request_inputs {limits.max_request_inputs} exceeds max_queued_inputs "
+                f"{limits.max_queued_inputs}; no such request could ever be taken"
+            )
+        self._writer = AlertWriter(self.alert_log, self.metrics)
+        self._batcher = Batcher(
+            max_batch=limits.max_batch,
+            max_queued_inputs=limits.max_queued_inputs,
+            metrics=self.metrics,
+        )
+
+    async def start(self) -> int:
+        """Listen, warm every monitor up, report SERVING, and return the port.
+
+        Raises ConfigError when the address cannot be bound.
+        """
+        await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._grpc = self._compose()
+        try:
+            port = self._grpc.add_insecure_port(self.address)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"cannot listen on {self.address}: the port is taken or the address is not this "
+                "machine's; set server.grpc_address to another, or to port 0 for any free one"
+            ) from error
+        self._batcher.start()
+        self._writer.start()
+        await self._grpc.start()
+        for monitor in self.registry.monitors:
+            await self._batcher.call(partial(monitor.judge, _zeros(monitor)))
+        await self._report(health_pb2.HealthCheckResponse.SERVING)
+        return port
+
+    async def drain(self, *, lame_duck_s: float, grace_s: float) -> None:
+        """Stop without losing a call, then close the alert log.
+
+        Clients that watch health leave during ``lame_duck_s``; calls under way then have
+        ``grace_s`` to end, while streams answer what they have in hand and end at once.
+        """
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(lame_duck_s)
+        self._draining.set()
+        if self._grpc is not None:
+            await self._grpc.stop(grace_s)
+        await self._batcher.close()
+        await self._writer.close()
+        await asyncio.to_thread(self.alert_log.close)
+
+    async def wait(self) -> None:
+        """Wait until the server has stopped."""
+        if self._grpc is not None:
+            await self._grpc.wait_for_termination()
+
+    def _compose(self) -> grpc.aio.Server:
+        around = (partial(counted, metrics=self.metrics), partial(translated, metrics=self.metrics))
+        server = grpc.aio.server(
+            interceptors=[CallInterceptor(*around)], options=_options(self.limits)
+        )
+        scoring = ScoringServicer(
+            registry=self.registry,
+            batcher=self._batcher,
+            alerts=self._writer,
+            metrics=self.metrics,
+            max_request_inputs=self.limits.max_request_inputs,
+            clock=self.clock,
+            draining=self._draining,
+        )
+        scoring_pb2_grpc.add_ScoringServiceServicer_to_server(scoring, server)
+        baselines_pb2_grpc.add_BaselineServiceServicer_to_server(
+            BaselineServicer(self.store, self.registry), server
+        )
+        alerts_pb2_grpc.add_AlertServiceServicer_to_server(AlertServicer(self.alert_log), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if self.has_reflection:
+            names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, server)
+        return server
+
+    async def _report(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in ("", *SERVICES):
+            await self._health.set(name, status)
+
+
+def _options(limits: Limits) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", limits.max_message_bytes),
+        ("grpc.max_send_message_length", limits.max_message_bytes),
+        ("grpc.max_concurrent_streams", 1024),
+        ("grpc.max_metadata_size", 8192),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
+        # Behind a balancer that balances connections, old ones keep new replicas idle.
+        ("grpc.max_connection_age_ms", 30 * 60_000),
+        ("grpc.max_connection_age_grace_ms", 60_000),
+        # Two servers on one port would each get half of the calls, silently.
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def _zeros(monitor: Monitor) -> Inputs:
+    return {
+        spec.name: torch.zeros((1, *spec.shape), dtype=getattr(torch, spec.dtype))
+        for spec in monitor.baseline.manifest.inputs
+    }

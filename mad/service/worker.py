@@ -1,0 +1,112 @@
+"""One thread that does queued jobs in groups: what waits while it is busy is its next group."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, TypeVar, final
+
+from mad.errors import ShuttingDownError
+
+log = logging.getLogger(__name__)
+
+Job = TypeVar("Job")
+Answer = TypeVar("Answer")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class _Ticket(Generic[Job, Answer]):
+    job: Job
+    answer: asyncio.Future[Answer]
+
+
+@final
+class Worker(Generic[Job, Answer]):
+    """Runs one group of jobs at a time in its own thread; no timer holds a group back.
+
+    ``choose`` picks the next group from the waiting jobs, oldest first, and always takes the
+    oldest. ``work`` does a group in the thread and returns an answer, or the error, for each job.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        choose: Callable[[Iterable[Job]], Sequence[Job]],
+        work: Callable[[Sequence[Job]], Sequence[Answer | Exception]],
+    ) -> None:
+        self._choose = choose
+        self._work = work
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._waiting: dict[Job, _Ticket[Job, Answer]] = {}
+        self._arrived = asyncio.Event()
+        self._closing = False
+        self._loop: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to work, in the running event loop."""
+        self._loop = asyncio.create_task(self._run())
+
+    async def submit(self, job: Job) -> Answer:
+        """Queue a job, compared by identity, and wait for its answer.
+
+        A cancelled caller's job is taken out of the queue; it is not run if it has not begun.
+        Raises ShuttingDownError once the worker closes.
+        """
+        self._check_open()
+        ticket: _Ticket[Job, Answer] = _Ticket(job, asyncio.get_running_loop().create_future())
+        self._waiting[job] = ticket
+        self._arrived.set()
+        try:
+            return await ticket.answer
+        finally:
+            self._waiting.pop(job, None)
+
+    async def call(self, function: Callable[[], Result]) -> Result:
+        """Run one function in the thread, between two groups; raises as ``submit`` does."""
+        self._check_open()
+        return await self._in_thread(function)
+
+    async def close(self) -> None:
+        """Refuse new jobs, finish those that wait, end the thread."""
+        self._closing = True
+        self._arrived.set()
+        if self._loop is not None:
+            await self._loop
+        await asyncio.to_thread(self._thread.shutdown)
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise ShuttingDownError("the server is shutting down; ask another replica")
+
+    async def _in_thread(self, function: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+    async def _run(self) -> None:
+        while not self._closing:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while group := self._take():
+                await self._do(group)
+
+    def _take(self) -> Sequence[_Ticket[Job, Answer]]:
+        # A cancelled caller has given up its ticket before it gets to run and withdraw its job.
+        wanted = [t.job for t in self._waiting.values() if not t.answer.done()]
+        return [self._waiting.pop(job) for job in self._choose(wanted)] if wanted else []
+
+    async def _do(self, group: Sequence[_Ticket[Job, Answer]]) -> None:
+        answers: Sequence[Answer | Exception]
+        try:
+            answers = await self._in_thread(lambda: self._work([ticket.job for ticket in group]))
+        except Exception as error:
+            log.exception("a group of jobs failed")
+            answers = [error] * len(group)
+        for ticket, answer in zip(group, answers, strict=True):
+            if ticket.answer.done():
+                continue
+            if isinstance(answer, Exception):
+                ticket.answer.set_exception(answer)
+            else:
+                ticket.answer.set_result(answer)

@@ -1,0 +1,79 @@
+"""A real server over the tiny world, and the real clients that ask it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from prometheus_client import CollectorRegistry
+from torch import Tensor
+
+from mad.alerts.log import AlertLog
+from mad.baseline.store import BaselineStore
+from mad.client import AsyncClient
+from mad.metrics import Metrics
+from mad.monitor import Monitor
+from mad.service.registry import Registry
+from mad.service.server import Limits, Server
+from tests.worlds import World, ordinary, strange
+
+LIMITS = Limits(
+    max_batch=8, max_request_inputs=64, max_queued_inputs=256, max_message_bytes=256 * 1024
+)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that serves, with what a test looks at."""
+
+    server: Server
+    collectors: CollectorRegistry
+    address: str
+    client: AsyncClient
+    channel: grpc.aio.Channel
+
+    def sample(self, name: str, **labels: str) -> float:
+        """Read one series as Prometheus would; 0 if it is not there."""
+        return self.collectors.get_sample_value(name, labels) or 0.0
+
+
+def build(
+    world: World, directory: Path, *, collectors: CollectorRegistry, limits: Limits = LIMITS
+) -> Server:
+    """Compose a server on a free port; nothing runs yet."""
+    store = BaselineStore(directory / "baselines")
+    store.save(world.baseline)
+    monitor = Monitor.bind(world.model, world.decomposition, store.load("tiny"))
+    metrics = Metrics(collectors, model="tiny", false_alarm_rates=[0.05])
+    return Server(
+        address="127.0.0.1:0",
+        registry=Registry([monitor], default="tiny"),
+        store=store,
+        alert_log=AlertLog.open(f"sqlite:///{directory}/alerts.db"),
+        metrics=metrics,
+        limits=limits,
+    )
+
+
+@asynccontextmanager
+async def running(
+    world: World, directory: Path, *, limits: Limits = LIMITS
+) -> AsyncIterator[Running]:
+    """Serve on a free port until the test is over."""
+    collectors = CollectorRegistry()
+    server = build(world, directory, collectors=collectors, limits=limits)
+    address = f"127.0.0.1:{await server.start()}"
+    async with AsyncClient(address) as client, grpc.aio.insecure_channel(address) as channel:
+        yield Running(server, collectors, address, client, channel)
+    await server.drain(lame_duck_s=0, grace_s=1)
+
+
+def live(count: int = 1, *, seed: int = 5) -> dict[str, Tensor]:
+    """Return inputs like the trusted ones."""
+    return {"x": ordinary(count, seed=seed)}
+
+
+def anomalies(count: int = 1, *, seed: int = 6) -> dict[str, Tensor]:
+    """Return inputs that raise alerts."""
+    return {"x": strange(count, seed=seed)}
