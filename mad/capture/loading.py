@@ -76,5 +76,8 @@ def _from_file(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as cause:
+        raise ConfigError(f"{path} fails when it is run: {cause!r}") from cause
     return module

@@ -1,0 +1,189 @@
+"""One task in, every method's figures on it out: the same rule and settings for every task."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import TypeAlias, final
+
+import numpy as np
+import torch
+
+from mad.arrays import Table
+from mad.bench.figures import Figures, Measured, figures
+from mad.bench.peer_run import measure_peers
+from mad.bench.tasks import Task, batches
+from mad.components.base import Decomposition
+from mad.components.dictionaries.train import DictionaryPlan
+from mad.components.joined import Joined
+from mad.errors import ConfigError
+from mad.fit import FitPlan, Split, fit, split, train_dictionaries
+from mad.scoring import ContextRule, Scorer
+from mad.types import Bits, Inputs, Ledger, Progress, Term
+
+Clock: TypeAlias = Callable[[], float]
+
+
+@final
+@dataclass(frozen=True)
+class Configuration:
+    """A way to score: what codes are conditioned on, and which terms of the ledger count."""
+
+    context: ContextRule
+    terms: tuple[Term, ...]
+
+
+DEFAULT = "default"
+
+CONFIGURATIONS: Mapping[str, Configuration] = {
+    DEFAULT: Configuration("predicted", ("set", "residual")),
+    "independent": Configuration("none", ("set", "residual")),
+    "set": Configuration("predicted", ("set",)),
+    "residual": Configuration("predicted", ("residual",)),
+}
+
+
+@final
+@dataclass(frozen=True)
+class Result:
+    """Every method's figures on one task; ``settings`` is what the default configuration was."""
+
+    task: str
+    settings: Mapping[str, object]
+    figures: Mapping[str, Figures]
+
+
+def check_names(configurations: Sequence[str]) -> None:
+    """Raise ConfigError when one of these is no configuration's name."""
+    for name in configurations:
+        if name not in CONFIGURATIONS:
+            raise ConfigError(f"configuration {name!r} is none of {', '.join(CONFIGURATIONS)}")
+
+
+def run(
+    task: Task,
+    *,
+    configurations: Sequence[str] = (),
+    with_peers: bool = False,
+    seed: int,
+    progress: Progress,
+    clock: Clock = time.perf_counter,
+) -> Result:
+    """Fit on the task's trusted inputs, score its test inputs, and measure.
+
+    The default configuration always runs, as ``mad``; others are named ``mad:NAME``. The same
+    task and seed give the same figures, but for the times.
+
+    Raises:
+        ConfigError: there is no configuration of that name, or too few trusted inputs.
+    """
+    check_names(configurations)
+    plan = FitPlan(name="bench", seed=seed)
+    rows = split(len(Table(task.trusted)), plan)
+    names = dict.fromkeys((DEFAULT, *configurations))
+    measured = _measure_own(task, rows, names, plan, progress=progress, clock=clock)
+    if with_peers:
+        measured |= measure_peers(task, rows, progress=progress, clock=clock)
+    return Result(
+        task=task.name,
+        settings={
+            **asdict(CONFIGURATIONS[DEFAULT]),
+            "false_alarm_rate": plan.false_alarm_rate,
+            "reference_share": plan.reference_share,
+            "seed": seed,
+            "dictionary": asdict(DictionaryPlan(seed=seed)),
+        },
+        figures={
+            # A generator of its own: a method's intervals do not depend on what else was asked for.
+            name: figures(one, generator=np.random.default_rng(seed))
+            for name, one in measured.items()
+        },
+    )
+
+
+@final
+@dataclass(frozen=True)
+class _Scored:
+    """The ledgers that one fit gives every test and the reference."""
+
+    ledgers: Mapping[str, Ledger]
+    fit_seconds: float
+    ms_per_1000: float
+
+    def measured(self, terms: tuple[Term, ...]) -> Measured:
+        """Let only some terms count; the reference is ranked by the same ones."""
+        scores = {name: _bits(ledger, terms) for name, ledger in self.ledgers.items()}
+        return Measured(scores, self.fit_seconds, self.ms_per_1000)
+
+
+def _measure_own(
+    task: Task,
+    rows: Split,
+    names: Iterable[str],
+    plan: FitPlan,
+    *,
+    progress: Progress,
+    clock: Clock,
+) -> dict[str, Measured]:
+    """Train dictionaries once, fit once for each context, and count terms for each name."""
+    start = clock()
+    dictionaries, _ = train_dictionaries(
+        task.model,
+        task.sites,
+        Table(task.trusted),
+        DictionaryPlan(seed=plan.seed),
+        rows=rows.fitting,
+        progress=progress,
+    )
+    train_seconds = clock() - start
+    scored: dict[ContextRule, _Scored] = {}
+    measured: dict[str, Measured] = {}
+    for name in names:
+        wanted = CONFIGURATIONS[name]
+        if wanted.context not in scored:
+            own_plan = replace(plan, context=wanted.context)
+            one = _score_all(
+                task, Joined(dictionaries), rows, own_plan, progress=progress, clock=clock
+            )
+            scored[wanted.context] = replace(one, fit_seconds=train_seconds + one.fit_seconds)
+        method = "mad" if name == DEFAULT else f"mad:{name}"
+        measured[method] = scored[wanted.context].measured(wanted.terms)
+    return measured
+
+
+def _score_all(
+    task: Task,
+    decomposition: Decomposition,
+    rows: Split,
+    plan: FitPlan,
+    *,
+    progress: Progress,
+    clock: Clock,
+) -> _Scored:
+    """Fit a baseline and score the reference and every test, without explaining alerts."""
+    data = Table(task.trusted)
+    start = clock()
+    baseline = fit(
+        task.model, decomposition, data, plan, created=datetime.now(UTC), progress=progress
+    )
+    fit_seconds = clock() - start
+    scorer = Scorer(task.model, decomposition, baseline.parts, plan.context)
+    start = clock()
+    asked = {"reference": data.take(rows.reference), **task.tests}
+    ledgers: dict[str, Ledger] = {}
+    for done, (name, inputs) in enumerate(asked.items()):
+        progress("scoring", done=done, total=len(asked), note=name)
+        ledgers[name] = _ledger(scorer, inputs, plan.batch_size)
+    progress("scoring", done=len(asked), total=len(asked))
+    count = sum(len(ledger.bits) for ledger in ledgers.values())
+    return _Scored(ledgers, fit_seconds, 1e6 * (clock() - start) / count)
+
+
+def _ledger(scorer: Scorer, inputs: Inputs, batch_size: int) -> Ledger:
+    parts = [scorer.score(batch).ledger for batch in batches(inputs, size=batch_size)]
+    return Ledger(parts[0].keys, torch.cat([part.bits for part in parts]))
+
+
+def _bits(ledger: Ledger, terms: tuple[Term, ...]) -> Bits:
+    columns = [place for place, (_, term) in enumerate(ledger.keys) if term in terms]
+    return ledger.bits[:, columns].sum(dim=1)
