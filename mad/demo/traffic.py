@@ -1,5 +1,6 @@
 """The demo's three kinds of traffic: ordinary images, triggered ones, harmlessly shifted ones."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,11 @@ class Traffic:
     ordinary: Labelled
     triggered: Labelled
     shifted: Labelled
+
+    @property
+    def kinds(self) -> Mapping[str, Labelled]:
+        """The parts by name, in the order they are sent."""
+        return {"ordinary": self.ordinary, "triggered": self.triggered, "shifted": self.shifted}
 
 
 def divide(fresh: Labelled, *, seed: int) -> Traffic:
