@@ -1,0 +1,179 @@
+"""What the page says in numbers, read from the same registry that Prometheus scrapes."""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final, Literal, NamedTuple, final
+
+from prometheus_client import CollectorRegistry
+from scipy.stats import beta
+
+from mad.metrics import TRAFFIC, Traffic
+
+CONFIDENCE: Final = 0.99
+_TAIL: Final = (1 - CONFIDENCE) / 2
+
+_Samples = Mapping[str, list[tuple[Mapping[str, str], float]]]
+
+
+class Interval(NamedTuple):
+    """From ``low`` to ``high``, both included."""
+
+    low: float
+    high: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A histogram: ``counts[i]`` values in ``(edges[i - 1], edges[i]]``, the last above all."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        """How many values were counted."""
+        return sum(self.counts)
+
+    def at_most(self, edge: float) -> int:
+        """Return how many values lie at or below an edge."""
+        return sum(n for upper, n in zip(self.edges, self.counts, strict=False) if upper <= edge)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Observed against nominal alarms of one kind of traffic under one baseline.
+
+    ``observed`` holds the true alarm rate with 99 % confidence. ``promised`` holds the alarm rate
+    of ordinary traffic for 99 % of references of this size: a finite reference promises the
+    nominal rate only on average over references.
+    """
+
+    baseline: str
+    traffic: Traffic
+    nominal: float
+    alarms: int
+    p_values: Counts
+    surprises: Counts
+    observed: Interval
+    promised: Interval
+
+    @property
+    def inputs(self) -> int:
+        """How many inputs the rates are over."""
+        return self.p_values.total
+
+    @property
+    def rate(self) -> float:
+        """The share of inputs that alarm."""
+        return self.alarms / self.inputs
+
+    @property
+    def standing(self) -> Literal["as promised", "more", "fewer"]:
+        """Say whether the observed rate can be a promised one."""
+        if self.observed.low > self.promised.high:
+            return "more"
+        return "fewer" if self.observed.high < self.promised.low else "as promised"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Everything the page takes from the registry."""
+
+    scored: int
+    alerts: int
+    waiting: int
+    shed: int
+    invalid: int
+    log_errors: int
+    calibrations: tuple[Calibration, ...]
+
+
+def read(registry: CollectorRegistry) -> Figures:
+    """Read the registry once."""
+    samples: dict[str, list[tuple[Mapping[str, str], float]]] = defaultdict(list)
+    for family in registry.collect():
+        for sample in family.samples:
+            samples[sample.name].append((sample.labels, sample.value))
+    return Figures(
+        scored=_total(samples, "mad_inputs_scored_total"),
+        alerts=_total(samples, "mad_alerts_total"),
+        waiting=_total(samples, "mad_queue_depth"),
+        shed=_total(samples, "mad_requests_shed_total"),
+        invalid=_total(samples, "mad_invalid_inputs_total"),
+        log_errors=_total(samples, "mad_alert_log_errors_total"),
+        calibrations=tuple(_calibrations(samples)),
+    )
+
+
+def binomial_interval(successes: int, trials: int) -> Interval:
+    """Return the exact (Clopper-Pearson) interval of a rate; everything if nothing was tried."""
+    failures = trials - successes
+    low = float(beta.ppf(_TAIL, successes, failures + 1)) if successes else 0.0
+    high = float(beta.ppf(1 - _TAIL, successes + 1, failures)) if failures else 1.0
+    return Interval(low, high)
+
+
+def promised_interval(rate: float, reference: int) -> Interval:
+    """Return where a split-conformal alarm rate lies, given one reference of this size.
+
+    The rate is the ``k``-th smallest of ``reference`` uniform numbers, ``k = floor(rate (n + 1))``,
+    hence Beta(k, n + 1 - k) (Vovk 2012, Conditional validity of inductive conformal predictors).
+    """
+    # The rate is a decimal: 0.29 * 100 is a hair under 29.
+    rank = math.floor(rate * (reference + 1) + 1e-9)
+    if rank == 0:
+        return Interval(0.0, 0.0)
+    low, high = (beta.ppf(tail, rank, reference + 1 - rank) for tail in (_TAIL, 1 - _TAIL))
+    return Interval(float(low), float(high))
+
+
+def _total(samples: _Samples, name: str) -> int:
+    return round(sum(value for _, value in samples.get(name, [])))
+
+
+def _calibrations(samples: _Samples) -> list[Calibration]:
+    references = {
+        labels["baseline"]: round(value)
+        for labels, value in samples.get("mad_baseline_reference_samples", [])
+    }
+    found = []
+    for labels, rate in samples.get("mad_baseline_alpha_ratio", []):
+        baseline = labels["baseline"]
+        for traffic in TRAFFIC:
+            p_values = _counts(samples, "mad_p_value_bucket", baseline, traffic)
+            if not p_values.total:
+                continue
+            alarms = p_values.at_most(rate)
+            found.append(
+                Calibration(
+                    baseline=baseline,
+                    traffic=traffic,
+                    nominal=rate,
+                    alarms=alarms,
+                    p_values=p_values,
+                    surprises=_counts(samples, "mad_surprise_shannons_bucket", baseline, traffic),
+                    observed=binomial_interval(alarms, p_values.total),
+                    promised=promised_interval(rate, references.get(baseline, 0)),
+                )
+            )
+    return found
+
+
+def _counts(samples: _Samples, name: str, baseline: str, traffic: Traffic) -> Counts:
+    """Turn the cumulative buckets of one histogram into counts."""
+    cumulative = sorted(
+        (float(labels["le"]), round(value))
+        for labels, value in samples.get(name, [])
+        if labels["baseline"] == baseline and labels["traffic"] == traffic
+    )
+    below = [0, *(count for _, count in cumulative)]
+    return Counts(
+        edges=tuple(edge for edge, _ in cumulative if math.isfinite(edge)),
+        counts=tuple(after - before for before, after in pairwise(below)),
+    )

@@ -1,0 +1,1 @@
+"""The page and the routes beside it, over real HTTP."""
