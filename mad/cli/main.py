@@ -6,10 +6,14 @@ from collections.abc import Sequence
 import typer
 
 from mad.cli import screen
+from mad.cli.alerts import alerts
 from mad.cli.baselines import baselines
+from mad.cli.bench import bench
+from mad.cli.demo import demo
 from mad.cli.explain import explain
 from mad.cli.fit import fit
 from mad.cli.score import score
+from mad.cli.serve import serve
 from mad.cli.train import train
 from mad.errors import ConfigError, MadError
 
@@ -19,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (train, fit, score, explain, baselines):
+for verb in (demo, train, fit, serve, score, explain, alerts, baselines, bench):
     app.command()(verb)
 
 

@@ -1,0 +1,103 @@
+"""``mad serve``: scores over gRPC, metrics and the page over HTTP, until a signal."""
+
+import asyncio
+import json
+import logging
+import signal
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mad.cli import logs, screen
+from mad.cli.options import Config
+from mad.config import Address, Settings
+from mad.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mad.service.server import Server
+    from mad.web.application import View
+
+log = logging.getLogger(__name__)
+
+
+def serve(
+    config: Config,
+    grpc_address: Annotated[
+        str, typer.Option(help="host:port instead of the settings'; port 0 takes a free one.")
+    ] = "",
+    http_address: Annotated[
+        str, typer.Option(help="host:port instead of the settings'; port 0 takes a free one.")
+    ] = "",
+    ports_file: Annotated[
+        Path | None, typer.Option(help="Write the ports taken to this file, as JSON.")
+    ] = None,
+) -> None:
+    """Serve the active baseline until SIGTERM or Ctrl-C, then drain."""
+    settings = Settings.load(config)
+    given = {"grpc_address": grpc_address, "http_address": http_address}
+    changes = {key: Address.parse(text) for key, text in given.items() if text}
+    server = settings.server.model_copy(update=changes)
+    asyncio.run(_serve(settings.model_copy(update={"server": server}), ports_file))
+
+
+async def _serve(settings: Settings, ports_file: Path | None) -> None:
+    from prometheus_client import CollectorRegistry
+
+    from mad.service.deployment import from_settings
+    from mad.service.errors import request_id
+    from mad.web.application import application
+    from mad.web.server import HttpServer
+
+    logs.configure(request_id=request_id.get)
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    collectors = CollectorRegistry()
+    server = from_settings(settings, collectors=collectors)
+    serving = threading.Event()
+    grpc_at, http_at = settings.server.grpc_address, settings.server.http_address
+    page = application(collectors, _view(settings, server, serving))
+    http = HttpServer(page, host=http_at.host, port=http_at.port)
+    http_port = http.start()
+    try:
+        grpc_port = await server.start()
+        serving.set()
+        _announce(replace(grpc_at, port=grpc_port), replace(http_at, port=http_port), ports_file)
+        await stopped.wait()
+        serving.clear()
+        log.info("draining")
+        await server.drain(
+            lame_duck_s=settings.server.lame_duck_seconds, grace_s=settings.server.drain_seconds
+        )
+    finally:
+        await asyncio.to_thread(http.stop)
+    log.info("stopped")
+
+
+def _view(settings: Settings, server: "Server", serving: threading.Event) -> "View":
+    from mad.web.application import View
+
+    return View(
+        model=settings.model.name,
+        ready=serving.is_set,
+        alerts=lambda count: server.alert_log.page("", count, "")[0],
+        baselines=lambda: [monitor.baseline.manifest for monitor in server.registry.monitors],
+    )
+
+
+def _announce(grpc_at: Address, http_at: Address, ports_file: Path | None) -> None:
+    """Say where the server is; who reads the ports file finds it whole or not at all."""
+    if ports_file is not None:
+        aside = ports_file.with_name(f".{ports_file.name}.part")
+        try:
+            aside.write_text(json.dumps({"grpc": grpc_at.port, "http": http_at.port}))
+            aside.replace(ports_file)
+        except OSError as error:
+            raise ConfigError(f"cannot write {ports_file}: {error.strerror}") from error
+    log.info("serving", extra={"grpc": str(grpc_at), "http": str(http_at)})
+    screen.OUT.print(f"gRPC on {grpc_at}", highlight=False, soft_wrap=True)
+    screen.OUT.print(f"HTTP on http://{http_at}", highlight=False, soft_wrap=True)
+    screen.OUT.file.flush()
