@@ -7,7 +7,7 @@ import base64
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, final
 
@@ -63,19 +63,17 @@ class AlertLog:
             # between; taking the write lock at BEGIN makes it wait its turn instead.
             writer = _engine(target, begin="BEGIN IMMEDIATE", pragmas=_WRITER_PRAGMAS)
             reader = _engine(target, begin="BEGIN", pragmas=_READER_PRAGMAS)
-            with writer.begin() as connection:
-                _prepare(connection, place)
         except ModuleNotFoundError as error:
             raise ConfigError(
                 f"alert log {place} needs the Python package {error.name}; install it, or use a "
                 "URL that starts with sqlite:///"
             ) from error
-        except SQLAlchemyError as error:
-            raise ConfigError(
-                f"alert log {place} cannot be opened: {_reason(error)}; check that its directory "
-                "is writable and that the file is an undamaged alert log, or name a new file"
-            ) from error
-        return cls(writer, reader, place=place)
+        with ExitStack() as undo:
+            log = cls(writer, reader, place=place)
+            undo.callback(log.close)
+            _prepare(writer, place)
+            undo.pop_all()
+        return log
 
     def append(self, alerts: Sequence[Alert]) -> list[str]:
         """Write alerts in one commit and return their ids, in order, once they are on disk.
@@ -179,26 +177,32 @@ def _engine(target: URL, *, begin: str, pragmas: Sequence[str]) -> Engine:
     return engine
 
 
-def _prepare(connection: Connection, place: str) -> None:
-    """Make the tables of a new log; refuse the tables of another format."""
-    names = set(inspect(connection).get_table_names())
-    if rows.formats.name not in names:
-        if rows.alerts.name in names:
-            raise ConfigError(
-                f"alert log {place} has alerts but names no format; name a new file, or restore "
-                "this one from a backup"
-            )
-        rows.SCHEMA.create_all(connection)
-        if connection.dialect.name == "sqlite":
-            for guard in rows.SQLITE_GUARDS:
-                connection.exec_driver_sql(guard)
-        connection.execute(insert(rows.formats), {"format": rows.FORMAT})
-    found = connection.execute(select(rows.formats.c.format)).scalars().all()
+def _prepare(writer: Engine, place: str) -> None:
+    """Make the tables of a new log; refuse a database that is no log, or of another format."""
+    try:
+        with writer.begin() as connection:
+            names = set(inspect(connection).get_table_names())
+            if rows.formats.name not in names and rows.alerts.name not in names:
+                _create(connection)
+            found = connection.execute(select(rows.formats.c.format)).scalars().all()
+    except SQLAlchemyError as error:
+        raise ConfigError(
+            f"alert log {place} cannot be opened: {_reason(error)}; check that its directory "
+            "is writable and that the file is an undamaged alert log, or name a new file"
+        ) from error
     if list(found) != [rows.FORMAT]:
         raise ConfigError(
             f"alert log {place} has format {', '.join(map(str, found)) or 'none'}, and this "
             f"version reads format {rows.FORMAT}; upgrade, or name a new file"
         )
+
+
+def _create(connection: Connection) -> None:
+    rows.SCHEMA.create_all(connection)
+    connection.execute(insert(rows.formats), {"format": rows.FORMAT})
+    if connection.dialect.name == "sqlite":
+        for guard in rows.SQLITE_GUARDS:
+            connection.exec_driver_sql(guard)
 
 
 def _retry_key(alert: Alert) -> _RetryKey:

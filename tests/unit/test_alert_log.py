@@ -1,34 +1,21 @@
 """The alert log: what is appended stays, reads back exactly, and is never written twice."""
 
-import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from mad.alerts.log import AlertLog
-from mad.errors import AlertLogError, ConfigError, InputError
+from mad.errors import AlertLogError, InputError
 from mad.types import Alert, Charge, Explanation, Part, Term, Verdict
-
-ALERT = Alert(
-    alert_id="a",
-    time=datetime(2026, 3, 1, 12, 30, 0, 250, tzinfo=timezone(timedelta(hours=2))),
-    model="demo",
-    baseline="default",
-    version=3,
-    request_id="",
-    input_index=0,
-    input_digest="c0ffee",
-    verdict=Verdict(9.5, 1 / 2401, True, (Part("act1", "set", 9.5),), 7, 16),
-    explanation=Explanation((Charge("act1", "set", 41, 9.0, 0.5, 2.5, 0.0),), 0.5),
-)
+from tests.unit.alerts import ALERT, ids, numbered
 
 # Appends one alert at a time, and prints each id once the log has promised to keep it.
 WRITER = """
@@ -57,14 +44,6 @@ moment = st.datetimes(
     datetime.fromisoformat("2200-01-01"),
     timezones=st.timezones(),
 )
-
-
-def numbered(count: int, *, baseline: str = "default") -> list[Alert]:
-    return [replace(ALERT, alert_id=f"{baseline}{i}", baseline=baseline) for i in range(count)]
-
-
-def ids(alerts: Sequence[Alert]) -> list[str]:
-    return [alert.alert_id for alert in alerts]
 
 
 def start_writer(url: str, name: str, *, count: int) -> "subprocess.Popen[str]":
@@ -256,76 +235,6 @@ def test_a_database_shell_cannot_edit_the_log(log: AlertLog, path: Path, change:
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         shell.execute(change)
     shell.close()
-
-
-@pytest.mark.parametrize(
-    ("url", "complaint"),
-    [
-        ("alerts.db", "is not a database URL"),
-        ("postgresql//me:secret@host", r"me:\*\*\*@host"),
-        ("mysql://localhost/alerts", "'mysql' is not supported"),
-        ("sqlite://", "names no file"),
-        ("sqlite:///:memory:", "names no file"),
-        ("sqlite:////nowhere/at/all/alerts.db", "/nowhere/at/all does not exist"),
-        ("sqlite:////", "cannot be opened"),
-        ("postgresql+psycopg2://me:secret@localhost/alerts", r"\*\*\*@localhost.* psycopg2"),
-    ],
-)
-def test_a_url_that_cannot_hold_a_log_is_refused(url: str, complaint: str) -> None:
-    with pytest.raises(ConfigError, match=complaint):
-        AlertLog.open(url)
-
-
-def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    # Root may write anywhere but into the kernel's own tables.
-    directory = tmp_path if os.geteuid() else Path("/proc/self")
-    with pytest.raises(ConfigError, match="check that its directory is writable"):
-        AlertLog.open(f"sqlite:///{directory}/alerts.db")
-
-
-def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
-    path.write_bytes(b"not a database at all" * 400)
-    with pytest.raises(ConfigError, match="file is not a database"):
-        AlertLog.open(f"sqlite:///{path}")
-
-
-@pytest.mark.usefixtures("log")
-def test_a_log_of_another_format_is_refused(path: Path) -> None:
-    with sqlite3.connect(path) as shell:
-        shell.execute("UPDATE mad_alert_log_format SET format = 99")
-    shell.close()
-    with pytest.raises(ConfigError, match="has format 99, and this version reads format 1"):
-        AlertLog.open(f"sqlite:///{path}")
-
-
-@pytest.mark.usefixtures("log")
-def test_alerts_of_no_known_format_are_refused(path: Path) -> None:
-    with sqlite3.connect(path) as shell:
-        shell.execute("DROP TABLE mad_alert_log_format")
-    shell.close()
-    with pytest.raises(ConfigError, match="names no format"):
-        AlertLog.open(f"sqlite:///{path}")
-
-
-def test_damage_is_reported_and_not_read_as_alerts(log: AlertLog, path: Path) -> None:
-    log.append(numbered(200))
-    log.close()
-    with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\xa5" * (path.stat().st_size - 4096))
-    with pytest.raises((AlertLogError, ConfigError), match=r"malformed|not a database"):
-        AlertLog.open(f"sqlite:///{path}").page("", 200, "")
-
-
-def test_a_damaged_row_is_named(log: AlertLog, path: Path) -> None:
-    log.append(numbered(1))
-    with sqlite3.connect(path) as shell:
-        shell.execute("DROP TRIGGER mad_alerts_no_update")
-        shell.execute("UPDATE mad_alerts SET body = '{\"verdict\": 1}'")
-    shell.close()
-    with pytest.raises(AlertLogError, match="alert default0 in the alert log is damaged"):
-        log.page("", 1, "")
 
 
 def test_an_append_that_fails_writes_nothing(log: AlertLog) -> None:

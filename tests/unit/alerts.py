@@ -1,0 +1,30 @@
+"""Alerts that tests of the alert log share."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+from mad.types import Alert, Charge, Explanation, Part, Verdict
+
+ALERT = Alert(
+    alert_id="a",
+    time=datetime(2026, 3, 1, 12, 30, 0, 250, tzinfo=timezone(timedelta(hours=2))),
+    model="demo",
+    baseline="default",
+    version=3,
+    request_id="",
+    input_index=0,
+    input_digest="c0ffee",
+    verdict=Verdict(9.5, 1 / 2401, True, (Part("act1", "set", 9.5),), 7, 16),
+    explanation=Explanation((Charge("act1", "set", 41, 9.0, 0.5, 2.5, 0.0),), 0.5),
+)
+
+
+def numbered(count: int, *, baseline: str = "default") -> list[Alert]:
+    """Return alerts whose ids are the baseline's name and a number."""
+    return [replace(ALERT, alert_id=f"{baseline}{i}", baseline=baseline) for i in range(count)]
+
+
+def ids(alerts: Sequence[Alert]) -> list[str]:
+    """Return the ids of alerts."""
+    return [alert.alert_id for alert in alerts]
