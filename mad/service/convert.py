@@ -99,6 +99,7 @@ def explanation(value: Explanation) -> verdict_pb2.Explanation:
                 term=_TERMS[charge.term],
                 index=charge.index,
                 bits=charge.bits,
+                typical_bits=charge.typical_bits,
                 magnitude=charge.magnitude,
                 trusted_rate=charge.trusted_rate,
             )
