@@ -73,7 +73,9 @@ _RPC = ("grpc_type", "grpc_service", "grpc_method")
 _MODEL = ("model",)
 _BASELINE = ("model", "baseline")
 _TRAFFIC = ("model", "baseline", "traffic")
+_REVISION = ("model", "baseline", "revision", "digest")
 _STAGE = ("model", "stage")
+_REASON = ("model", "reason")
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 # Four edges an octave where surprises of small models lie, so that a shift can be seen.
@@ -92,21 +94,21 @@ TABLE: Final = (
     Series("counter", "grpc_server_handled_total", "Calls ended.", (*_RPC, "grpc_code")),
     Series("histogram", "grpc_server_handling_seconds", "Time of a call.", _RPC, _SECONDS),
     Series("counter", "mad_inputs_scored_total", "Inputs scored.", _TRAFFIC),
-    Series("histogram", "mad_surprise_shannons", "Surprise of an input.", _TRAFFIC, _SHANNONS),
-    Series("histogram", "mad_residual_shannons", "Surprise left over.", _BASELINE, _SHANNONS),
+    Series("histogram", "mad_surprise_shannons", "Bits of an input.", _TRAFFIC, _SHANNONS),
+    Series("histogram", "mad_residual_shannons", "Bits of its residual.", _BASELINE, _SHANNONS),
     Series("histogram", "mad_p_value", "P-value of an input.", _TRAFFIC, _P_VALUES),
     Series("histogram", "mad_components_active", "Active components.", _BASELINE, _POWERS),
-    Series("counter", "mad_alerts_total", "Alerts raised.", _BASELINE),
+    Series("counter", "mad_alerts_total", "Alerts written to the alert log.", _BASELINE),
     Series("gauge", "mad_baseline_alpha_ratio", "Nominal false-alarm rate.", _BASELINE),
-    Series("gauge", "mad_baseline_info", "What scores.", (*_BASELINE, "revision", "digest")),
+    Series("gauge", "mad_baseline_info", "Revision that scores.", _REVISION),
     Series("gauge", "mad_baseline_fit_samples", "Inputs the codes were fitted on.", _BASELINE),
-    Series("gauge", "mad_baseline_reference_samples", "Inputs held out.", _BASELINE),
-    Series("histogram", "mad_stage_duration_seconds", "Time of a batch.", _STAGE, _SECONDS),
+    Series("gauge", "mad_baseline_reference_samples", "Inputs of the reference.", _BASELINE),
+    Series("histogram", "mad_stage_duration_seconds", "Time of a stage.", _STAGE, _SECONDS),
     Series("histogram", "mad_batch_size", "Inputs of one run of the model.", _MODEL, _POWERS),
     Series("gauge", "mad_queue_depth", "Inputs that wait to be scored.", _MODEL),
     Series("gauge", "mad_requests_in_flight", "Requests being answered.", _MODEL),
-    Series("counter", "mad_requests_shed_total", "Requests refused.", (*_MODEL, "reason")),
-    Series("counter", "mad_invalid_inputs_total", "Requests at fault.", (*_MODEL, "reason")),
+    Series("counter", "mad_requests_shed_total", "Requests refused, to be retried.", _REASON),
+    Series("counter", "mad_invalid_inputs_total", "Requests that cannot be scored.", _REASON),
     Series("counter", "mad_alert_log_errors_total", "Failed writes of the alert log.", _MODEL),
     Series("histogram", "mad_alert_log_append_seconds", "Time of a write.", _MODEL, _SECONDS),
     Series("gauge", "mad_build_info", "What runs here.", ("version", "python", "torch")),
