@@ -3,7 +3,7 @@
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -46,9 +46,14 @@ moment = st.datetimes(
 )
 
 
-def start_writer(url: str, name: str, *, count: int) -> "subprocess.Popen[str]":
+def start_writer(
+    url: str, name: str, *, count: int, before: Sequence[str] = ()
+) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-c", WRITER, url, name, str(count)], stdout=subprocess.PIPE, text=True
+        [*before, sys.executable, "-c", WRITER, url, name, str(count)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -226,6 +231,19 @@ def test_a_killed_writer_loses_no_alert_it_was_promised(path: Path) -> None:
     kept = ids(log.page("", len(promised) + 10, "")[0])
     log.close()
     assert set(promised) <= set(kept)
+
+
+def test_a_full_disk_is_an_error_and_loses_nothing_promised(path: Path) -> None:
+    # No file of this writer may grow beyond 200 blocks of 512 bytes.
+    full = ("sh", "-c", 'ulimit -f 200; exec "$@"', "sh")
+    with start_writer(f"sqlite:///{path}", "x", count=10**6, before=full) as writer:
+        out, err = writer.communicate()
+    log = AlertLog.open(f"sqlite:///{path}")
+    assert "AlertLogError" in err
+    assert out
+    assert set(out.split()) <= set(ids(log.page("", 10**6, "")[0]))
+    assert log.append([ALERT]) == [ALERT.alert_id]
+    log.close()
 
 
 @pytest.mark.parametrize("change", ["DELETE FROM mad_alerts", "UPDATE mad_alerts SET body = ''"])
