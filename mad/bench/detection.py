@@ -100,8 +100,9 @@ def estimate(
 ) -> dict[str, Estimate | None]:
     """Return some of ``FIGURES`` with stratified percentile-bootstrap intervals.
 
-    Replicates redraw ordinary and anomalous inputs apart, with replacement. None stands for a
-    recall whose false-alarm rate these ordinary inputs cannot resolve.
+    Replicates redraw ordinary and anomalous inputs apart, with replacement. Drawing an anomaly
+    twice raises precision, so with few anomalies the interval of a low average precision can lie
+    above it. None stands for a recall whose false-alarm rate these ordinary inputs cannot resolve.
     """
     measured = {name: FIGURES[name] for name in names if normal.size >= NEEDS_NORMAL.get(name, 1)}
     tally = Tally.of(normal, anomalous)

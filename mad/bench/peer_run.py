@@ -13,7 +13,7 @@ from mad.bench.peers import SITE_PEERS, Scores, Vectors, max_softmax, over_sites
 from mad.bench.tasks import Task, batches
 from mad.capture.hooks import capture
 from mad.capture.model import MonitoredModel
-from mad.components.pooling import pool
+from mad.components.pooling import Pooling, pool
 from mad.fit import Split
 from mad.types import Inputs, Progress, Site
 
@@ -35,15 +35,19 @@ class Seen:
 
 
 def measure_peers(
-    task: Task, rows: Split, *, progress: Progress, clock: Callable[[], float]
+    task: Task, rows: Split, pooling: Pooling, *, progress: Progress, clock: Callable[[], float]
 ) -> dict[str, Measured]:
-    """Fit and score every peer of ``SITE_PEERS``, and max-softmax where the model classifies."""
+    """Fit and score every peer of ``SITE_PEERS``, and max-softmax where the model classifies.
+
+    ``pooling`` is that of mad's own dictionaries: what differs is the score, not what it sees.
+    """
     data = Table(task.trusted)
     progress(STAGE, done=0, total=len(SITE_PEERS) + 1, note="capturing activations")
-    fitting = see(task.model, task.sites, data.take(rows.fitting), clock=clock)
+    fitting = see(task.model, task.sites, data.take(rows.fitting), pooling, clock=clock)
     asked = {"reference": data.take(rows.reference), **task.tests}
     seen = {
-        name: see(task.model, task.sites, inputs, clock=clock) for name, inputs in asked.items()
+        name: see(task.model, task.sites, inputs, pooling, clock=clock)
+        for name, inputs in asked.items()
     }
     measured = {}
     for done, (name, peer) in enumerate(SITE_PEERS.items(), start=1):
@@ -59,9 +63,14 @@ def measure_peers(
 
 
 def see(
-    model: MonitoredModel, sites: tuple[Site, ...], inputs: Inputs, *, clock: Callable[[], float]
+    model: MonitoredModel,
+    sites: tuple[Site, ...],
+    inputs: Inputs,
+    pooling: Pooling,
+    *,
+    clock: Callable[[], float],
 ) -> Seen:
-    """Run the model and pool each site's positions as mad's own dictionaries do."""
+    """Run the model and pool the positions of each site."""
     start = clock()
     vectors: dict[Site, list[Vectors]] = {site: [] for site in sites}
     outputs = []
@@ -69,7 +78,7 @@ def see(
         run = capture(model, sites, batch)
         outputs.append(next(iter(run.outputs.values())))
         for site in sites:
-            vectors[site].append(pool(run.activations[site], "auto").float())
+            vectors[site].append(pool(run.activations[site], pooling).float())
     joined = {site: torch.cat(parts) for site, parts in vectors.items()}
     return Seen(joined, torch.cat(outputs), clock() - start)
 

@@ -13,12 +13,11 @@ from mad.errors import ConfigError
 COLUMNS = (
     "method",
     "AUROC",
-    "95 %",
+    "against shift",
     "recall at 1 %",
-    "95 %",
-    "AUROC vs shift",
-    "alarms at 1 %",
-    "fit, s",
+    "95 % interval",
+    "false alarms",
+    "fit s",
     "ms per 1,000",
 )
 
@@ -27,12 +26,14 @@ def rows(result: Result) -> Iterator[tuple[str, ...]]:
     """Return one row a method, in the order of ``COLUMNS``; empty where there is no figure."""
     for method, figures in result.figures.items():
         found = figures.estimates
+        recall = found["recall_at_fpr_01"]
         yield (
             method,
-            *_with_interval(found["auroc"], "{:.4f}"),
-            *_with_interval(found["recall_at_fpr_01"], "{:.3f}"),
-            _with_interval(found["auroc_vs_shift"], "{:.4f}")[0],
-            _with_interval(found["realised_fpr_alpha_01"], "{:.2%}")[0],
+            _shown(found["auroc"], "{:.4f}"),
+            _shown(found["auroc_vs_shift"], "{:.4f}"),
+            _shown(recall, "{:.3f}"),
+            "" if recall is None else f"{recall.low:.3f} - {recall.high:.3f}",
+            _shown(found["realised_fpr_alpha_01"], "{:.2%}"),
             f"{figures.fit_seconds:.1f}",
             f"{figures.ms_per_1000:.0f}",
         )
@@ -81,10 +82,8 @@ def _scores(figures: Figures) -> dict[str, object]:
     }
 
 
-def _with_interval(found: Estimate | None, form: str) -> tuple[str, str]:
-    if found is None:
-        return "", ""
-    return form.format(found.value), f"{form.format(found.low)} - {form.format(found.high)}"
+def _shown(found: Estimate | None, form: str) -> str:
+    return "" if found is None else form.format(found.value)
 
 
 def _replace(path: Path, content: object) -> None:

@@ -45,6 +45,20 @@ CONFIGURATIONS: Mapping[str, Configuration] = {
 
 @final
 @dataclass(frozen=True)
+class Plans:
+    """How dictionaries are trained and a baseline is fitted, the same for every task."""
+
+    fit: FitPlan
+    dictionary: DictionaryPlan
+
+    @staticmethod
+    def usual(*, seed: int) -> "Plans":
+        """What an operator who sets nothing gets."""
+        return Plans(FitPlan(name="bench", seed=seed), DictionaryPlan(seed=seed))
+
+
+@final
+@dataclass(frozen=True)
 class Result:
     """Every method's figures on one task; ``settings`` is what the default configuration was."""
 
@@ -62,40 +76,41 @@ def check_names(configurations: Sequence[str]) -> None:
 
 def run(
     task: Task,
+    plans: Plans,
     *,
     configurations: Sequence[str] = (),
     with_peers: bool = False,
-    seed: int,
     progress: Progress,
     clock: Clock = time.perf_counter,
 ) -> Result:
     """Fit on the task's trusted inputs, score its test inputs, and measure.
 
     The default configuration always runs, as ``mad``; others are named ``mad:NAME``. The same
-    task and seed give the same figures, but for the times.
+    task and plans give the same figures, but for the times.
 
     Raises:
         ConfigError: there is no configuration of that name, or too few trusted inputs.
     """
     check_names(configurations)
-    plan = FitPlan(name="bench", seed=seed)
-    rows = split(len(Table(task.trusted)), plan)
+    rows = split(len(Table(task.trusted)), plans.fit)
     names = dict.fromkeys((DEFAULT, *configurations))
-    measured = _measure_own(task, rows, names, plan, progress=progress, clock=clock)
+    measured = _measure_own(task, rows, names, plans, progress=progress, clock=clock)
     if with_peers:
-        measured |= measure_peers(task, rows, progress=progress, clock=clock)
+        measured |= measure_peers(
+            task, rows, plans.dictionary.pooling, progress=progress, clock=clock
+        )
     return Result(
         task=task.name,
         settings={
             **asdict(CONFIGURATIONS[DEFAULT]),
-            "false_alarm_rate": plan.false_alarm_rate,
-            "reference_share": plan.reference_share,
-            "seed": seed,
-            "dictionary": asdict(DictionaryPlan(seed=seed)),
+            "false_alarm_rate": plans.fit.false_alarm_rate,
+            "reference_share": plans.fit.reference_share,
+            "seed": plans.fit.seed,
+            "dictionary": asdict(plans.dictionary),
         },
         figures={
             # A generator of its own: a method's intervals do not depend on what else was asked for.
-            name: figures(one, generator=np.random.default_rng(seed))
+            name: figures(one, generator=np.random.default_rng(plans.fit.seed))
             for name, one in measured.items()
         },
     )
@@ -120,7 +135,7 @@ def _measure_own(
     task: Task,
     rows: Split,
     names: Iterable[str],
-    plan: FitPlan,
+    plans: Plans,
     *,
     progress: Progress,
     clock: Clock,
@@ -131,7 +146,7 @@ def _measure_own(
         task.model,
         task.sites,
         Table(task.trusted),
-        DictionaryPlan(seed=plan.seed),
+        plans.dictionary,
         rows=rows.fitting,
         progress=progress,
     )
@@ -141,7 +156,7 @@ def _measure_own(
     for name in names:
         wanted = CONFIGURATIONS[name]
         if wanted.context not in scored:
-            own_plan = replace(plan, context=wanted.context)
+            own_plan = replace(plans.fit, context=wanted.context)
             one = _score_all(
                 task, Joined(dictionaries), rows, own_plan, progress=progress, clock=clock
             )

@@ -119,7 +119,8 @@ def _read_meta(path: Path) -> _Meta:
 def _read_arrays(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     wanted = ("trusted", "test_normal", "test_anomalous")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: numpy leaves a file that is no archive open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [name for name in wanted if name not in archive]
             if missing:
                 raise ConfigError(f"{path} has no array {missing[0]!r}; it has {archive.files}")

@@ -57,14 +57,15 @@ def bench(
 
 
 def _measure(folder: Path, configurations: list[str], *, peers: bool, seed: int) -> "Result":
-    from mad.bench.run import run
+    from mad.bench.run import Plans, run
     from mad.bench.tasks import load_task
 
+    task = load_task(folder)
     with screen.progress() as progress:
         return run(
-            load_task(folder),
+            task,
+            Plans.usual(seed=seed),
             configurations=configurations,
             with_peers=peers,
-            seed=seed,
             progress=progress,
         )

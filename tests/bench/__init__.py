@@ -1,0 +1,1 @@
+"""One file of code, one file of tests."""
