@@ -5,8 +5,8 @@ Calls that fail raise ``grpc.RpcError`` with the server's status and sentence.
 
 import json
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias, cast, final
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias, cast, final
 
 import grpc
 
@@ -68,15 +68,16 @@ _BUFFER_TYPES: Final = {
 }
 
 
-class HasNumpy(Protocol):
-    """An array of a library whose arrays can become NumPy's, such as a torch tensor."""
+class Array(Protocol):
+    """A NumPy array, or one of a library that has a ``numpy()`` method, such as a torch tensor."""
 
-    def numpy(self) -> Any:  # noqa: ANN401  # NumPy's type, without importing NumPy
-        """Return the same elements as a NumPy array."""
+    @property
+    def shape(self) -> Sequence[int]:
+        """Lengths of the axes."""
 
 
-TensorLike: TypeAlias = "tensor_pb2.Tensor | Buffer | HasNumpy"
-"""A message, anything with the buffer protocol (NumPy arrays, ``array``), or a torch tensor."""
+TensorLike: TypeAlias = "tensor_pb2.Tensor | Buffer | Array"
+"""A message, an array, or anything else with the buffer protocol, such as ``array.array``."""
 
 
 def tensor(name: str, array: TensorLike) -> tensor_pb2.Tensor:

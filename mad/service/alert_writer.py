@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import final
 
 from mad.alerts.log import AlertLog
-from mad.errors import AlertLogError
+from mad.errors import AlertLogError, MadError
 from mad.metrics import Metrics
 from mad.monitor import Judgement, Monitor
 from mad.service.convert import raw_bytes
@@ -60,20 +60,24 @@ class AlertWriter:
         """
         if not alerts:
             return []
-        return await asyncio.shield(self._write(_Drafts(alerts)))
-
-    async def _write(self, drafts: _Drafts) -> Sequence[str]:
-        if self._pending + len(drafts.alerts) > MAX_PENDING:
-            error = AlertLogError(f"{self._pending} alerts wait to be written already")
-            return self._failed(drafts, error)
-        self._pending += len(drafts.alerts)
+        group = _Drafts(alerts)
         try:
-            return await self._worker.submit(drafts)
-        except Exception as error:
-            log.exception("alerts were not handed to the alert log")
-            return self._failed(drafts, error)
-        finally:
-            self._pending -= len(drafts.alerts)
+            ids = self._enqueue(group)
+        except MadError as error:
+            return self._failed(group, error)
+        return await asyncio.shield(ids)
+
+    def _enqueue(self, group: _Drafts) -> asyncio.Future[Sequence[str]]:
+        size = len(group.alerts)
+        if self._pending + size > MAX_PENDING:
+            raise AlertLogError(f"{self._pending} alerts wait to be written already")
+        ids = self._worker.enqueue(group)
+        self._count(size)
+        ids.add_done_callback(lambda _: self._count(-size))
+        return ids
+
+    def _count(self, change: int) -> None:
+        self._pending += change
 
     def _append(self, group: Sequence[_Drafts]) -> Sequence[Sequence[str]]:
         """Commit a group in the writer's thread."""

@@ -68,8 +68,9 @@ async def counted(call: Call, metrics: Metrics) -> AsyncIterator[None]:
     try:
         yield
     except asyncio.CancelledError:
-        is_late = (call.context.time_remaining() or 1.0) <= 0
-        code = "DEADLINE_EXCEEDED" if is_late else "CANCELLED"
+        # gRPC cancels for both; None stands for a call without a deadline.
+        left_s: float | None = call.context.time_remaining()
+        code = "CANCELLED" if left_s is None or left_s > 0 else "DEADLINE_EXCEEDED"
         raise
     except BaseException:
         code = _code(call.context)

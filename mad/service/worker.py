@@ -50,19 +50,24 @@ class Worker(Generic[Job, Answer]):
         self._loop = asyncio.create_task(self._run())
 
     async def submit(self, job: Job) -> Answer:
-        """Queue a job, compared by identity, and wait for its answer.
+        """Queue a job and wait for its answer.
 
         A cancelled caller's job is taken out of the queue; it is not run if it has not begun.
         Raises ShuttingDownError once the worker closes.
         """
-        self._check_open()
-        ticket: _Ticket[Job, Answer] = _Ticket(job, asyncio.get_running_loop().create_future())
-        self._waiting[job] = ticket
-        self._arrived.set()
+        answer = self.enqueue(job)
         try:
-            return await ticket.answer
+            return await answer
         finally:
             self._waiting.pop(job, None)
+
+    def enqueue(self, job: Job) -> asyncio.Future[Answer]:
+        """Queue a job, which is compared by identity; raises as ``submit`` does."""
+        self._check_open()
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[job] = _Ticket(job, answer)
+        self._arrived.set()
+        return answer
 
     async def call(self, function: Callable[[], Result]) -> Result:
         """Run one function in the thread, between two groups; raises as ``submit`` does."""
@@ -85,11 +90,13 @@ class Worker(Generic[Job, Answer]):
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
     async def _run(self) -> None:
-        while not self._closing:
-            await self._arrived.wait()
-            self._arrived.clear()
+        while True:
             while group := self._take():
                 await self._do(group)
+            if self._closing:
+                return
+            await self._arrived.wait()
+            self._arrived.clear()
 
     def _take(self) -> Sequence[_Ticket[Job, Answer]]:
         # A cancelled caller has given up its ticket before it gets to run and withdraw its job.

@@ -1,13 +1,15 @@
 """A real server over the tiny world, and the real clients that ask it."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 from prometheus_client import CollectorRegistry
-from torch import Tensor
+from torch import Tensor, nn
 
 from mad.alerts.log import AlertLog
 from mad.baseline.store import BaselineStore
@@ -19,8 +21,10 @@ from mad.service.server import Limits, Server
 from tests.worlds import World, ordinary, strange
 
 LIMITS = Limits(
-    max_batch=8, max_request_inputs=64, max_queued_inputs=256, max_message_bytes=256 * 1024
+    max_batch=8, max_request_inputs=64, max_queued_inputs=512, max_message_bytes=256 * 1024
 )
+POISON = 666.0
+INNERMOST = "weights at 0xbeef"
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,11 @@ class Running:
     address: str
     client: AsyncClient
     channel: grpc.aio.Channel
+
+    @property
+    def queued(self) -> float:
+        """Inputs that were accepted and are not answered."""
+        return self.sample("mad_queue_depth", model="tiny")
 
     def sample(self, name: str, **labels: str) -> float:
         """Read one series as Prometheus would; 0 if it is not there."""
@@ -64,9 +73,11 @@ async def running(
     collectors = CollectorRegistry()
     server = build(world, directory, collectors=collectors, limits=limits)
     address = f"127.0.0.1:{await server.start()}"
-    async with AsyncClient(address) as client, grpc.aio.insecure_channel(address) as channel:
-        yield Running(server, collectors, address, client, channel)
-    await server.drain(lame_duck_s=0, grace_s=1)
+    try:
+        async with AsyncClient(address) as client, grpc.aio.insecure_channel(address) as channel:
+            yield Running(server, collectors, address, client, channel)
+    finally:
+        await server.drain(lame_duck_s=0, grace_s=1)
 
 
 def live(count: int = 1, *, seed: int = 5) -> dict[str, Tensor]:
@@ -77,3 +88,37 @@ def live(count: int = 1, *, seed: int = 5) -> dict[str, Tensor]:
 def anomalies(count: int = 1, *, seed: int = 6) -> dict[str, Tensor]:
     """Return inputs that raise alerts."""
     return {"x": strange(count, seed=seed)}
+
+
+@dataclass
+class Gate:
+    """Holds the model before it runs, and notes what it was given."""
+
+    opened: threading.Event = field(default_factory=threading.Event)
+    sizes: list[int] = field(default_factory=list)
+
+    def __call__(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """Wait for the gate to open; die of poison."""
+        self.sizes.append(len(inputs[0]))
+        assert self.opened.wait(timeout=30)
+        if (inputs[0] == POISON).any():
+            raise RuntimeError(INNERMOST)
+
+
+@contextmanager
+def gated(world: World) -> Iterator[Gate]:
+    """Put a gate, closed at first, before the world's model."""
+    gate = Gate()
+    handle = world.model.module.register_forward_pre_hook(gate)
+    try:
+        yield gate
+    finally:
+        gate.opened.set()
+        handle.remove()
+
+
+async def until(claim: Callable[[], bool]) -> None:
+    """Wait for a claim to become true."""
+    async with asyncio.timeout(20):
+        while not claim():
+            await asyncio.sleep(0.002)

@@ -1,0 +1,104 @@
+"""The clients: arrays of any library in, messages out, and no torch needed."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from array import array
+
+import grpc
+import numpy as np
+import pytest
+import torch
+
+from mad.client import SERVICE_CONFIG, Client, request, tensor
+from mad.errors import InputError
+from mad.v1 import scoring_pb2 as pb, tensor_pb2
+from tests.service.running import Running, anomalies, live
+
+
+@pytest.mark.parametrize(
+    ("values", "data_type"),
+    [
+        (np.ones((2, 3), np.float32), tensor_pb2.DATA_TYPE_FP32),
+        (np.ones((2, 3), np.float16), tensor_pb2.DATA_TYPE_FP16),
+        (np.ones((2, 3), np.float64), tensor_pb2.DATA_TYPE_FP64),
+        (np.ones((2, 3), np.int64), tensor_pb2.DATA_TYPE_INT64),
+        (np.ones((2, 3), np.int32), tensor_pb2.DATA_TYPE_INT32),
+        (np.ones((2, 3), np.uint8), tensor_pb2.DATA_TYPE_UINT8),
+        (np.ones((2, 3), np.bool_), tensor_pb2.DATA_TYPE_BOOL),
+    ],
+    ids=lambda value: str(getattr(value, "dtype", value)),
+)
+def test_numpy_arrays_become_messages(
+    values: "np.ndarray[tuple[int, int], np.dtype[np.generic]]", data_type: int
+) -> None:
+    message = tensor("x", values)
+    assert (message.name, message.data_type, list(message.shape)) == ("x", data_type, [2, 3])
+    assert message.data == values.tobytes()
+
+
+def test_a_transposed_array_is_sent_in_row_major_order() -> None:
+    values = np.arange(6, dtype=np.int64).reshape(2, 3).T
+    assert np.frombuffer(tensor("x", values).data, np.int64).tolist() == [0, 3, 1, 4, 2, 5]
+
+
+def test_plain_buffers_and_torch_tensors_become_messages() -> None:
+    expected = np.array([1, 2], np.float32).tobytes()
+    assert tensor("x", array("f", [1, 2])).data == expected
+    assert tensor("x", torch.tensor([1.0, 2.0])).data == expected
+
+
+@pytest.mark.parametrize("values", [np.ones(2, ">f4"), np.ones(2, np.complex64), np.ones(2, "S1")])
+def test_an_element_type_the_wire_lacks_is_refused(
+    values: "np.ndarray[tuple[int], np.dtype[np.generic]]",
+) -> None:
+    with pytest.raises(InputError, match=r"input 'x' has elements of type .* to float32"):
+        tensor("x", values)
+
+
+def test_a_request_without_an_id_gets_one() -> None:
+    first, second = request(live(1)), request(live(1))
+    assert len({first.request_id, second.request_id, ""}) == 3
+
+
+async def test_the_sync_client_asks_everything(service: Running) -> None:
+    def ask() -> tuple[pb.ScoreResponse, pb.ScoreResponse, list[str], str, list[str]]:
+        with Client(service.address) as client:
+            answers = client.stream(request(live(1), request_id=name) for name in "abc")
+            return (
+                client.score(live(2)),
+                client.score(request(anomalies(1), request_id="alarm")),
+                sorted(answer.request_id for answer in answers),
+                client.explain(live(1)).baseline_revision,
+                [alert.request_id for alert in client.alerts().alerts]
+                + [baseline.name for baseline in client.baselines().baselines],
+            )
+
+    plain, alarming, ids, revision, listed = await asyncio.to_thread(ask)
+    assert len(plain.scores) == 2
+    assert alarming.scores[0].alert_id
+    assert ids == ["a", "b", "c"]
+    assert revision == "tiny@1"
+    assert listed == ["alarm", "tiny"]
+
+
+async def test_a_ready_channel_is_used_and_left_open(service: Running) -> None:
+    def ask() -> int:
+        with grpc.insecure_channel(service.address) as channel:
+            with Client(channel) as client:
+                client.score(live(1))
+            return len(Client(channel).score(live(2)).scores)
+
+    assert await asyncio.to_thread(ask) == 2
+
+
+def test_the_client_imports_neither_torch_nor_numpy() -> None:
+    script = "import sys, mad.client; print(sorted({'torch', 'numpy'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert found.stdout.decode().strip() == "[]"
+
+
+def test_channels_balance_watch_health_and_retry() -> None:
+    assert json.loads(json.dumps(SERVICE_CONFIG)) == SERVICE_CONFIG
+    assert {"loadBalancingConfig", "healthCheckConfig", "methodConfig"} <= set(SERVICE_CONFIG)

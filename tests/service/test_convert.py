@@ -1,0 +1,86 @@
+"""Messages and values say the same, for every element type."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+import torch
+
+from mad.errors import InputError
+from mad.service import convert
+from mad.types import Charge, Explanation
+from mad.v1 import tensor_pb2, verdict_pb2
+
+DTYPES = [
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.float64,
+    torch.int64,
+    torch.int32,
+    torch.uint8,
+    torch.bool,
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_tensor_survives_the_wire(dtype: torch.dtype) -> None:
+    value = torch.tensor([[0, 1, 2], [3, 1, 0]]).to(dtype)
+    (message,) = convert.tensors({"x": value})
+    back = convert.tensor(tensor_pb2.Tensor.FromString(message.SerializeToString()))
+    assert back.dtype is dtype
+    assert torch.equal(back, value)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_an_empty_tensor_survives_the_wire(dtype: torch.dtype) -> None:
+    (message,) = convert.tensors({"x": torch.empty(0, 4, dtype=dtype)})
+    assert convert.tensor(message).shape == (0, 4)
+
+
+def test_elements_are_row_major_and_little_endian() -> None:
+    value = torch.arange(6, dtype=torch.int32).reshape(2, 3).T
+    (message,) = convert.tensors({"x": value})
+    assert np.frombuffer(message.data, "<i4").tolist() == [0, 3, 1, 4, 2, 5]
+
+
+def test_a_read_tensor_can_be_written_to_and_leaves_the_message_alone() -> None:
+    (message,) = convert.tensors({"x": torch.ones(2)})
+    convert.tensor(message).zero_()
+    assert convert.tensor(message).tolist() == [1, 1]
+
+
+def test_a_boolean_is_zero_or_one() -> None:
+    message = tensor_pb2.Tensor(
+        name="mask", data_type=tensor_pb2.DATA_TYPE_BOOL, shape=[2], data=b"\x01\x02"
+    )
+    with pytest.raises(InputError, match="'mask' is BOOL with a byte of 2; write 0 or 1"):
+        convert.tensor(message)
+
+
+def test_an_output_type_the_wire_lacks_is_refused() -> None:
+    with pytest.raises(InputError, match=r"'out' is torch.complex64, .* leave include_outputs off"):
+        convert.tensors({"out": torch.zeros(1, dtype=torch.complex64)})
+
+
+def test_a_charge_of_the_residual_has_no_trusted_rate() -> None:
+    written = convert.explanation(
+        Explanation(
+            (
+                Charge("1", "set", 3, 5.0, 0.25, 0.0, 0.0),
+                Charge("1", "residual", 4, 2.0, 1.0, -1.5, None),
+            ),
+            rest_bits=0.5,
+        )
+    )
+    component, coordinate = written.charges
+    assert (component.term, component.HasField("trusted_rate")) == (verdict_pb2.TERM_SET, True)
+    assert (coordinate.term, coordinate.HasField("trusted_rate")) == (
+        verdict_pb2.TERM_RESIDUAL,
+        False,
+    )
+
+
+def test_a_time_keeps_its_microseconds() -> None:
+    time = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+    assert convert.timestamp(time).ToDatetime(tzinfo=UTC) == time

@@ -1,0 +1,85 @@
+"""The worker: groups of what waits, no work for those who left, nothing accepted is dropped."""
+
+import asyncio
+import threading
+from collections.abc import Iterable, Sequence
+
+import pytest
+
+from mad.errors import ShuttingDownError
+from mad.service.worker import Worker
+
+
+class Doubling:
+    """Doubles numbers, once its gate is open, and keeps the groups it was given."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.groups: list[list[int]] = []
+        self.worker: Worker[int, int] = Worker("doubling", choose=up_to_three, work=self)
+
+    def __call__(self, jobs: Sequence[int]) -> Sequence[int | Exception]:
+        assert self.gate.wait(timeout=10)
+        self.groups.append(list(jobs))
+        if 13 in jobs:
+            raise RuntimeError("unlucky")
+        return [2 * job for job in jobs]
+
+
+def up_to_three(waiting: Iterable[int]) -> Sequence[int]:
+    return list(waiting)[:3]
+
+
+async def test_what_waits_while_the_worker_is_busy_is_its_next_group() -> None:
+    doubling = Doubling()
+    doubling.worker.start()
+    callers = [asyncio.create_task(doubling.worker.submit(job)) for job in range(1, 8)]
+    await asyncio.sleep(0)
+    doubling.gate.set()
+    assert await asyncio.gather(*callers) == [2, 4, 6, 8, 10, 12, 14]
+    assert doubling.groups == [[1, 2, 3], [4, 5, 6], [7]]
+    await doubling.worker.close()
+
+
+async def test_a_job_whose_caller_left_is_not_done() -> None:
+    doubling = Doubling()
+    callers = [asyncio.create_task(doubling.worker.submit(job)) for job in range(1, 5)]
+    await asyncio.sleep(0)
+    callers[0].cancel()
+    callers[2].cancel()
+    doubling.worker.start()
+    doubling.gate.set()
+    await asyncio.gather(*callers, return_exceptions=True)
+    assert doubling.groups == [[2, 4]]
+    await doubling.worker.close()
+
+
+async def test_work_that_raises_fails_its_group_and_not_the_next() -> None:
+    doubling = Doubling()
+    doubling.worker.start()
+    doubling.gate.set()
+    with pytest.raises(RuntimeError, match="unlucky"):
+        await doubling.worker.submit(13)
+    assert await doubling.worker.submit(4) == 8
+    await doubling.worker.close()
+
+
+async def test_a_closing_worker_finishes_what_it_accepted_and_refuses_more() -> None:
+    doubling = Doubling()
+    doubling.worker.start()
+    accepted = [asyncio.create_task(doubling.worker.submit(job)) for job in range(1, 6)]
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(doubling.worker.close())
+    await asyncio.sleep(0)
+    with pytest.raises(ShuttingDownError, match="ask another replica"):
+        await doubling.worker.submit(9)
+    doubling.gate.set()
+    await closing
+    assert await asyncio.gather(*accepted) == [2, 4, 6, 8, 10]
+
+
+async def test_a_function_runs_in_the_workers_own_thread() -> None:
+    doubling = Doubling()
+    name = await doubling.worker.call(lambda: threading.current_thread().name)
+    assert name.startswith("doubling")
+    await doubling.worker.close()
