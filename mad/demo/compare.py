@@ -12,7 +12,7 @@ from mad.bench.peers import Scores, knn, mahalanobis, max_softmax, over_sites
 from mad.demo.images import Labelled
 from mad.demo.prepare import Fitted
 from mad.demo.traffic import Images, Traffic
-from mad.types import Bits
+from mad.types import Bits, Progress
 
 SURPRISE = "surprise"
 
@@ -29,17 +29,21 @@ def compare(
     fitted: Fitted,
     trusted: Labelled,
     traffic: Traffic,
+    surprise: Mapping[str, Bits],
     *,
-    ordinary_surprise: Bits,
-    triggered_surprise: Bits,
+    progress: Progress,
 ) -> Mapping[str, Detection]:
-    """Measure the surprise that the server told and three other scores of the same images.
+    """Measure the surprise that the server told, by kind of traffic, and three other scores.
 
     ``recall`` is at 1 % false alarms among the ordinary images.
     """
-    scores = {SURPRISE: (ordinary_surprise, triggered_surprise)}
+    scores = {SURPRISE: (surprise["ordinary"], surprise["triggered"])}
     scores |= _peers(fitted, trusted, traffic)
-    return {name: _measure(ordinary, triggered) for name, (ordinary, triggered) in scores.items()}
+    detection = {}
+    for done, (name, (ordinary, triggered)) in enumerate(scores.items(), start=1):
+        detection[name] = _measure(ordinary, triggered)
+        progress("comparing with other scores", done=done, total=len(scores))
+    return detection
 
 
 def _peers(
@@ -59,7 +63,8 @@ def _peers(
 
 def _see(fitted: Fitted, images: Images) -> Seen:
     sites = fitted.baseline.manifest.sites
-    return see(fitted.model, sites, {"image": images}, clock=time.perf_counter)
+    pooling = fitted.settings.decomposition.pooling
+    return see(fitted.model, sites, {"image": images}, pooling, clock=time.perf_counter)
 
 
 def _measure(ordinary: Scores, triggered: Scores) -> Detection:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from mad.baseline.bundle import Manifest
 from mad.calibration.health import binomial_interval
+from mad.demo.attack import Served
 from mad.demo.compare import SURPRISE, Detection
-from mad.demo.logged import LoggedAlert
-from mad.demo.stream import Answers, Counters
+from mad.demo.stream import Counters
 from mad.demo.train import Skill
 
 MIN_RECALL = 0.9
@@ -24,27 +24,24 @@ class Claim:
     holds: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Findings:
-    """Everything the closing tables show; ``answers`` are by kind of traffic."""
+    """Everything the closing tables show; ``detection`` is by name of the score."""
 
     skill: Skill
     manifest: Manifest
+    served: Served
     detection: Mapping[str, Detection]
-    answers: Mapping[str, Answers]
-    counters: Counters
-    alerts: tuple[LoggedAlert, ...]
-    exit_status: int
 
     def alarm_interval(self, kind: str) -> tuple[float, float]:
         """Return the exact 99 % interval of the alarm rate on one kind of traffic."""
-        answers = self.answers[kind]
+        answers = self.served.answers[kind]
         return binomial_interval(answers.alarms, len(answers.surprise), confidence=CONFIDENCE)
 
     @property
     def counted(self) -> Counters:
         """What the counters must say, by the client's own count."""
-        answers = self.answers.values()
+        answers = self.served.answers.values()
         alarms = sum(each.alarms for each in answers)
         return Counters(sum(len(each.surprise) for each in answers), alarms, alarms)
 
@@ -90,20 +87,21 @@ class Findings:
 
     @property
     def _about_the_server(self) -> tuple[Claim, ...]:
-        told = [alert_id for each in self.answers.values() for alert_id in each.alert_ids]
-        logged = [alert.alert_id for alert in self.alerts]
+        counters = self.served.counters
+        told = [alert_id for each in self.served.answers.values() for alert_id in each.alert_ids]
+        logged = [alert.alert_id for alert in self.served.alerts]
         return (
             Claim(
-                f"/metrics counts what the client counted: {self.counters.scored} images scored, "
-                f"{self.counters.alerts} alerts",
-                self.counters == self.counted,
+                f"/metrics counts what the client counted: {counters.scored} images scored, "
+                f"{counters.alerts} alerts",
+                counters == self.counted,
             ),
             Claim(
                 f"the alert log holds the {len(told)} alerts the client was told of, and no other",
                 sorted(told) == sorted(logged) and len(set(told)) == self.counted.alerts,
             ),
             Claim(
-                f"the server drained on SIGTERM and left with status {self.exit_status}",
-                self.exit_status == 0,
+                f"the server drained on SIGTERM and left with status {self.served.exit_status}",
+                self.served.exit_status == 0,
             ),
         )

@@ -1,18 +1,22 @@
-"""The server's alert log, as its own values: messages in, alerts with their ledgers out."""
+"""What the server says of its alerts, as our own values: messages in, alerts and charges out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
 from mad.client import Client
 from mad.demo.stream import image_of
+from mad.demo.traffic import Images
 from mad.types import Charge, Part, Term
+
+SHOWN_ALERTS = 3
+EVERY_CHARGE = 1024
 
 
 @dataclass(frozen=True)
 class LoggedAlert:
-    """An alert as the server's log remembers it; ``charges`` come most surprising first."""
+    """An alert as the server's log remembers it: which image of which kind of traffic, and why."""
 
     alert_id: str
     kind: str
@@ -21,6 +25,13 @@ class LoggedAlert:
     surprise_bits: float
     p_value: float
     parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class ExplainedAlert:
+    """An alert with every charge of its image's surprise, the furthest above typical first."""
+
+    alert: LoggedAlert
     charges: tuple[Charge, ...]
 
 
@@ -41,24 +52,39 @@ def read_alerts(client: Client) -> Iterator[LoggedAlert]:
                 parts=tuple(
                     Part(part.site, _term(part), part.bits) for part in alert.verdict.parts
                 ),
-                charges=tuple(
-                    Charge(
-                        site=charge.site,
-                        term=_term(charge),
-                        index=charge.index,
-                        bits=charge.bits,
-                        typical_bits=charge.typical_bits,
-                        magnitude=charge.magnitude,
-                        trusted_rate=(
-                            charge.trusted_rate if charge.HasField("trusted_rate") else None
-                        ),
-                    )
-                    for charge in alert.explanation.charges
-                ),
             )
         token = page.next_page_token
         if not token:
             return
+
+
+def explain_some(
+    client: Client, alerts: Sequence[LoggedAlert], images: Images
+) -> tuple[ExplainedAlert, ...]:
+    """Ask for all charges of the first, middle and last of some alerts about ``images``."""
+    last = len(alerts) - 1
+    places = {round(last * step / (SHOWN_ALERTS - 1)) for step in range(SHOWN_ALERTS)}
+    chosen = [alerts[place] for place in sorted(places)] if alerts else []
+    return tuple(
+        ExplainedAlert(alert, _charges(client, images[alert.image : alert.image + 1]))
+        for alert in chosen
+    )
+
+
+def _charges(client: Client, image: Images) -> tuple[Charge, ...]:
+    answer = client.explain({"image": image}, max_charges=EVERY_CHARGE)
+    return tuple(
+        Charge(
+            site=charge.site,
+            term=_term(charge),
+            index=charge.index,
+            bits=charge.bits,
+            typical_bits=charge.typical_bits,
+            magnitude=charge.magnitude,
+            trusted_rate=charge.trusted_rate if charge.HasField("trusted_rate") else None,
+        )
+        for charge in answer.explanation.charges
+    )
 
 
 def _term(message: Message) -> Term:

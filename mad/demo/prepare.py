@@ -16,7 +16,7 @@ from mad.components.dictionaries.files import load_dictionaries, save_dictionari
 from mad.components.dictionaries.train import DictionaryPlan
 from mad.config import Settings
 from mad.demo.folder import RunFolder
-from mad.demo.images import Labelled
+from mad.demo.images import Labelled, Splits
 from mad.demo.train import (
     BACKDOOR_PLAN,
     BACKDOORED,
@@ -40,30 +40,32 @@ class Fitted:
     rows: Split
 
 
-def write_weights(
-    folder: RunFolder, data: Labelled, *, seed: int, retrain: bool, progress: Progress
-) -> None:
-    """Put both models' weights into the run folder: the shipped ones, or trained again."""
-    weights = Settings.load(folder.settings).model.weights
+def prepare(
+    folder: RunFolder, splits: Splits, *, seed: int, retrain: bool, progress: Progress
+) -> Fitted:
+    """Fill a fresh run folder: settings, weights, trusted images, dictionaries, baseline.
+
+    Raises:
+        ConfigError: the folder cannot be used.
+    """
+    folder.begin(seed=seed)
+    settings = Settings.load(folder.settings)
     for name, target, shipped, plan in (
         ("clean", folder.clean_weights, CLEAN, CLEAN_PLAN),
-        ("backdoored", weights, BACKDOORED, BACKDOOR_PLAN),
+        ("backdoored", settings.model.weights, BACKDOORED, BACKDOOR_PLAN),
     ):
         if retrain:
-            _train(f"training the {name} model", target, data, replace(plan, seed=seed), progress)
+            stage = f"training the {name} model"
+            _train(stage, target, splits.train, replace(plan, seed=seed), progress)
         else:
             shutil.copyfile(shipped, target)
+    (trusted,) = settings.data.trusted
+    np.savez(trusted, image=splits.trusted.images.numpy())
+    return _fit(settings, folder, progress)
 
 
-def write_trusted(folder: RunFolder, trusted: Labelled) -> None:
-    """Write the trusted images as the file that the settings name; labels are not needed."""
-    (path,) = Settings.load(folder.settings).data.trusted
-    np.savez(path, image=trusted.images.numpy())
-
-
-def fit_baseline(folder: RunFolder, *, progress: Progress) -> Fitted:
+def _fit(settings: Settings, folder: RunFolder, progress: Progress) -> Fitted:
     """Do what ``mad fit`` does: train dictionaries, fit a baseline and store it."""
-    settings = Settings.load(folder.settings)
     model = load_model(
         settings.model.factory,
         settings.model.weights,

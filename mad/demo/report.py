@@ -1,139 +1,141 @@
 """Findings as tables on a terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 from rich.console import Console
 from rich.table import Table
 
 from mad.bench.detection import Estimate
-from mad.demo.findings import Claim, Findings
-from mad.demo.images import CLASSES
-from mad.demo.logged import LoggedAlert
-from mad.demo.traffic import Traffic
+from mad.demo.findings import Findings
+from mad.demo.images import CLASSES, Labelled
+from mad.demo.logged import ExplainedAlert
+from mad.demo.traffic import TARGET
+from mad.types import Term
 
-SHOWN_ALERTS = 3
-SHOWN_CHARGES = 5
+_SHOWN_CHARGES: Mapping[Term, int] = {"set": 4, "residual": 2}
+_CHARGED: Mapping[Term, str] = {"set": "component", "residual": "coordinate"}
+
+Row = Sequence[str]
 
 
-def show(findings: Findings, traffic: Traffic, console: Console) -> None:
-    """Print what was found: the model, detection, alarms, three alerts, counters, claims."""
+def show(findings: Findings, triggered: Labelled, console: Console) -> None:
+    """Print what was found: three alerts, counters, the model, detection, alarms, claims."""
+    for explained in findings.served.explained:
+        truth = CLASSES[int(triggered.labels[explained.alert.image])]
+        _show_alert(explained, truth, console)
+    _show_counters(findings, console)
     _show_model(findings, console)
     _show_detection(findings, console)
     _show_alarms(findings, console)
-    for alert in _spread([alert for alert in findings.alerts if alert.kind == "triggered"]):
-        _show_alert(alert, traffic, console)
-    _show_counters(findings, console)
-    show_claims(findings.claims, console)
+    rows = [("holds" if claim.holds else "FAILS", claim.sentence) for claim in findings.claims]
+    _print("Claims", ("", "with this run's figures"), rows, console)
 
 
-def show_claims(claims: Iterable[Claim], console: Console) -> None:
-    """Print each claim and whether it holds."""
-    table = _table("Claims", "", "")
-    for claim in claims:
-        mark = "[green]holds[/]" if claim.holds else "[bold red]FAILS[/]"
-        table.add_row(mark, claim.sentence)
-    console.print(table)
+def _show_alert(explained: ExplainedAlert, truth: str, console: Console) -> None:
+    alert = explained.alert
+    title = (
+        f"Alert {alert.alert_id}: a triggered {truth}, taken for a {CLASSES[alert.predicted]}\n"
+        f"{alert.surprise_bits:.1f} bits, p = {alert.p_value:.2g}; its ledger by site and term, "
+        "with the charges furthest above typical"
+    )
+    columns = ("", "bits", "typical bits", "magnitude", "trusted rate")
+    _print(title, columns, list(_ledger(explained)), console)
+
+
+def _ledger(explained: ExplainedAlert) -> Iterator[Row]:
+    for part in explained.alert.parts:
+        yield f"{part.site} {part.term}", f"{part.bits:.1f}", "", "", ""
+        charges = (
+            charge
+            for charge in explained.charges
+            if charge.site == part.site and charge.term == part.term
+        )
+        for charge in islice(charges, _SHOWN_CHARGES[part.term]):
+            yield (
+                f"  {_CHARGED[part.term]} {charge.index}",
+                f"{charge.bits:.2f}",
+                f"{charge.typical_bits:.2f}",
+                f"{charge.magnitude:.2f}" if charge.magnitude else "silent",
+                "" if charge.trusted_rate is None else f"{charge.trusted_rate:.1%}",
+            )
+
+
+def _show_counters(findings: Findings, console: Console) -> None:
+    server, client = findings.served.counters, findings.counted
+    rows = [
+        ("images scored", server.scored, client.scored),
+        ("p-values within the nominal rate", server.within_rate, client.within_rate),
+        ("alerts", server.alerts, client.alerts),
+    ]
+    _print(
+        "Counters",
+        ("", "server's /metrics", "client's own count"),
+        [(what, str(counted), str(expected)) for what, counted, expected in rows],
+        console,
+    )
 
 
 def _show_model(findings: Findings, console: Console) -> None:
     skill = findings.skill
-    table = _table("The monitored model, on images it was not trained on", "", "share")
-    table.add_row("accuracy of a clean model", f"{skill.clean_accuracy:.2%}")
-    table.add_row("accuracy of the model with the backdoor", f"{skill.backdoored_accuracy:.2%}")
-    table.add_row("triggered images of other classes it calls a bag", f"{skill.attack_success:.2%}")
-    console.print(table)
+    rows = [
+        ("accuracy of a clean model", f"{skill.clean_accuracy:.2%}"),
+        ("accuracy of the monitored model", f"{skill.backdoored_accuracy:.2%}"),
+        (
+            f"triggered images of other classes that it takes for a {CLASSES[TARGET]}",
+            f"{skill.attack_success:.2%}",
+        ),
+    ]
+    _print("The monitored model, on images it was not trained on", ("", "share"), rows, console)
 
 
 def _show_detection(findings: Findings, console: Console) -> None:
-    table = _table(
-        "Triggered against ordinary images (95 % bootstrap intervals)",
-        "score",
-        "AUROC",
-        "recall at 1 % false alarms",
+    rows = [
+        (name, _interval(detection.auroc), _interval(detection.recall))
+        for name, detection in findings.detection.items()
+    ]
+    _print(
+        "Triggered against ordinary images, with 95 % bootstrap intervals",
+        ("score", "AUROC", "recall at 1 % false alarms"),
+        rows,
+        console,
     )
-    for name, detection in findings.detection.items():
-        table.add_row(name, _interval(detection.auroc, 4), _interval(detection.recall, 3))
-    console.print(table)
 
 
 def _show_alarms(findings: Findings, console: Console) -> None:
     manifest = findings.manifest
-    table = _table(
-        f"Alarms at the nominal rate {manifest.false_alarm_rate:.2%}, above "
-        f"{manifest.threshold_bits:.1f} bits ({manifest.reference_inputs} reference images)",
-        "traffic",
-        "images",
-        "alarms",
-        "rate",
-        "99 % interval",
-        "median bits",
-    )
-    for kind, answers in findings.answers.items():
+    rows = []
+    for kind, answers in findings.served.answers.items():
         low, high = findings.alarm_interval(kind)
-        table.add_row(
-            kind,
-            str(len(answers.surprise)),
-            str(answers.alarms),
-            f"{answers.alarms / len(answers.surprise):.2%}",
-            f"{low:.2%} to {high:.2%}",
-            f"{float(answers.surprise.median()):.1f}",
+        rows.append(
+            (
+                kind,
+                str(len(answers.surprise)),
+                str(answers.alarms),
+                f"{answers.alarms / len(answers.surprise):.2%}",
+                f"{low:.2%} to {high:.2%}",
+                f"{float(answers.surprise.median()):.0f}",
+            )
         )
-    console.print(table)
-
-
-def _show_alert(alert: LoggedAlert, traffic: Traffic, console: Console) -> None:
-    truth = CLASSES[int(traffic.triggered.labels[alert.image])]
-    ledger = " + ".join(f"{part.bits:.1f} {part.site} {part.term}" for part in alert.parts)
-    table = _table(
-        f"Alert {alert.alert_id}: a triggered {truth}, taken for a {CLASSES[alert.predicted]}\n"
-        f"{alert.surprise_bits:.1f} bits (p = {alert.p_value:.2g}) = {ledger}",
-        "site",
-        "furthest above typical",
-        "bits",
-        "typical bits",
-        "magnitude",
-        "trusted rate",
+    _print(
+        f"Alarms at the nominal rate of {manifest.false_alarm_rate:.2%}: surprise above "
+        f"{manifest.threshold_bits:.0f} bits, from {manifest.reference_inputs} reference images",
+        ("traffic", "images", "alarms", "rate", "99 % interval", "median bits"),
+        rows,
+        console,
     )
-    for charge in alert.charges[:SHOWN_CHARGES]:
-        what = "component" if charge.term == "set" else "residual coordinate"
-        table.add_row(
-            charge.site,
-            f"{what} {charge.index}",
-            f"{charge.bits:.2f}",
-            f"{charge.typical_bits:.2f}",
-            f"{charge.magnitude:.2f}",
-            "" if charge.trusted_rate is None else f"{charge.trusted_rate:.2%}",
-        )
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
+
+
+def _print(title: str, columns: Sequence[str], rows: Sequence[Row], console: Console) -> None:
+    table = Table(columns[0])
+    for column in columns[1:]:
+        table.add_column(column, justify="right" if len(columns) > 2 else "left")  # noqa: PLR2004
+    for row in rows:
+        table.add_row(*row)
+    # Outside the table: a title within it is broken at the table's width.
+    console.print(f"\n{title}", style="bold", highlight=False)
     console.print(table)
-
-
-def _show_counters(findings: Findings, console: Console) -> None:
-    server, client = findings.counters, findings.counted
-    table = _table("Counters", "", "server's /metrics", "client's own count")
-    table.add_row("images scored", str(server.scored), str(client.scored))
-    table.add_row(
-        "p-values within the nominal rate", str(server.within_rate), str(client.within_rate)
-    )
-    table.add_row("alerts raised", str(server.alerts), str(client.alerts))
-    table.add_row("alerts in the log", str(len(findings.alerts)), str(client.alerts))
-    console.print(table)
-
-
-def _spread(alerts: Sequence[LoggedAlert]) -> Sequence[LoggedAlert]:
-    """Choose the first, middle and last of the alerts."""
-    last = len(alerts) - 1
-    places = {round(last * step / (SHOWN_ALERTS - 1)) for step in range(SHOWN_ALERTS)}
-    return [alerts[place] for place in sorted(places)] if alerts else []
-
-
-def _table(title: str, name: str, *figures: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column(name)
-    for figure in figures:
-        table.add_column(figure, justify="right" if figure else "left")
-    return table
-
-
-def _interval(estimate: Estimate, digits: int) -> str:
-    low, high = f"{estimate.low:.{digits}f}", f"{estimate.high:.{digits}f}"
-    return f"{estimate.value:.{digits}f} ({low} to {high})"

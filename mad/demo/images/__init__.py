@@ -54,6 +54,14 @@ class Splits:
     trusted: Labelled
     fresh: Labelled
 
+    @property
+    def unseen(self) -> Labelled:
+        """Every image that no model was trained on."""
+        return Labelled(
+            torch.cat([self.trusted.images, self.fresh.images]),
+            torch.cat([self.trusted.labels, self.fresh.labels]),
+        )
+
 
 def read_images() -> Labelled:
     """Read all images, in their fixed shuffled order, 1,200 of every class."""
