@@ -78,10 +78,13 @@ _STAGE = ("model", "stage")
 _REASON = ("model", "reason")
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-# Four edges an octave where surprises of small models lie, so that a shift can be seen.
-_SHANNONS = (
-    *(0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448),
-    *(512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048, 2560, 3072, 3584, 4096, 6144, 8192, 16384),
+_SHANNONS = (0, 8, 16, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 16384)
+# Surprises of one model lie close together, wherever they lie: eight edges an octave tell a
+# harmless shift from none.
+_FINE_SHANNONS = (
+    *(0, 8, 16, 24, 32, 40, 48, 56),
+    *(2**octave * eighths / 8 for octave in range(6, 13) for eighths in range(8, 16)),
+    *(8192, 16384),
 )
 _POWERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _P_VALUES = (
@@ -94,7 +97,7 @@ TABLE: Final = (
     Series("counter", "grpc_server_handled_total", "Calls ended.", (*_RPC, "grpc_code")),
     Series("histogram", "grpc_server_handling_seconds", "Time of a call.", _RPC, _SECONDS),
     Series("counter", "mad_inputs_scored_total", "Inputs scored.", _TRAFFIC),
-    Series("histogram", "mad_surprise_shannons", "Bits of an input.", _TRAFFIC, _SHANNONS),
+    Series("histogram", "mad_surprise_shannons", "Bits of an input.", _TRAFFIC, _FINE_SHANNONS),
     Series("histogram", "mad_residual_shannons", "Bits of its residual.", _BASELINE, _SHANNONS),
     Series("histogram", "mad_p_value", "P-value of an input.", _TRAFFIC, _P_VALUES),
     Series("histogram", "mad_components_active", "Active components.", _BASELINE, _POWERS),
