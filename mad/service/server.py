@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from mad.alerts.log import AlertLog
 from mad.baseline.store import BaselineStore
-from mad.errors import ConfigError
+from mad.errors import ConfigError, MadError
 from mad.metrics import Metrics
 from mad.monitor import Monitor
 from mad.service.alert_writer import AlertWriter
@@ -25,7 +25,6 @@ from mad.service.calls import CallInterceptor, counted
 from mad.service.errors import translated
 from mad.service.registry import Registry
 from mad.service.scoring import ScoringServicer
-from mad.types import Inputs
 from mad.v1 import (
     alerts_pb2,
     alerts_pb2_grpc,
@@ -101,24 +100,14 @@ class Server:
     async def start(self) -> int:
         """Listen, warm every monitor up, report SERVING, and return the port.
 
-        Raises ConfigError when the address cannot be bound.
+        A server that cannot start is drained. Raises ConfigError when the address cannot be bound
+        or a model cannot run.
         """
-        await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
-        self._grpc = self._compose()
         try:
-            port = self._grpc.add_insecure_port(self.address)
-        except RuntimeError as error:
-            raise ConfigError(
-                f"cannot listen on {self.address}: the port is taken or the address is not this "
-                "machine's; set server.grpc_address to another, or to port 0 for any free one"
-            ) from error
-        self._batcher.start()
-        self._writer.start()
-        await self._grpc.start()
-        for monitor in self.registry.monitors:
-            await self._batcher.call(partial(monitor.judge, _zeros(monitor)))
-        await self._report(health_pb2.HealthCheckResponse.SERVING)
-        return port
+            return await self._start()
+        except BaseException:
+            await self.drain(lame_duck_s=0, grace_s=0)
+            raise
 
     async def drain(self, *, lame_duck_s: float, grace_s: float) -> None:
         """Stop without losing a call, then close the alert log.
@@ -139,6 +128,24 @@ class Server:
         """Wait until the server has stopped."""
         if self._grpc is not None:
             await self._grpc.wait_for_termination()
+
+    async def _start(self) -> int:
+        await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._grpc = self._compose()
+        try:
+            port = self._grpc.add_insecure_port(self.address)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"cannot listen on {self.address}: the port is taken or the address is not this "
+                "machine's; set server.grpc_address to another, or to port 0 for any free one"
+            ) from error
+        self._batcher.start()
+        self._writer.start()
+        await self._grpc.start()
+        for monitor in self.registry.monitors:
+            await self._batcher.call(partial(_warm_up, monitor))
+        await self._report(health_pb2.HealthCheckResponse.SERVING)
+        return port
 
     def _compose(self) -> grpc.aio.Server:
         around = (partial(counted, metrics=self.metrics), partial(translated, metrics=self.metrics))
@@ -187,8 +194,18 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
     ]
 
 
-def _zeros(monitor: Monitor) -> Inputs:
-    return {
+def _warm_up(monitor: Monitor) -> None:
+    inputs = {
         spec.name: torch.zeros((1, *spec.shape), dtype=getattr(torch, spec.dtype))
         for spec in monitor.baseline.manifest.inputs
     }
+    try:
+        monitor.judge(inputs)
+    except MadError:
+        raise
+    except Exception as error:
+        shapes = {name: tuple(tensor.shape) for name, tensor in inputs.items()}
+        raise ConfigError(
+            f"the model of {monitor.baseline.revision} fails on zeros of shape {shapes}: {error}; "
+            "check model.factory and model.weights"
+        ) from error

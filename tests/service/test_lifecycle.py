@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 from prometheus_client import CollectorRegistry
+from torch import Tensor, nn
 
 from mad.client import AsyncClient
 from mad.errors import ConfigError
@@ -70,7 +71,20 @@ async def test_a_taken_port_is_named(service: Running, world: World, tmp_path: P
     second.address = service.address
     with pytest.raises(ConfigError, match=f"cannot listen on {service.address}: the port is taken"):
         await second.start()
-    await second.drain(lame_duck_s=0, grace_s=0)
+
+
+async def test_a_model_that_cannot_run_is_named_before_anything_is_served(
+    world: World, tmp_path: Path
+) -> None:
+    def broken(_module: nn.Module, _inputs: tuple[Tensor, ...]) -> None:
+        raise RuntimeError("out of cheese")
+
+    handle = world.model.module.register_forward_pre_hook(broken)
+    try:
+        with pytest.raises(ConfigError, match=r"model of tiny@1 fails on zeros .* out of cheese"):
+            await build(world, tmp_path, collectors=CollectorRegistry()).start()
+    finally:
+        handle.remove()
 
 
 def test_a_request_must_fit_the_queue(world: World, tmp_path: Path) -> None:
