@@ -1,0 +1,1 @@
+"""The demo: its images, its models, its claims."""
