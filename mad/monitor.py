@@ -148,7 +148,7 @@ def _check_one(tensor: Tensor, spec: InputSpec) -> None:
     if tensor.shape[0] == 0:
         raise InputError(f"input {spec.name!r} is an empty batch; send at least one input")
     if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-        row = int((~torch.isfinite(tensor)).flatten(1).any(dim=1).nonzero()[0])
+        row = int((~torch.isfinite(tensor)).reshape(tensor.shape[0], -1).any(dim=1).nonzero()[0])
         raise InputError(
             f"input {spec.name!r} holds NaN or infinite numbers, first in row {row}; remove it"
         )

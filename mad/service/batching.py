@@ -12,7 +12,7 @@ from typing import TypeAlias, final
 
 import torch
 
-from mad.errors import ConfigError, OverloadedError
+from mad.errors import ConfigError, InputError, OverloadedError
 from mad.metrics import Metrics
 from mad.monitor import Judgement, Monitor
 from mad.service.worker import Result, Worker
@@ -124,14 +124,14 @@ class Batcher:
         return chosen
 
     def _judge(self, requests: Sequence[_Request]) -> Sequence[Judgement | Exception]:
-        if len(requests) == 1:
-            return [self._judge_alone(requests[0])]
-        try:
-            joined = self._run(requests[0].monitor, join([each.inputs for each in requests]))
-            return split(joined, [each.size for each in requests])
-        except Exception:
-            log.info("a joint batch failed; its requests run one by one", exc_info=True)
-            return [self._judge_alone(each) for each in requests]
+        if len(requests) > 1:
+            try:
+                joined = self._run(requests[0].monitor, join([each.inputs for each in requests]))
+                if _has_batch_axis(joined):
+                    return split(joined, [each.size for each in requests])
+            except Exception:
+                log.info("a joint batch failed; its requests run one by one", exc_info=True)
+        return [self._judge_alone(each) for each in requests]
 
     def _judge_alone(self, request: _Request) -> Judgement | Exception:
         starts = range(0, request.size, self._max_batch)
@@ -156,14 +156,8 @@ def join(parts: Sequence[Inputs]) -> Inputs:
 
 
 def split(whole: Judgement, sizes: Sequence[int]) -> list[Judgement]:
-    """Give each of the requests judged together its own rows.
-
-    An output without the batch as first axis belongs to no request in particular: that is an
-    assertion, and its requests must be judged alone.
-    """
-    assert all(
-        output.ndim > 0 and output.shape[0] == sum(sizes) for output in whole.outputs.values()
-    )
+    """Give each of the requests judged together its own rows."""
+    assert _has_batch_axis(whole)
     parts = []
     start = 0
     for size in sizes:
@@ -180,10 +174,18 @@ def split(whole: Judgement, sizes: Sequence[int]) -> list[Judgement]:
 
 
 def concatenate(parts: Sequence[Judgement]) -> Judgement:
-    """Join the judgements of consecutive slices of one request; one slice stays as it is."""
+    """Join the judgements of consecutive slices of one request; one slice stays as it is.
+
+    Raises InputError for several slices of outputs that have no batch axis to be joined along.
+    """
     if len(parts) == 1:
         return parts[0]
     sizes = [len(part.verdicts) for part in parts]
+    if not all(map(_has_batch_axis, parts)):
+        raise InputError(
+            f"the model's outputs {sorted(parts[0].outputs)} do not all have a batch axis; send "
+            f"at most {sizes[0]} inputs a request"
+        )
     starts = [sum(sizes[:index]) for index in range(len(sizes))]
     return Judgement(
         outputs={
@@ -201,6 +203,11 @@ def concatenate(parts: Sequence[Judgement]) -> Judgement:
             for stage in parts[0].stage_seconds
         },
     )
+
+
+def _has_batch_axis(judgement: Judgement) -> bool:
+    count = len(judgement.verdicts)
+    return all(output.shape[:1] == (count,) for output in judgement.outputs.values())
 
 
 def _rows(inputs: Inputs, start: int, stop: int) -> Inputs:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import grpc
 import pytest
 import torch
+from torch import Tensor, nn
 
 from mad.client import request
 from mad.monitor import Monitor
+from mad.service import convert
 from mad.service.errors import INTERNAL_TEXT
-from mad.v1.scoring_pb2 import ScoreRequest, ScoreResponse
+from mad.v1.scoring_pb2 import ScoreOptions, ScoreRequest, ScoreResponse
 from mad.v1.scoring_pb2_grpc import ScoringServiceStub
 from tests.service.running import (
     INNERMOST,
@@ -71,6 +74,39 @@ async def test_poison_kills_its_own_request_only(
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert INNERMOST in caplog.text
     assert "'request_id': 'poisoned'" in record.getMessage()
+
+
+@pytest.fixture
+def with_loss(world: World) -> Iterator[None]:
+    """Make the model return, beside its output, one number for the whole batch."""
+
+    def both(_module: nn.Module, _inputs: object, output: Tensor) -> tuple[Tensor, Tensor]:
+        return output, output.mean()
+
+    handle = world.model.module.register_forward_hook(both)
+    yield
+    handle.remove()
+
+
+@pytest.mark.usefixtures("with_loss")
+async def test_outputs_without_a_batch_axis_are_each_requests_own(
+    service: Running, world: World
+) -> None:
+    outputs = ScoreOptions(include_outputs=True)
+    with gated(world) as gate:
+        messages = [request(live(2, seed=seed), options=outputs) for seed in range(3)]
+        answers = [asyncio.create_task(service.client.score(message)) for message in messages]
+        await until(lambda: service.queued == 6)
+        gate.opened.set()
+        pairs = [answer.outputs for answer in await asyncio.gather(*answers)]
+    for output, mean in pairs:
+        assert mean.data == convert.raw_bytes(convert.tensor(output).mean())
+
+
+@pytest.mark.usefixtures("with_loss")
+async def test_outputs_without_a_batch_axis_cannot_be_sliced(service: Running) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match="send at most 8 inputs a request"):
+        await service.client.score(live(9))
 
 
 async def test_requests_of_callers_who_left_are_not_run(service: Running, world: World) -> None:

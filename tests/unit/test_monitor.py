@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mad.baseline.bundle import InputSpec
 from mad.capture.model import MonitoredModel
 from mad.components.unexplained import Unexplained
 from mad.errors import BaselineError, InputError
@@ -49,6 +50,13 @@ def test_inputs_unlike_the_trusted_ones_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         world.monitor.check(inputs)
+
+
+def test_inputs_of_one_number_each_are_checked_too(world: World) -> None:
+    manifest = replace(world.baseline.manifest, inputs=(InputSpec("x", "float32", ()),))
+    monitor = replace(world.monitor, baseline=replace(world.baseline, manifest=manifest))
+    with pytest.raises(InputError, match="NaN or infinite numbers, first in row 1"):
+        monitor.check({"x": torch.tensor([1.0, torch.nan])})
 
 
 def test_inputs_like_the_trusted_ones_pass(world: World) -> None:
