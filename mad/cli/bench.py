@@ -22,7 +22,7 @@ def bench(
     ] = "",
     configuration: Annotated[
         list[str] | None,
-        typer.Option(help="Measure this way of scoring as well; may be repeated."),
+        typer.Option(help="Also score this way: independent, set or residual; may be repeated."),
     ] = None,
     *,
     peers: Annotated[
