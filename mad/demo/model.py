@@ -6,12 +6,13 @@ from torch import Tensor, nn
 
 from mad.demo.images import CLASSES
 
-SITES = ("shapes", "summary")
-"""The modules watched: the last feature map [batch, 32, 7, 7] and hidden layer [batch, 64]."""
-
 
 class Classifier(nn.Module):
-    """Three convolutions and two linear layers; 33,000 weights."""
+    """Three convolutions and two linear layers; 33,000 weights.
+
+    Worth watching: ``shapes``, the last feature map [batch, 32, 7, 7], and ``summary``, the last
+    hidden layer [batch, 64].
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from mad.types import Bits
 
-_COLOURS = {"ordinary": "#4c78a8", "triggered": "#e45756", "shifted": "#72b7b2"}
+_COLOURS = {"ordinary": "tab:blue", "triggered": "tab:red", "shifted": "black"}
 
 
 def draw(surprise: Mapping[str, Bits], *, threshold_bits: float, path: Path) -> None:
@@ -23,15 +23,20 @@ def draw(surprise: Mapping[str, Bits], *, threshold_bits: float, path: Path) -> 
             bits.numpy(),
             bins=edges,
             weights=np.full(len(bits), 100 / len(bits)),
-            histtype="stepfilled",
-            alpha=0.45,
+            # Ordinary and shifted images lie on top of each other, as they should.
+            histtype="step" if kind == "shifted" else "stepfilled",
+            alpha=0.9 if kind == "shifted" else 0.45,
             color=_COLOURS[kind],
             label=f"{kind}: {len(bits)} images, {above:.1%} above the threshold",
         )
     axes.axvline(
-        threshold_bits, color="black", linestyle="--", label=f"threshold: {threshold_bits:.0f} bits"
+        threshold_bits,
+        color="tab:orange",
+        linestyle="--",
+        label=f"threshold: {threshold_bits:.0f} bits",
     )
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("surprise, bits")
     axes.set_ylabel("share of images, %")
     axes.set_title("How unusual were the model's mechanisms?")

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from mad.capture.sites import resolve
 from mad.config import Settings
 from mad.demo.folder import RunFolder
-from mad.demo.model import SITES
+from mad.demo.model import build
 from mad.errors import ConfigError
 
 
@@ -14,7 +15,8 @@ def test_settings_are_those_an_operator_could_have_written(tmp_path: Path) -> No
     folder = RunFolder(tmp_path / "run")
     folder.begin(seed=7)
     settings = Settings.load(folder.settings)
-    assert settings.decomposition.sites == SITES
+    sites = settings.decomposition.sites
+    assert resolve(build(), sites) == sites
     assert settings.baseline.seed == 7
     assert settings.model.weights.parent == folder.root
 
