@@ -64,14 +64,19 @@ async def _serve(settings: Settings, ports_file: Path | None) -> None:
     http_port = http.start()
     try:
         grpc_port = await server.start()
-        serving.set()
-        _announce(replace(grpc_at, port=grpc_port), replace(http_at, port=http_port), ports_file)
-        await stopped.wait()
-        serving.clear()
-        log.info("draining")
-        await server.drain(
-            lame_duck_s=settings.server.lame_duck_seconds, grace_s=settings.server.drain_seconds
-        )
+        try:
+            serving.set()
+            _announce(
+                replace(grpc_at, port=grpc_port), replace(http_at, port=http_port), ports_file
+            )
+            await stopped.wait()
+        finally:
+            serving.clear()
+            log.info("draining")
+            await server.drain(
+                lame_duck_s=settings.server.lame_duck_seconds,
+                grace_s=settings.server.drain_seconds,
+            )
     finally:
         await asyncio.to_thread(http.stop)
     log.info("stopped")

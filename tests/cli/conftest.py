@@ -1,6 +1,7 @@
 """A deployment on disk: a small model, trusted data and a settings file."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,17 @@ class Finished:
 
 
 Mad = Callable[..., Finished]
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """Put the test's logging back when a command has set up its own."""
+    root, ours = logging.getLogger(), logging.getLogger("mad")
+    before = root.handlers[:], root.level, ours.level
+    yield
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    ours.setLevel(before[2])
 
 
 @pytest.fixture

@@ -58,6 +58,13 @@ def test_baselines_lists_versions_and_activates_one(tmp_path: Path, mad: Mad, fi
     assert BaselineStore(folder / "baselines").load("default").revision == "default@1"
 
 
+def test_baselines_lists_what_there_is(mad: Mad, fitted: Path) -> None:
+    done = mad("baselines", fitted)
+    assert done.code == 0
+    assert "default@1" in done.out
+    assert "active" in done.out
+
+
 @pytest.mark.parametrize("revision", ["default", "default@9", "nobody@1"])
 def test_a_version_that_is_not_there_is_not_activated(
     mad: Mad, fitted: Path, revision: str

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.conftest import Mad
+from tests.cli.conftest import Mad, write_deployment
 from tests.worlds import ordinary
 
 
@@ -93,6 +93,13 @@ def test_a_result_file_that_cannot_be_written_is_named(mad: Mad, fitted: Path) -
     done = mad("score", fitted, fitted.with_name("strange.npz"), "--out", "/nowhere/out.jsonl")
     assert done.code == 2
     assert "cannot write /nowhere/out.jsonl" in done.err
+
+
+def test_scoring_before_training_says_what_to_run(tmp_path: Path, mad: Mad) -> None:
+    config = write_deployment(tmp_path)
+    done = mad("score", config, tmp_path / "strange.npz")
+    assert done.code == 2
+    assert f"there are no dictionaries in {tmp_path / 'dictionaries'}; run `mad train`" in done.err
 
 
 def test_a_baseline_of_another_model_is_refused(tmp_path: Path, mad: Mad, fitted: Path) -> None:

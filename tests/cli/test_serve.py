@@ -21,6 +21,7 @@ from tests.cli.conftest import Mad
 from tests.worlds import strange
 
 SERVE = [sys.executable, "-m", "mad.cli.main", "serve"]
+FREE = ["--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"]
 START_TIMEOUT_S = 60
 
 
@@ -54,9 +55,8 @@ class Served:
 def serving(config: Path) -> Iterator[Served]:
     """Start ``mad serve`` on free ports and wait until it says which."""
     ports = config.with_name("ports.json")
-    free = ["--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"]
     child = subprocess.Popen(
-        [*SERVE, str(config), "--ports-file", str(ports), *free],
+        [*SERVE, str(config), "--ports-file", str(ports), *FREE],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -127,6 +127,14 @@ def test_a_taken_port_ends_in_one_sentence(deployed: Path, taken: str) -> None:
         run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert run.returncode == 2
     assert address in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_a_ports_file_that_cannot_be_written_ends_in_one_sentence(deployed: Path) -> None:
+    command = [*SERVE, str(deployed), *FREE, "--ports-file", "/nowhere/ports.json"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert run.returncode == 2
+    assert "cannot write /nowhere/ports.json: No such file or directory" in run.stderr
     assert "Traceback" not in run.stderr
 
 
