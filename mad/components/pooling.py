@@ -17,8 +17,10 @@ def pool(
     """Return one vector for each input.
 
     Two axes are taken as they are. With three, positions come before features; with more, channels
-    come before positions. ``auto`` and ``mean_max`` join the mean and the maximum over positions: a
-    mechanism that acts at one position shows in the maximum, one that acts at all in the mean.
+    come before positions. ``mean_max`` joins the mean and the maximum over positions: a mechanism
+    that acts at one position shows in the maximum, one that acts at all in the mean. ``auto`` is
+    ``mean_max`` for maps and ``last`` for sequences, where the answer is made at the last position
+    and averages over the others drown it.
     """
     if activations.ndim <= 2:  # noqa: PLR2004  # batch and features
         return activations.reshape(activations.shape[0], -1)
@@ -29,6 +31,8 @@ def pool(
         if activations.ndim == 3  # noqa: PLR2004  # batch, positions, features
         else activations.flatten(2).transpose(1, 2)
     )
+    if pooling == "auto":
+        pooling = "last" if activations.ndim == 3 else "mean_max"  # noqa: PLR2004  # as above
     match pooling:
         case "mean":
             return by_position.mean(dim=1)
@@ -36,7 +40,7 @@ def pool(
             return by_position.amax(dim=1)
         case "last":
             return by_position[:, -1]
-        case "auto" | "mean_max":
+        case "mean_max":
             return torch.cat([by_position.mean(dim=1), by_position.amax(dim=1)], dim=1)
 
 

@@ -32,7 +32,7 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
     "topk": dictionary("flat", 6),
     "topk of a map": dictionary("map", 8),
     "unexplained": Unexplained("sequence"),
-    "joined": Joined((dictionary("flat", 6), Unexplained("map"), dictionary("sequence", 6))),
+    "joined": Joined((dictionary("flat", 6), Unexplained("map"), dictionary("sequence", 3))),
 }
 
 
