@@ -185,7 +185,7 @@ def gather(
             own = SiteStatistics(SetCounts.of(activity, seen.context), ResidualMoments.of(activity))
             total[site] = total[site].merge(own) if site in total else own
     for site, statistics in total.items():
-        if not torch.isfinite(statistics.moments.outer).all():
+        if not torch.isfinite(statistics.moments.scatter).all():
             raise ConfigError(f"site {site!r} gives NaN or infinite numbers on trusted inputs")
     return total
 

@@ -9,10 +9,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from mad.codes.statistics import ResidualMoments
-from mad.errors import ConfigError
 from mad.types import Activity, Bits, Context
 
-MAX_COORDINATES = 4_096
 RELATIVE_RESOLUTION = 0.01
 """Residuals are described to this share of their root mean square in trusted data."""
 
@@ -40,18 +38,9 @@ class GaussianCode:
 
         The shrinkage is ``min(1/2, d / n)`` for ``d`` coordinates and ``n`` inputs, and never less
         than the square of the resolution.
-
-        Raises:
-            ConfigError: more coordinates than a full covariance can serve.
         """
-        coordinates = moments.total.numel()
-        if coordinates > MAX_COORDINATES:
-            raise ConfigError(
-                f"a site has {coordinates} coordinates after pooling; the residual code takes at "
-                f"most {MAX_COORDINATES}: choose pooling = 'mean_max' or a smaller site"
-            )
-        mean = moments.total / moments.inputs
-        covariance = moments.outer / moments.inputs - torch.outer(mean, mean)
+        coordinates = moments.mean.numel()
+        covariance = moments.scatter / moments.inputs
         mean_square = max(float(covariance.diagonal().mean()), 1e-24)
         shrink = min(0.5, coordinates / moments.inputs) + RELATIVE_RESOLUTION**2
         shrunk = (1 - shrink) * covariance
@@ -61,7 +50,9 @@ class GaussianCode:
         volume = float(factor.diagonal().log2().sum())
         floor_bits = volume + coordinates * (0.5 * math.log2(2 * math.pi) - math.log2(step))
         precision = torch.cholesky_inverse(factor)
-        return GaussianCode(mean, precision, (precision * covariance).sum(dim=1), floor_bits)
+        return GaussianCode(
+            moments.mean, precision, (precision * covariance).sum(dim=1), floor_bits
+        )
 
     def lengths(self, activity: Activity, context: Context) -> Bits:
         """Return the code length of each residual, in bits."""

@@ -7,7 +7,10 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from mad.errors import ConfigError
 from mad.types import Activity, Context
+
+MAX_COORDINATES = 4_096
 
 
 @final
@@ -45,20 +48,37 @@ class SetCounts:
 @final
 @dataclass(frozen=True)
 class ResidualMoments:
-    """Count, sum and sum of outer products of residuals, in float64."""
+    """Count, mean, and sum of outer products around the mean, of residuals, in float64.
+
+    Kept around the mean because a mean that dwarfs its spread would cancel every digit of it.
+    """
 
     inputs: int
-    total: Float64[Tensor, " coordinate"]
-    outer: Float64[Tensor, "coordinate coordinate"]
+    mean: Float64[Tensor, " coordinate"]
+    scatter: Float64[Tensor, "coordinate coordinate"]
 
     @staticmethod
     def of(activity: Activity) -> "ResidualMoments":
-        """Add up one batch."""
+        """Add up one batch.
+
+        Raises:
+            ConfigError: more coordinates than a full covariance can serve.
+        """
+        coordinates = activity.residual.shape[1]
+        if coordinates > MAX_COORDINATES:
+            raise ConfigError(
+                f"a site has {coordinates} coordinates after pooling; the residual code takes at "
+                f"most {MAX_COORDINATES}: choose pooling = 'mean_max' or a smaller site"
+            )
         residual = activity.residual.double()
-        return ResidualMoments(len(activity), residual.sum(dim=0), residual.T @ residual)
+        mean = residual.mean(dim=0)
+        away = residual - mean
+        return ResidualMoments(len(activity), mean, away.T @ away)
 
     def merge(self, other: "ResidualMoments") -> "ResidualMoments":
-        """Return the moments of both parts of the data."""
-        return ResidualMoments(
-            self.inputs + other.inputs, self.total + other.total, self.outer + other.outer
-        )
+        """Return the moments of both parts of the data (Chan, Golub and LeVeque 1983)."""
+        inputs = self.inputs + other.inputs
+        apart = other.mean - self.mean
+        scatter = self.scatter + other.scatter
+        scatter.addr_(apart, apart, alpha=self.inputs * other.inputs / inputs)
+        return ResidualMoments(inputs, self.mean + apart * (other.inputs / inputs), scatter)

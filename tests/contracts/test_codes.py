@@ -15,6 +15,7 @@ from mad.codes.residual import RELATIVE_RESOLUTION, GaussianCode
 from mad.codes.sets.conditional import ConditionalCode
 from mad.codes.sets.independent import IndependentCode
 from mad.codes.statistics import ResidualMoments, SetCounts
+from mad.errors import ConfigError
 from mad.types import Activity
 
 NUM_COMPONENTS = 6
@@ -187,11 +188,12 @@ def test_residual_contributions_add_up_and_are_typical_on_average() -> None:
     )
 
 
-def test_a_constant_residual_still_has_a_code() -> None:
-    code = GaussianCode.fit(ResidualMoments.of(residual_activity(torch.ones(10, 2))))
-    lengths = code.lengths(
-        residual_activity(torch.tensor([[1.0, 1.0], [1.0, 2.0]])), NO_CONTEXT[:2]
-    )
+@pytest.mark.parametrize("value", [0.0, 0.1, 1.0, 123.456, 1e8 / 7])
+def test_a_constant_residual_still_has_a_code(value: float) -> None:
+    code = GaussianCode.fit(ResidualMoments.of(residual_activity(torch.full((300, 2), value))))
+    here = torch.full((2, 2), value)
+    here[1, 1] += max(1.0, value)
+    lengths = code.lengths(residual_activity(here), NO_CONTEXT[:2])
     assert torch.isfinite(lengths).all()
     assert lengths[1] > lengths[0] >= 0
 
@@ -201,5 +203,18 @@ def test_moments_of_shards_merge_to_those_of_all() -> None:
     merged = ResidualMoments.of(second).merge(ResidualMoments.of(first))
     whole = ResidualMoments.of(residual_activity(RESIDUALS))
     assert merged.inputs == 500
-    torch.testing.assert_close(merged.total, whole.total, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(merged.outer, whole.outer, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(merged.mean, whole.mean, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(merged.scatter, whole.scatter, rtol=1e-12, atol=1e-12)
+
+
+def test_a_mean_that_dwarfs_its_spread_leaves_the_code_as_it_was() -> None:
+    near = ResidualMoments.of(residual_activity(RESIDUALS.double()))
+    shifted = RESIDUALS.double() + 1e8
+    first, second = residual_activity(shifted[:123]), residual_activity(shifted[123:])
+    far = GaussianCode.fit(ResidualMoments.of(first).merge(ResidualMoments.of(second)))
+    assert far.floor_bits == pytest.approx(GaussianCode.fit(near).floor_bits, abs=1e-6)
+
+
+def test_residuals_too_wide_for_a_covariance_are_refused_before_one_is_made() -> None:
+    with pytest.raises(ConfigError, match=r"200000 coordinates .* at most 4096"):
+        ResidualMoments.of(residual_activity(torch.zeros(2, 200_000)))
