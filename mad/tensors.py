@@ -1,6 +1,7 @@
 """Tensors on disk and their digests: safetensors in, safetensors out, never a pickle."""
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,14 @@ def read_bytes(path: Path, *, error: type[MadError] = ConfigError) -> bytes:
         return path.read_bytes()
     except OSError as cause:
         raise error(f"cannot read {path}: {cause.strerror}") from cause
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write one whole file and wait until the disk has it; OSError when it cannot be."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def parse_tensors(

@@ -76,6 +76,16 @@ def test_the_fingerprint_is_stable_and_its_own(decomposition: Decomposition) -> 
     assert len(prints) == len(DECOMPOSITIONS)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_activations_of_another_precision_are_read(
+    decomposition: Decomposition, dtype: torch.dtype
+) -> None:
+    activity = decomposition.activity({site: a.to(dtype) for site, a in ACTIVATIONS.items()})
+    for site, expected in decomposition.activity(ACTIVATIONS).items():
+        found = activity[site].residual.float()
+        torch.testing.assert_close(found.mean(), expected.residual.mean(), rtol=0, atol=0.01)
+
+
 def test_topk_keeps_the_k_largest_positive_latents_and_leaves_the_rest() -> None:
     identity = torch.eye(4)
     plain = TopKDictionary(

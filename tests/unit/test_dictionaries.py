@@ -51,11 +51,19 @@ def test_decoder_directions_have_unit_length(dictionary: TopKDictionary) -> None
     torch.testing.assert_close(dictionary.decoder.norm(dim=1), torch.ones(16))
 
 
+def test_figures_measure_the_share_of_variance_left_over(dictionary: TopKDictionary) -> None:
+    vectors, _ = superposed(3000)
+    residual = dictionary.activity({"site": vectors})["site"].residual
+    left = residual.square().sum() / (vectors - vectors.mean(dim=0)).square().sum()
+    measured = figures(dictionary, vectors)
+    assert measured.unexplained_variance == pytest.approx(left.item(), rel=1e-5)
+
+
 def test_figures_count_what_is_active(dictionary: TopKDictionary) -> None:
-    vectors, _ = superposed(500)
+    vectors, _ = superposed(3000)
     activity = dictionary.activity({"site": vectors})["site"]
     measured = figures(dictionary, vectors)
-    assert measured.active_latents == activity.components.numel() / 500
+    assert measured.active_latents == activity.components.numel() / 3000
     assert measured.dead_share == 1 - activity.components.unique().numel() / 16
 
 
@@ -81,7 +89,13 @@ def test_dead_latents_are_revived() -> None:
 
 @pytest.mark.parametrize(
     ("vectors", "message"),
-    [(torch.ones(1, 3), "1 vectors cannot train"), (torch.ones(9, 3), "the same vector")],
+    [
+        (torch.ones(1, 3), "1 vectors cannot train"),
+        (torch.ones(9, 3), "the same vector"),
+        (torch.full((360, 8), 0.7), "the same vector"),
+        (torch.tensor([[1.0, 2.0], [torch.nan, 1.0]]), "'site' gives NaN or infinite"),
+        (torch.tensor([[1.0, 2.0], [1.0, -torch.inf]]), "'site' gives NaN or infinite"),
+    ],
 )
 def test_vectors_that_teach_nothing_are_refused(vectors: Tensor, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -107,6 +121,15 @@ def test_a_changed_dictionary_is_refused(dictionary: TopKDictionary, tmp_path: P
         load_dictionaries(tmp_path)
 
 
+def test_a_torn_rewrite_leaves_no_index(dictionary: TopKDictionary, tmp_path: Path) -> None:
+    save_dictionaries(tmp_path, [dictionary])
+    (tmp_path / "000.safetensors").unlink()
+    (tmp_path / "000.safetensors").mkdir()
+    with pytest.raises(ConfigError, match=r"cannot write dictionaries to .*; make room"):
+        save_dictionaries(tmp_path, [dictionary])
+    assert not (tmp_path / "dictionaries.json").exists()
+
+
 def test_a_directory_without_an_index_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read .*dictionaries.json"):
         load_dictionaries(tmp_path)
@@ -117,6 +140,8 @@ def test_a_directory_without_an_index_is_refused(tmp_path: Path) -> None:
     [
         ({"format": 7}, "format 7; this version reads 1"),
         ({"dictionaries": [{"site": "s"}]}, "not an index of dictionaries"),
+        ({"dictionaries": None}, "not an index of dictionaries"),
+        ({"dictionaries": []}, "exactly one decomposition"),
     ],
 )
 def test_an_index_of_another_kind_is_refused(

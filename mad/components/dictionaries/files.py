@@ -28,12 +28,27 @@ class _Row:
 
 
 def save_dictionaries(directory: Path, dictionaries: Sequence[TopKDictionary]) -> None:
-    """Write the dictionaries; the index comes last, so that a torn write leaves none."""
+    """Write the dictionaries; the index comes last, so that a torn write leaves none.
+
+    Raises:
+        ConfigError: when the directory cannot be written.
+    """
+    try:
+        _write(directory, dictionaries)
+    except OSError as cause:
+        raise ConfigError(
+            f"cannot write dictionaries to {directory}: {cause.strerror}; make room, or set "
+            "decomposition.path to a directory that can be written"
+        ) from cause
+
+
+def _write(directory: Path, dictionaries: Sequence[TopKDictionary]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
+    (directory / INDEX).unlink(missing_ok=True)
     rows = []
     for number, dictionary in enumerate(dictionaries):
         file = f"{number:03d}.safetensors"
-        (directory / file).write_bytes(tensors.serialise(dictionary.weights))
+        tensors.write_durably(directory / file, tensors.serialise(dictionary.weights))
         rows.append(
             {
                 "site": dictionary.site,
@@ -45,7 +60,7 @@ def save_dictionaries(directory: Path, dictionaries: Sequence[TopKDictionary]) -
             }
         )
     index = json.dumps({"format": _FORMAT, "dictionaries": rows}, indent=2)
-    (directory / INDEX).write_text(index)
+    tensors.write_durably(directory / INDEX, index.encode())
 
 
 def load_dictionaries(directory: Path) -> Joined:
@@ -60,12 +75,11 @@ def load_dictionaries(directory: Path) -> Joined:
         index = json.loads(content)
         if index["format"] != _FORMAT:
             raise ConfigError(f"{path} has format {index['format']}; this version reads {_FORMAT}")
-        rows = [_Row(**row) for row in index["dictionaries"]]
+        return Joined(tuple(_read(directory, _Row(**row)) for row in index["dictionaries"]))
     except (ValueError, KeyError, TypeError) as cause:
         raise ConfigError(
             f"{path} is not an index of dictionaries ({cause}); train again"
         ) from cause
-    return Joined(tuple(_read(directory, row) for row in rows))
 
 
 def _read(directory: Path, row: _Row) -> TopKDictionary:
@@ -75,7 +89,7 @@ def _read(directory: Path, row: _Row) -> TopKDictionary:
     weights = tensors.read_tensors(path)
     try:
         dictionary = TopKDictionary(
-            site=row.site, pooling=parse_pooling(row.pooling), k=row.k, **weights
+            site=row.site, pooling=parse_pooling(row.pooling), k=int(row.k), **weights
         )
     except TypeError as cause:
         raise ConfigError(f"{path} does not hold a TopK dictionary: {cause}") from cause

@@ -53,7 +53,8 @@ class TopKDictionary:
 
     def activity(self, activations: Activations) -> Mapping[Site, Activity]:
         """Encode the site's activations; a latent that the rectifier silences is not active."""
-        x = pool(activations[self.site], self.pooling)
+        # Models of half or double precision are read in the precision of the dictionary.
+        x = pool(activations[self.site], self.pooling).to(self.centre.dtype)
         if x.shape[1] != self.centre.numel():
             raise ConfigError(
                 f"site {self.site!r} gives {x.shape[1]} coordinates after {self.pooling} pooling; "

@@ -14,6 +14,8 @@ from mad.components.pooling import Pooling
 from mad.errors import ConfigError
 from mad.types import Site
 
+_PIECE = 1_024
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,7 @@ def train_topk(
     ``step_done`` is told each step's number, from 1, and its share of unexplained variance.
 
     Raises:
-        ConfigError: when there are too few vectors, or they are all equal.
+        ConfigError: when there are too few vectors, they are all equal, or not finite.
     """
     dictionary = _initial(site, vectors, plan)
     trained = [dictionary.encoder, dictionary.bias, dictionary.decoder]
@@ -97,14 +99,17 @@ def figures(
     dictionary: TopKDictionary, vectors: Float[Tensor, "vector coordinate"]
 ) -> DictionaryFigures:
     """Measure a dictionary on pooled vectors of its site."""
-    activity = dictionary.activity({dictionary.site: vectors})[dictionary.site]
-    spread = (vectors - vectors.mean(dim=0)).square().sum()
-    used = activity.components.unique().numel()
+    unexplained, uses = 0.0, torch.zeros(dictionary.bias.numel(), dtype=torch.int64)
+    # In pieces: all vectors by all latents at once can be far larger than the vectors.
+    for piece in vectors.split(_PIECE):
+        activity = dictionary.activity({dictionary.site: piece})[dictionary.site]
+        unexplained += float(activity.residual.square().sum())
+        uses += activity.components.bincount(minlength=uses.numel())
     return DictionaryFigures(
         site=dictionary.site,
-        unexplained_variance=float(activity.residual.square().sum() / spread),
-        active_latents=activity.components.numel() / len(activity),
-        dead_share=1 - used / dictionary.bias.numel(),
+        unexplained_variance=unexplained / float((vectors - vectors.mean(dim=0)).square().sum()),
+        active_latents=int(uses.sum()) / len(vectors),
+        dead_share=int((uses == 0).sum()) / uses.numel(),
     )
 
 
@@ -116,7 +121,10 @@ def _initial(
         raise ConfigError(f"site {site!r}: {len(vectors)} vectors cannot train a dictionary")
     centre = vectors.mean(dim=0)
     scale = (vectors - centre).square().mean().sqrt()
-    if not scale > 0:
+    if not scale.isfinite():
+        raise ConfigError(f"site {site!r} gives NaN or infinite numbers on trusted inputs")
+    # Not by the scale: the mean of equal vectors may miss them in the last place.
+    if (vectors == vectors[0]).all():
         raise ConfigError(f"site {site!r} gives the same vector for every trusted input; drop it")
     generator = torch.Generator().manual_seed(plan.seed)
     rows = torch.randint(len(vectors), (plan.width,), generator=generator)
