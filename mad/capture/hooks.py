@@ -36,8 +36,10 @@ def capture(model: MonitoredModel, sites: Sequence[Site], inputs: Inputs) -> Run
 
     Raises:
         ConfigError: a site does not run exactly once in a forward pass (name a call with ``#``),
-            or its output is no floating-point tensor whose first axis is the batch.
+            its output is no floating-point tensor whose first axis is the batch, or part of the
+            model is in training mode, in which a forward pass may change it.
     """
+    _check_evaluating(model.module)
     calls: dict[str, list[object]] = defaultdict(list)
     addresses = {site: Address.parse(site) for site in sites}
     with torch.no_grad(), _kept(model.module, addresses.values(), into=calls):
@@ -54,14 +56,23 @@ def named_tensors(output: object) -> dict[str, Tensor]:
     """Name the tensors of a module's output: ``output``, ``output_0`` and on, or a dict's keys."""
     match output:
         case Tensor():
-            return {"output": output}
+            return {"output": output.detach()}
         case Mapping():
             named = {str(key): value for key, value in output.items()}
         case list() | tuple():
             named = {f"output_{index}": value for index, value in enumerate(output)}
         case _:
             named = {}
-    return {name: value for name, value in named.items() if isinstance(value, Tensor)}
+    # Detached: a model may switch gradients on for itself.
+    return {name: value.detach() for name, value in named.items() if isinstance(value, Tensor)}
+
+
+def _check_evaluating(module: nn.Module) -> None:
+    for name, part in module.named_modules():
+        if part.training:
+            raise ConfigError(
+                f"module {name!r} of the model is in training mode; call eval() on the model"
+            )
 
 
 @contextmanager
@@ -82,7 +93,7 @@ def _keep(calls: list[object], _module: nn.Module, _args: object, output: object
     # A copy: a later in-place operation, such as ReLU(inplace=True), would change what we keep.
     match output:
         case Tensor():
-            calls.append(output.clone())
+            calls.append(output.detach().clone())
         case _:
             calls.append({name: kept.clone() for name, kept in named_tensors(output).items()})
 

@@ -90,6 +90,45 @@ def test_an_activation_is_what_the_module_returned_even_if_changed_in_place_late
     assert (seen < 0).any()
 
 
+def test_a_model_that_would_train_is_refused_before_it_runs() -> None:
+    module = convolutional()
+    model = MonitoredModel.of(module, name="m", inputs=["x"])
+    module.get_submodule("1").train()
+    with pytest.raises(ConfigError, match=r"module '1' .* training mode; call eval"):
+        capture(model, ["0"], {"x": torch.randn(5, 1, 8, 8)})
+    assert fingerprint(module) == model.fingerprint
+
+
+def test_a_model_that_switches_gradients_on_gives_plain_numbers() -> None:
+    class Grads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pair = Pair()
+            self.linear = nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            with torch.enable_grad():
+                low, high = self.pair(self.linear(x))
+                return low, high
+
+    model = MonitoredModel.of(Grads(), name="m", inputs=["x"])
+    run = capture(model, ["linear", "pair@1"], {"x": torch.ones(2, 3)})
+    seen = [*run.outputs.values(), *run.activations.values()]
+    assert [tensor.requires_grad for tensor in seen] == [False] * 4
+
+
+def test_looking_leaves_modes_gradients_and_chance_as_they_were() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.Dropout(), nn.Linear(4, 2))
+    module.get_parameter("0.weight").requires_grad_(False)
+    model = MonitoredModel.of(module, name="m", inputs=["x"])
+    chance = torch.get_rng_state()
+    capture(model, ["1"], {"x": torch.ones(2, 3)})
+    assert torch.equal(torch.get_rng_state(), chance)
+    assert torch.is_grad_enabled()
+    assert [weight.requires_grad for weight in module.parameters()] == [False, True, True, True]
+    assert not any(part.training for part in module.modules())
+
+
 def test_hooks_are_removed_when_the_model_fails() -> None:
     module = nn.Sequential(nn.Linear(2, 3), nn.Linear(99, 1))
     model = MonitoredModel.of(module, name="m", inputs=["x"])
