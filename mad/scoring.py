@@ -90,19 +90,26 @@ def context_of(outputs: Outputs, rule: ContextRule, *, batch: int) -> Context:
     """Return each input's context; -1 for all of them when there is none.
 
     The predicted label is the largest of the first output's last axis at its last position, or the
-    sign of a single number.
+    sign of a single number. An output of complex numbers, or of none, predicts nothing.
     """
     first = next(iter(outputs.values()), None)
-    if rule == "none" or first is None or first.ndim == 0 or first.shape[0] != batch:
+    if rule == "none" or first is None or not _is_prediction(first, batch=batch):
         return torch.full((batch,), -1)
     return _predicted(first) % MAX_CONTEXTS
+
+
+def _is_prediction(output: Tensor, *, batch: int) -> bool:
+    has_rows = output.ndim > 0 and output.shape[0] == batch and output.numel() > 0
+    return has_rows and not output.is_complex()
 
 
 def _predicted(output: Shaped[Tensor, "batch ..."]) -> Context:
     by_label = output.reshape(output.shape[0], -1, output.shape[-1] if output.ndim > 1 else 1)[
         :, -1
     ]
-    return by_label.argmax(dim=1) if by_label.shape[1] > 1 else (by_label[:, 0] > 0).long()
+    if by_label.shape[1] == 1:
+        return (by_label[:, 0] > 0).long()
+    return (by_label.byte() if by_label.dtype == torch.bool else by_label).argmax(dim=1)
 
 
 def _batch(tensors: Sequence[Tensor]) -> int:

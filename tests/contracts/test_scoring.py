@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from scipy.stats import binomtest
 
+from mad.scoring import context_of
 from tests.worlds import World, ordinary, strange, tiny_world
 
 
@@ -84,3 +85,27 @@ def test_a_model_that_breaks_down_is_infinitely_surprising(world: World) -> None
     broken = world.monitor.judge({"x": x}).verdicts[1]
     assert broken.is_alert
     assert broken.p_value == 1 / (world.baseline.manifest.reference_inputs + 1)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "expected"),
+    [
+        ({"logits": torch.tensor([[0.0, 2.0, 1.0], [5.0, 2.0, 1.0]])}, [1, 0]),
+        ({"logits": torch.tensor([[0.0, 2.0], [5.0, 2.0]]).bfloat16()}, [1, 0]),
+        ({"tokens": torch.eye(4)[torch.tensor([[0, 1], [2, 3]])]}, [1, 3]),
+        ({"odds": torch.tensor([[-1.0], [1.0]])}, [0, 1]),
+        ({"flags": torch.tensor([[False, True], [True, False]])}, [1, 0]),
+        ({"flag": torch.tensor([False, True])}, [0, 1]),
+        ({"words": torch.nn.functional.one_hot(torch.tensor([300, 49_999]), 50_000)}, [44, 79]),
+        ({"nothing": torch.empty(2, 0)}, [-1, -1]),
+        ({"waves": torch.ones(2, 3, dtype=torch.complex64)}, [-1, -1]),
+        ({"loss": torch.tensor(1.0)}, [-1, -1]),
+        ({"summary": torch.ones(5, 3)}, [-1, -1]),
+        ({}, [-1, -1]),
+    ],
+)
+def test_the_context_is_what_the_first_output_predicts(
+    outputs: dict[str, torch.Tensor], expected: list[int]
+) -> None:
+    assert context_of(outputs, "predicted", batch=2).tolist() == expected
+    assert context_of(outputs, "none", batch=2).tolist() == [-1, -1]
