@@ -19,7 +19,8 @@ def p_values(surprise: Bits, reference: Reference) -> PValues:
 
 def required_reference(false_alarm_rate: float) -> int:
     """Return the fewest reference surprises with which a p-value can be that small."""
-    size = max(math.ceil(1 / false_alarm_rate) - 1, 1)
+    # One below what exact numbers would need, since the quotient is rounded.
+    size = max(math.ceil(1 / false_alarm_rate) - 2, 1)
     while 1 / (size + 1) > false_alarm_rate:
         size += 1
     return size

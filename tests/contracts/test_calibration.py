@@ -58,7 +58,9 @@ def test_exceeding_the_threshold_is_the_same_as_a_small_p_value(
     assert (surprise > threshold(reference, rate)) == (p <= rate)
 
 
-@pytest.mark.parametrize(("rate", "size"), [(0.5, 1), (0.1, 9), (0.01, 99), (0.001, 999)])
+@pytest.mark.parametrize(
+    ("rate", "size"), [(0.5, 1), (0.1, 9), (1 / 49, 48), (0.01, 99), (0.001, 999)]
+)
 def test_the_smallest_reference_for_a_rate(rate: float, size: int) -> None:
     assert required_reference(rate) == size
     strange = torch.tensor([math.inf], dtype=torch.float64)
