@@ -34,7 +34,7 @@ from mad.components.dictionaries.train import (
     train_topk,
 )
 from mad.components.pooling import pool
-from mad.errors import ConfigError, InputError
+from mad.errors import ConfigError, InputError, MadError
 from mad.scoring import ContextRule, Scorer, observe
 from mad.types import Bits, Dataset, Inputs, Progress, Reference, Site
 
@@ -106,7 +106,12 @@ def train_dictionaries(
     rows: Int64[Tensor, " fitting"],
     progress: Progress,
 ) -> tuple[tuple[TopKDictionary, ...], tuple[DictionaryFigures, ...]]:
-    """Train one dictionary a site on the fitting part of the trusted data, and measure each."""
+    """Train one dictionary a site on the fitting part of the trusted data, and measure each.
+
+    Raises:
+        ConfigError: the model fails on the data, or a site cannot be read or teaches nothing.
+    """
+    _try_out(model, sites, data)
     generator = torch.Generator().manual_seed(plan.seed)
     chosen = torch.randperm(len(rows), generator=generator)[:MAX_TRAINING_VECTORS].sort().values
     vectors = _vectors(model, sites, data, plan, rows=rows[chosen], progress=progress)
@@ -136,17 +141,17 @@ def fit(
     The same data and plan give the same baseline. Memory does not grow with the data.
 
     Raises:
-        ConfigError: too few trusted inputs, a site that cannot be read, or an activation that is
-            not a finite number.
+        ConfigError: too few trusted inputs, a model that fails on them, a site that cannot be
+            read, or an activation that is not a finite number.
     """
     parts_of_data = split(len(data), plan)
+    first = _try_out(model, decomposition.sites, data)
     statistics = gather(
         model, decomposition, data, plan, rows=parts_of_data.fitting, progress=progress
     )
     parts = fit_codes(statistics, plan.context)
     scorer = Scorer(model, decomposition, parts, plan.context)
     reference = _reference(scorer, data, plan, rows=parts_of_data.reference, progress=progress)
-    first = data.take(torch.tensor([0]))
     manifest = Manifest(
         name=plan.name,
         version=0,
@@ -215,7 +220,33 @@ def _reference(
         scorer.score(inputs).ledger.surprise
         for inputs in _batches(data, rows, plan.batch_size, "calibrating", progress)
     ]
-    return torch.cat(bits).sort().values
+    reference = torch.cat(bits).sort().values
+    if not reference.isfinite().all():
+        broken = int(reference.isinf().sum())
+        raise ConfigError(
+            f"{broken} of {len(reference)} held-out trusted inputs give activations that are NaN "
+            "or infinite; remove such inputs from the trusted data"
+        )
+    return reference
+
+
+def _try_out(model: MonitoredModel, sites: Sequence[Site], data: Dataset) -> Inputs:
+    """Run the model on the first trusted input, and return that input."""
+    first = data.take(torch.tensor([0]))
+    missing = sorted(set(model.inputs) - set(first))
+    if missing:
+        raise ConfigError(f"the trusted data have no {missing}; they hold {sorted(first)}")
+    try:
+        capture(model, sites, first)
+    except MadError:
+        raise
+    except Exception as cause:
+        given = {name: f"{first[name].dtype} {tuple(first[name].shape)}" for name in model.inputs}
+        raise ConfigError(
+            f"the model fails on the first trusted input, {given}: {cause}; give data of the types "
+            "and shapes it takes, or change its factory"
+        ) from cause
+    return first
 
 
 def _vectors(

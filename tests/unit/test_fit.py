@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from mad.capture.model import MonitoredModel
+from mad.components.dictionaries.train import DictionaryPlan
 from mad.components.unexplained import Unexplained
 from mad.errors import ConfigError
-from mad.fit import FitPlan, fit, split
+from mad.fit import FitPlan, fit, split, train_dictionaries
 from tests.worlds import CREATED, PLAN, Rows, World, ordinary, quiet, tiny_module, tiny_world
 
 
@@ -98,6 +100,39 @@ def test_activations_that_are_not_finite_are_refused() -> None:
     trusted[:] = torch.finfo(torch.float32).max
     with pytest.raises(ConfigError, match="'3' gives NaN or infinite numbers on trusted inputs"):
         fit(model, Unexplained("3"), Rows(trusted), PLAN, created=CREATED, progress=quiet)
+
+
+def test_a_model_that_breaks_down_on_held_out_inputs_is_refused() -> None:
+    model = MonitoredModel.of(tiny_module(), name="tiny", inputs=["x"])
+    trusted = ordinary(300, seed=3)
+    trusted[split(300, PLAN).reference[0]] = torch.finfo(torch.float32).max
+    with pytest.raises(ConfigError, match=r"1 of 120 held-out trusted inputs .* remove such"):
+        fit(model, Unexplained("3"), Rows(trusted), PLAN, created=CREATED, progress=quiet)
+
+
+@pytest.mark.parametrize(
+    ("names", "trusted", "message"),
+    [
+        (["y"], ordinary(300, seed=3), r"no \['y'\]; they hold \['x'\]"),
+        (["x"], ordinary(300, seed=3).double(), r"fails on .* 'torch.float64 \(1, 8\)'"),
+        (["x"], torch.ones(300, 5), r"fails on .* 'torch.float32 \(1, 5\)'.* give data"),
+    ],
+)
+def test_data_the_model_does_not_take_are_refused_at_once(
+    names: list[str], trusted: Tensor, message: str
+) -> None:
+    model = MonitoredModel.of(tiny_module(), name="tiny", inputs=names)
+    with pytest.raises(ConfigError, match=message):
+        fit(model, Unexplained("3"), Rows(trusted), PLAN, created=CREATED, progress=quiet)
+    with pytest.raises(ConfigError, match=message):
+        train_dictionaries(
+            model,
+            ["3"],
+            Rows(trusted),
+            DictionaryPlan(steps=1),
+            rows=torch.arange(10),
+            progress=quiet,
+        )
 
 
 def test_a_site_too_wide_for_the_residual_code_is_refused() -> None:
