@@ -41,7 +41,8 @@ def bench(
     results: list[Result] = []
     broken = 0
     for number, folder in enumerate(tasks, start=1):
-        screen.ERRORS.print(f"task {number} of {len(tasks)}: {folder}", highlight=False)
+        heading = f"task {number} of {len(tasks)}: {folder}"
+        screen.ERRORS.print(heading, markup=False, highlight=False)
         try:
             result = _measure(folder, configuration or [], peers=peers, seed=seed)
         except MadError as error:

@@ -39,11 +39,10 @@ def fit(config: Config) -> None:
         show_figures(figures)
     _show_parts(deployment, baseline, data)
     _show_reference(baseline)
-    screen.OUT.print(
+    screen.say(
         f"baseline {baseline.revision} written to "
         f"{deployment.store.root / baseline.manifest.name / str(baseline.manifest.version)}"
-        " and active",
-        soft_wrap=True,
+        " and active"
     )
 
 

@@ -41,14 +41,13 @@ def score(
     )
     alerts = sum(verdict.is_alert for verdict in found)
     manifest = monitor.baseline.manifest
-    screen.OUT.print(
+    screen.say(
         f"{alerts} of {len(found)} inputs ({alerts / len(found):.2%}) have a p-value at or below "
-        f"{manifest.false_alarm_rate:g}, the false-alarm rate of {manifest.revision}",
-        soft_wrap=True,
+        f"{manifest.false_alarm_rate:g}, the false-alarm rate of {manifest.revision}"
     )
     if out is not None:
         verdicts.write_lines(out, found)
-        screen.OUT.print(f"verdicts written to {out}", soft_wrap=True)
+        screen.say(f"verdicts written to {out}")
 
 
 def _judge_all(monitor: "Monitor", data: "Dataset") -> list["Verdict"]:

@@ -1,4 +1,7 @@
-"""What a person at a terminal sees: tables, progress bars, and one red sentence for an error."""
+"""What a person at a terminal sees: tables, progress bars, and one red sentence for an error.
+
+Text is shown as it is, never as markup: names and request ids are other people's.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     # Importing it would import torch, and every command would start slowly.
@@ -30,11 +34,11 @@ ERRORS = Console(stderr=True)
 def progress() -> Iterator["Report"]:
     """Show one bar a stage, each made when its stage is first heard of."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=ERRORS) as bars:
         tasks: dict[str, TaskID] = {}
@@ -55,7 +59,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         is_numeric = bool(rows) and all(_is_number(row[number]) for row in rows)
         printed.add_column(column, justify="right" if is_numeric else "left", overflow="fold")
     for row in rows:
-        printed.add_row(*row)
+        printed.add_row(*map(Text, row))
     OUT.print(printed)
 
 
@@ -66,8 +70,13 @@ def facts(title: str, pairs: Sequence[tuple[str, str]]) -> None:
     printed.add_column(style="dim")
     printed.add_column(overflow="fold")
     for pair in pairs:
-        printed.add_row(*pair)
+        printed.add_row(*map(Text, pair))
     OUT.print(printed)
+
+
+def say(sentence: str) -> None:
+    """Print one line of results."""
+    OUT.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
 def complain(sentence: str) -> None:

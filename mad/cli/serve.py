@@ -103,6 +103,6 @@ def _announce(grpc_at: Address, http_at: Address, ports_file: Path | None) -> No
         except OSError as error:
             raise ConfigError(f"cannot write {ports_file}: {error.strerror}") from error
     log.info("serving", extra={"grpc": str(grpc_at), "http": str(http_at)})
-    screen.OUT.print(f"gRPC on {grpc_at}", highlight=False, soft_wrap=True)
-    screen.OUT.print(f"HTTP on http://{http_at}", highlight=False, soft_wrap=True)
+    screen.say(f"gRPC on {grpc_at}")
+    screen.say(f"HTTP on http://{http_at}")
     screen.OUT.file.flush()

@@ -18,7 +18,7 @@ def train(config: Config) -> None:
     with screen.progress() as progress:
         figures = deployment.train(deployment.trusted(), progress=progress)
     show_figures(figures)
-    screen.OUT.print(f"dictionaries written to {deployment.settings.decomposition.path}")
+    screen.say(f"dictionaries written to {deployment.settings.decomposition.path}")
 
 
 def show_figures(figures: Sequence["DictionaryFigures"]) -> None:

@@ -47,7 +47,7 @@ def show_ledger(verdict: "Verdict", explanation: "Explanation") -> None:
             for charge in explanation.charges
         ],
     )
-    screen.OUT.print(f"everything else: {explanation.rest_bits:.1f} bits")
+    screen.say(f"everything else: {explanation.rest_bits:.1f} bits")
 
 
 def write_lines(path: Path, verdicts: Iterable["Verdict"]) -> None:
