@@ -17,6 +17,7 @@ from mad.v1 import alerts_pb2, baselines_pb2, tensor_pb2, verdict_pb2
 MAX_TENSORS: Final = 64
 MAX_AXES: Final = 16
 _MAX_EXTENT: Final = 2**31 - 1
+_MAX_STRIDE: Final = 2**63 - 1
 _MAX_SHOWN: Final = 80
 
 _DTYPES: Final[Mapping["tensor_pb2.DataType.ValueType", torch.dtype]] = {
@@ -67,6 +68,9 @@ def tensor(message: tensor_pb2.Tensor) -> Tensor:
             f"{name} has {len(message.data)} bytes of data; shape {list(message.shape)} of "
             f"{_type_name(message.data_type)} needs {needed}"
         )
+    # No bytes fit any shape with an empty axis, but the strides of the others must be numbers.
+    if math.prod(max(extent, 1) for extent in message.shape) > _MAX_STRIDE:
+        raise InputError(f"{name} has shape {list(message.shape)}; send a smaller one")
     return _elements(name, message.data, dtype).reshape(tuple(message.shape))
 
 

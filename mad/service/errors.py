@@ -51,6 +51,7 @@ _INVALID: Final[Mapping[type[MadError], str]] = {
 INTERNAL_TEXT: Final = "internal error; the server's log has the details"
 # Status text travels in a header, and clients refuse headers beyond a few kilobytes.
 _MAX_TEXT: Final = 500
+_MAX_HEAD: Final = 300
 # A retry of a request that is too large is refused again; this tells clients not to try (gRFC A6).
 _NO_RETRY: Final = (("grpc-retry-pushback-ms", "-1"),)
 
@@ -73,7 +74,14 @@ def answer_to(error: Exception, metrics: Metrics, *, method: str) -> tuple[grpc.
         metrics.shed(_SHED[kind])
     if kind in _INVALID:
         metrics.invalid_input(_INVALID[kind])
-    return STATUS[kind], str(error)[:_MAX_TEXT]
+    return STATUS[kind], _shortened(str(error))
+
+
+def _shortened(text: str) -> str:
+    """Cut a long text in its middle: a caller's own long value stands there, the remedy last."""
+    if len(text) <= _MAX_TEXT:
+        return text
+    return f"{text[:_MAX_HEAD]} ... {text[len(text) - _MAX_TEXT + _MAX_HEAD + 5 :]}"
 
 
 @asynccontextmanager

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
-from mad.baseline.store import parse_revision
 from mad.errors import BaselineNotFoundError, ConfigError
 from mad.monitor import Monitor
 
@@ -57,10 +56,8 @@ def _loaded(monitors: Sequence[Monitor], default: str) -> _Loaded:
 
 
 def _find(monitors: Sequence[Monitor], baseline: str) -> Monitor:
-    name, version = parse_revision(baseline)
     for monitor in monitors:
-        manifest = monitor.baseline.manifest
-        if manifest.name == name and version in (None, manifest.version):
+        if baseline in (monitor.baseline.manifest.name, monitor.baseline.revision):
             return monitor
     known = ", ".join(monitor.baseline.revision for monitor in monitors)
     raise BaselineNotFoundError(f"baseline {baseline!r} is not loaded here; loaded: {known}")

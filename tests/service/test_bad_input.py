@@ -50,6 +50,7 @@ BAD_INPUTS = {
     "many axes": (score_of(raw([1] * 17, bytes(4))), "'x' has 17 axes"),
     "negative": (score_of(raw([-1, 8], bytes(32))), r"'x' has shape \[-1, 8\]"),
     "overflow": (score_of(raw([2**62, 8], bytes(32))), "each dimension must be from 0 to"),
+    "empty overflow": (score_of(raw([0, *[2**31 - 1] * 3])), r"2147483647\]; send a smaller one"),
     "large product": (score_of(raw([2**31 - 1] * 8, bytes(32))), "32 bytes of data; .* needs"),
     "short": (score_of(raw([1, 8], bytes(31))), r"31 bytes of data; shape \[1, 8\] .* needs 32"),
     "long": (score_of(raw([1, 8], bytes(33))), r"33 bytes of data; shape \[1, 8\] .* needs 32"),
@@ -82,8 +83,10 @@ async def test_bad_input_is_refused_with_a_remedy(
     [
         (request(live(1), baseline="other"), "baseline 'other' is not loaded here; loaded: tiny@1"),
         (request(live(1), baseline="tiny@2"), "baseline 'tiny@2' is not loaded here"),
-        (request(live(1), baseline="../x"), "'../x' is no baseline; write name or name@version"),
+        (request(live(1), baseline="../x"), "baseline '../x' is not loaded here"),
+        (request(live(1), baseline="tiny@" + "9" * 5000), "loaded: tiny@1"),
         (pb.ScoreRequest(model="gpt"), "model 'gpt' is not watched here"),
+        (pb.ScoreRequest(model="g" * 5000), "leave model empty or name 'tiny'"),
     ],
 )
 async def test_unknown_models_and_baselines_are_not_found(
