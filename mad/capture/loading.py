@@ -34,8 +34,8 @@ def load_model(
     build = _factory(factory, base=base)
     try:
         module = build(**arguments)
-    except TypeError as cause:
-        raise ConfigError(f"{factory} cannot be called with {dict(arguments)}: {cause}") from cause
+    except Exception as cause:
+        raise ConfigError(f"{factory} fails with arguments {dict(arguments)}: {cause!r}") from cause
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{factory} returned {type(module).__name__}, not a torch.nn.Module")
     tensors = read_tensors(weights)
@@ -64,8 +64,8 @@ def _factory(factory: str, *, base: Path) -> Callable[..., object]:
 def _imported(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except ImportError as cause:
-        raise ConfigError(f"cannot import {name!r} ({cause}); is it on PYTHONPATH?") from cause
+    except Exception as cause:
+        raise ConfigError(f"cannot import {name!r} ({cause!r}); is it on PYTHONPATH?") from cause
 
 
 def _from_file(path: Path) -> ModuleType:

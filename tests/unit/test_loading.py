@@ -16,6 +16,8 @@ def build(width=3):
     return nn.Sequential(nn.Linear(2, width), nn.ReLU())
 def text():
     return "no module"
+def broken(width=3):
+    raise ValueError(f"width {width} is odd")
 """
 
 
@@ -64,7 +66,9 @@ def test_half_precision_weights_load_into_the_modules_own_type(folder: Path) -> 
         ("absent.py:build", "there is no file .*absent.py"),
         ("net.py:absent", "no callable 'absent'"),
         ("net.py:text", "returned str, not a torch.nn.Module"),
+        ("net.py:broken", r"net.py:broken fails with arguments {}: .*width 3 is odd"),
         ("no_such_package.net:build", "cannot import 'no_such_package.net'"),
+        (".net:build", "cannot import '.net'"),
     ],
 )
 def test_a_factory_that_cannot_be_used_is_refused(folder: Path, factory: str, message: str) -> None:
