@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
@@ -51,13 +52,29 @@ def decode_manifest(content: bytes, *, name: str) -> tuple[Manifest, str]:
         BaselineError: the manifest is damaged, was edited, or has an unknown format.
     """
     sealed = _open(content, name=name)
-    return _manifest(sealed["baseline"], name=name), sealed["digest"]
+    with _described(name):
+        return _manifest(sealed["baseline"], name=name), sealed["digest"]
 
 
 def decode(files: Mapping[str, bytes], *, name: str) -> Baseline:
     """Return the baseline of a bundle's files. Raises BaselineError as ``decode_manifest``."""
     sealed = _open(files[MANIFEST], name=name)
-    content = files[ARRAYS]
+    with _described(name):
+        return _baseline(sealed, files[ARRAYS], name=name)
+
+
+@contextmanager
+def _described(name: str) -> Iterator[None]:
+    """Refuse a manifest that is whole but lacks something, or has it of another type."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as cause:
+        raise BaselineError(
+            f"{name}/{MANIFEST} does not describe a baseline ({cause!r}); fit again"
+        ) from cause
+
+
+def _baseline(sealed: Mapping[str, Any], content: bytes, *, name: str) -> Baseline:
     if hashlib.sha256(content).hexdigest() != sealed["arrays"]["sha256"]:
         raise BaselineError(
             f"{name}: {ARRAYS} ({len(content)} bytes, {sealed['arrays']['bytes']} expected) is "
@@ -77,7 +94,7 @@ def _open(content: bytes, *, name: str) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as cause:
         raise BaselineError(
             f"{name}/{MANIFEST} is damaged ({cause}); restore it or fit again"
-        ) from (cause)
+        ) from cause
     if version != FORMAT:
         raise BaselineError(
             f"{name} has bundle format {version}; this version reads format {FORMAT}: fit again, "

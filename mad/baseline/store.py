@@ -16,9 +16,10 @@ from typing import final
 from mad.baseline import format as bundle_format
 from mad.baseline.bundle import Baseline, Manifest
 from mad.errors import BaselineError, BaselineNotFoundError, ConfigError
-from mad.tensors import read_bytes
+from mad.tensors import read_bytes, write_durably
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_VERSION = re.compile(r"[0-9]{1,9}")
 _ACTIVE = "active"
 
 
@@ -39,7 +40,7 @@ def parse_revision(revision: str) -> tuple[str, int | None]:
         BaselineNotFoundError: the text is neither.
     """
     name, at, version = revision.partition("@")
-    if not _NAME.fullmatch(name) or (at and not version.isdecimal()):
+    if not _NAME.fullmatch(name) or (at and not _VERSION.fullmatch(version)):
         raise BaselineNotFoundError(f"{revision[:80]!r} is no baseline; write name or name@version")
     return name, int(version) if at else None
 
@@ -62,13 +63,14 @@ class BaselineStore:
         home = self.root / name
         try:
             home.mkdir(parents=True, exist_ok=True)
+            _flush_directory(self.root)
             saved = self._write(baseline, home)
+            if activate:
+                self.activate(name, saved.manifest.version)
         except OSError as cause:
             raise ConfigError(
                 f"cannot write the baseline store {home}: {cause.strerror}"
             ) from cause
-        if activate:
-            self.activate(name, saved.manifest.version)
         return saved
 
     def load(self, name: str, version: int | None = None) -> Baseline:
@@ -95,36 +97,41 @@ class BaselineStore:
             entry for one in names if (self.root / one).is_dir() for entry in self._versions(one)
         )
 
+    def entry(self, name: str, version: int) -> Entry:
+        """Read one version's manifest alone. Raises BaselineError as ``load`` does."""
+        content = read_bytes(
+            self.root / name / str(version) / bundle_format.MANIFEST, error=BaselineError
+        )
+        manifest, digest = bundle_format.decode_manifest(content, name=f"{name}@{version}")
+        has_active = (self.root / name / _ACTIVE).is_file()
+        return Entry(manifest, digest, is_active=has_active and self._active(name) == version)
+
     def activate(self, name: str, version: int) -> None:
         """Make a version the active one; readers see the old number or the new, never neither."""
         if not (self.root / name / str(version)).is_dir():
             raise BaselineNotFoundError(f"there is no baseline {name}@{version} in {self.root}")
         pointer = self.root / name / _ACTIVE
         aside = pointer.with_name(f".{uuid.uuid4().hex}")
-        _write_durably(aside, str(version).encode())
+        write_durably(aside, str(version).encode())
         aside.replace(pointer)
         _flush_directory(pointer.parent)
 
     def _write(self, baseline: Baseline, home: Path) -> Baseline:
         aside = home / f".{uuid.uuid4().hex}"
-        while True:
-            numbers = [number for number, _ in _numbered(home)]
-            version = max(numbers, default=0) + 1
-            saved = replace(baseline, manifest=replace(baseline.manifest, version=version))
-            aside.mkdir(exist_ok=True)
-            for file, content in bundle_format.encode(saved).items():
-                _write_durably(aside / file, content)
-            _flush_directory(aside)
-            try:
-                aside.rename(home / str(version))
-            except OSError:
-                # Another fit took the number first; anything else that is wrong stays wrong.
-                if not (home / str(version)).is_dir():
-                    shutil.rmtree(aside, ignore_errors=True)
-                    raise
-                continue
-            _flush_directory(home)
-            return saved
+        try:
+            while True:
+                numbers = [number for number, _ in _numbered(home)]
+                version = max(numbers, default=0) + 1
+                saved = replace(baseline, manifest=replace(baseline.manifest, version=version))
+                aside.mkdir(exist_ok=True)
+                for file, content in bundle_format.encode(saved).items():
+                    write_durably(aside / file, content)
+                _flush_directory(aside)
+                if _renamed(aside, home / str(version)):
+                    _flush_directory(home)
+                    return saved
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
     def _active(self, name: str) -> int:
         pointer = self.root / name / _ACTIVE
@@ -139,12 +146,8 @@ class BaselineStore:
             raise BaselineError(f"{pointer} holds no version number; activate one again") from cause
 
     def _versions(self, name: str) -> Iterator[Entry]:
-        home = self.root / name
-        active = self._active(name) if (home / _ACTIVE).is_file() else None
-        for number, directory in sorted(_numbered(home), reverse=True):
-            content = read_bytes(directory / bundle_format.MANIFEST, error=BaselineError)
-            manifest, digest = bundle_format.decode_manifest(content, name=f"{name}@{number}")
-            yield Entry(manifest, digest, is_active=number == active)
+        for number, _ in sorted(_numbered(self.root / name), reverse=True):
+            yield self.entry(name, number)
 
     def _homes(self) -> list[Path]:
         if not self.root.is_dir():
@@ -158,11 +161,15 @@ def _numbered(home: Path) -> list[tuple[int, Path]]:
     return [(int(path.name), path) for path in home.iterdir() if path.name.isdecimal()]
 
 
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _renamed(aside: Path, place: Path) -> bool:
+    """Move a directory, or say that another fit took the place first."""
+    try:
+        aside.rename(place)
+    except OSError:
+        if not place.is_dir():
+            raise
+        return False
+    return True
 
 
 def _flush_directory(directory: Path) -> None:

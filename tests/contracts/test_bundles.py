@@ -1,12 +1,16 @@
 """Laws of bundles: exact, immutable, and refused when anything about them is wrong."""
 
+import hashlib
 import json
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load, save
 
 from mad.baseline.bundle import Baseline
 from mad.baseline.store import BaselineStore, parse_revision
@@ -103,6 +107,16 @@ def future_format(directory: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
 
 
+def resealed(directory: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a manifest and give it the digest of what it says now."""
+    path = directory / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["digest"]
+    change(manifest)
+    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(manifest | {"digest": digest}))
+
+
 def remove_arrays(directory: Path) -> None:
     (directory / "arrays.safetensors").unlink()
 
@@ -127,6 +141,41 @@ def test_a_harmed_bundle_is_refused_with_the_reason(
         store.load("tiny")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda manifest: manifest.pop("baseline"), "KeyError.'baseline'"),
+        (lambda manifest: manifest.pop("arrays"), "KeyError.'arrays'"),
+        (lambda manifest: manifest.pop("parts"), "KeyError.'parts'"),
+        (lambda manifest: manifest.update(parts=7), "not iterable"),
+        (lambda manifest: manifest["parts"].append(manifest["parts"][0]), "missing .* arguments?"),
+        (lambda manifest: manifest["parts"][0].pop("numbers"), "KeyError.'numbers'"),
+        (lambda manifest: manifest["parts"][0].update(kind="gauss"), "code 'gauss', which"),
+        (lambda manifest: manifest["baseline"].pop("seed"), r"differs in \['seed'\]"),
+        (lambda manifest: manifest["baseline"].update(created="yesterday"), "'yesterday'"),
+        (lambda manifest: manifest["baseline"].update(inputs=[{}]), "KeyError.'name'"),
+    ],
+)
+def test_a_manifest_that_is_whole_but_wrong_is_refused(
+    world: World, tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    store, directory = saved(world, tmp_path)
+    resealed(directory, change)
+    with pytest.raises(BaselineError, match=message):
+        store.load("tiny")
+
+
+def test_a_bundle_without_its_reference_is_refused(world: World, tmp_path: Path) -> None:
+    store, directory = saved(world, tmp_path)
+    arrays = directory / "arrays.safetensors"
+    kept = {name: a for name, a in load(arrays.read_bytes()).items() if name != "reference"}
+    arrays.write_bytes(save(kept))
+    digest = hashlib.sha256(arrays.read_bytes()).hexdigest()
+    resealed(directory, lambda manifest: manifest["arrays"].update(sha256=digest))
+    with pytest.raises(BaselineError, match=r"does not describe a baseline .*'reference'"):
+        store.load("tiny")
+
+
 @pytest.mark.parametrize("name", ["absent", "absent@3"])
 def test_an_absent_baseline_is_not_found(world: World, tmp_path: Path, name: str) -> None:
     store, _ = saved(world, tmp_path)
@@ -134,7 +183,9 @@ def test_an_absent_baseline_is_not_found(world: World, tmp_path: Path, name: str
         store.load(*parse_revision(name))
 
 
-@pytest.mark.parametrize("text", ["", "UP", "a b", "x@", "x@y", "../etc", "x@1@2"])
+@pytest.mark.parametrize(
+    "text", ["", "UP", "a b", "x@", "x@y", "../etc", "x@1@2", "x@" + 5000 * "9"]
+)
 def test_text_that_is_no_revision_is_refused(text: str) -> None:
     with pytest.raises(BaselineNotFoundError, match="name or name@version"):
         parse_revision(text)
@@ -150,6 +201,29 @@ def test_a_store_that_cannot_be_written_is_refused(world: World, tmp_path: Path)
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot write the baseline store"):
         BaselineStore(tmp_path / "file").save(world.baseline)
+
+
+def test_a_store_that_fills_up_keeps_what_it_had_and_no_rubbish(
+    world: World, tmp_path: Path
+) -> None:
+    store, first = saved(world, tmp_path)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, unlimited[1]))
+    try:
+        with pytest.raises(ConfigError, match=r"cannot write the baseline store .* too large"):
+            store.save(world.baseline)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert {path.name for path in first.parent.iterdir()} == {"1", "active"}
+    assert store.load("tiny").revision == "tiny@1"
+
+
+def test_an_active_version_that_cannot_be_marked_is_refused(world: World, tmp_path: Path) -> None:
+    store, first = saved(world, tmp_path)
+    (first.parent / "active").unlink()
+    (first.parent / "active").mkdir()
+    with pytest.raises(ConfigError, match="cannot write the baseline store"):
+        store.save(world.baseline)
 
 
 def test_an_empty_store_lists_nothing(tmp_path: Path) -> None:
