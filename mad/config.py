@@ -71,6 +71,12 @@ def _database(url: str, info: ValidationInfo) -> str:
     return f"sqlite:///{_resolved(Path(path), info)}" if is_file else url
 
 
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("names one thing twice; name each once")
+    return names
+
+
 def _address(value: object) -> Address:
     if isinstance(value, Address):
         return value
@@ -88,7 +94,7 @@ Seed = Annotated[int, Field(ge=0, strict=True)]
 Rate = Annotated[float, Field(gt=0, lt=0.5, strict=True)]
 Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
 Seconds = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
-Names = Annotated[tuple[str, ...], Field(min_length=1)]
+Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
 Files = Annotated[tuple[File, ...], Field(min_length=1)]
 
 
@@ -119,6 +125,12 @@ class Decomposition(Section):
     k: Count = 16
     steps: Count = 1000
     pooling: Literal["auto", "flatten", "mean", "max", "mean_max", "last"] = "auto"
+
+    @model_validator(mode="after")
+    def _no_more_are_active_than_there_are(self) -> Self:
+        if self.k > self.width:
+            raise ValueError(f"k = {self.k} must be at most width = {self.width}")
+        return self
 
 
 @final

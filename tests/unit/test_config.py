@@ -104,6 +104,12 @@ def test_a_wrong_setting_is_refused_by_name_and_value(
     [
         ('inputs = ["image"]', "", r"model\.inputs is missing"),
         ('inputs = ["image"]', "inputs = []", r"model\.inputs = \[\]"),
+        ('["image"]', '["image", "image"]', r"inputs = \['image', 'image'\] names one thing twice"),
+        (
+            '["act1"]',
+            '["act1"]\nk = 9\nwidth = 8',
+            r"decomposition: k = 9 must be at most width = 8",
+        ),
         ('[decomposition]\nsites = ["act1"]', "", r"section \[decomposition\] is missing"),
         ("model.py:build", "model.py", r"factory = 'model.py' must be package.module:callable"),
         ("[model]", "model = 3\n[modell]", r"model = 3 must be a section \[model\]"),
