@@ -6,16 +6,15 @@ from typing import final
 
 from mad.arrays import open_dataset
 from mad.baseline.store import BaselineStore, parse_revision
-from mad.capture.loading import load_model
 from mad.capture.model import MonitoredModel
 from mad.capture.sites import resolve
 from mad.components.base import Decomposition
-from mad.components.dictionaries.files import INDEX, load_dictionaries, save_dictionaries
+from mad.components.dictionaries.files import INDEX, save_dictionaries
 from mad.components.dictionaries.train import DictionaryFigures, DictionaryPlan
 from mad.config import Settings
-from mad.errors import ConfigError
 from mad.fit import FitPlan, split, train_dictionaries
 from mad.monitor import Monitor
+from mad.service.deployment import monitored_model, trained_decomposition
 from mad.types import Dataset, Progress, Site
 
 
@@ -31,16 +30,7 @@ class Deployment:
     def load(config: Path) -> "Deployment":
         """Read settings and load the model they name; ConfigError if either cannot be."""
         settings = Settings.load(config)
-        model = settings.model
-        loaded = load_model(
-            model.factory,
-            model.weights,
-            name=model.name,
-            inputs=model.inputs,
-            arguments=model.arguments,
-            base=config.absolute().parent,
-        )
-        return Deployment(settings, loaded)
+        return Deployment(settings, monitored_model(settings))
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -92,16 +82,7 @@ class Deployment:
 
     def decomposition(self) -> Decomposition:
         """Read its dictionaries; ConfigError if they are of other sites than the settings'."""
-        path = self.settings.decomposition.path
-        if not self.is_trained:
-            raise ConfigError(f"there are no dictionaries in {path}; run `mad train` or `mad fit`")
-        decomposition = load_dictionaries(path)
-        if set(decomposition.sites) != set(self.sites):
-            raise ConfigError(
-                f"the dictionaries in {path} are of sites {', '.join(decomposition.sites)}, and "
-                f"the settings name {', '.join(self.sites)}; name another path, or run `mad train`"
-            )
-        return decomposition
+        return trained_decomposition(self.settings, self.model)
 
     def monitor(self, revision: str = "") -> Monitor:
         """Load a baseline, by default the active one of the settings' name, beside the model."""

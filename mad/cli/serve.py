@@ -59,7 +59,7 @@ async def _serve(settings: Settings, ports_file: Path | None) -> None:
     server = from_settings(settings, collectors=collectors)
     serving = threading.Event()
     grpc_at, http_at = settings.server.grpc_address, settings.server.http_address
-    page = application(collectors, _view(settings, server, serving))
+    page = application(collectors, _view(server, serving))
     http = HttpServer(page, host=http_at.host, port=http_at.port)
     http_port = http.start()
     try:
@@ -82,11 +82,11 @@ async def _serve(settings: Settings, ports_file: Path | None) -> None:
     log.info("stopped")
 
 
-def _view(settings: Settings, server: "Server", serving: threading.Event) -> "View":
+def _view(server: "Server", serving: threading.Event) -> "View":
     from mad.web.application import View
 
     return View(
-        model=settings.model.name,
+        model=server.registry.resolve("").baseline.manifest.model_name,
         ready=serving.is_set,
         alerts=lambda count: server.alert_log.page("", count, "")[0],
         baselines=lambda: [monitor.baseline.manifest for monitor in server.registry.monitors],

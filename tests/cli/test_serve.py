@@ -145,6 +145,29 @@ def test_serving_what_was_never_fitted_is_refused(mad: Mad, deployed: Path) -> N
     assert "no active baseline 'default'" in done.err
 
 
+def test_serving_without_dictionaries_says_what_to_run(mad: Mad, deployed: Path) -> None:
+    shutil.rmtree(deployed.parent / "dictionaries")
+    done = mad("serve", deployed, *FREE)
+    assert done.code == 2
+    assert f"there are no dictionaries in {deployed.parent / 'dictionaries'}; run" in done.err
+
+
+def test_a_damaged_old_version_does_not_keep_the_active_one_from_serving(
+    mad: Mad, deployed: Path
+) -> None:
+    mad("fit", deployed)
+    (deployed.parent / "baselines" / "default" / "1" / "manifest.json").write_text("{")
+    with serving(deployed) as served:
+        assert 'revision="default@2"' in served.get("/metrics")
+
+
+def test_the_page_names_the_model_as_metrics_and_alerts_do(deployed: Path) -> None:
+    deployed.write_text(deployed.read_text().replace('name = "tiny"', 'name = "renamed"'))
+    with serving(deployed) as served:
+        assert 'mad_queue_depth{model="tiny"}' in served.get("/metrics")
+        assert "<title>tiny" in served.get("/")
+
+
 def test_an_address_that_is_none_is_refused(mad: Mad, deployed: Path) -> None:
     done = mad("serve", deployed, "--grpc-address", "8001")
     assert done.code == 2
