@@ -1,10 +1,11 @@
 """Verdicts as tables and as lines of JSON."""
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mad.cli import screen
 from mad.errors import ConfigError
@@ -51,12 +52,25 @@ def show_ledger(verdict: "Verdict", explanation: "Explanation") -> None:
 
 
 def write_lines(path: Path, verdicts: Iterable["Verdict"]) -> None:
-    """Write one JSON object a line, with its row; ConfigError if the file cannot be written."""
+    """Write one JSON object a line, with its row; ConfigError if the file cannot be written.
+
+    JSON has no infinity: bits that are not finite are the string ``Infinity``.
+    """
     lines = (
-        json.dumps({"row": row} | asdict(verdict)) + "\n" for row, verdict in enumerate(verdicts)
+        json.dumps({"row": row} | _finite(asdict(verdict)), allow_nan=False) + "\n"
+        for row, verdict in enumerate(verdicts)
     )
     try:
         with path.open("w", encoding="utf-8") as file:
             file.writelines(lines)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _finite(verdict: dict[str, Any]) -> dict[str, Any]:
+    parts = [part | {"bits": _bits(part["bits"])} for part in verdict["parts"]]
+    return verdict | {"surprise_bits": _bits(verdict["surprise_bits"]), "parts": parts}
+
+
+def _bits(bits: float) -> float | str:
+    return bits if math.isfinite(bits) else "Infinity"

@@ -1,5 +1,6 @@
 """The page as text: figures, alerts and baselines in, one HTML document out, everything escaped."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -76,7 +77,18 @@ def _count(number: int) -> str:
 
 
 def _bits(bits: float) -> str:
-    return f"{bits:,.1f}"
+    return f"{bits:,.1f}" if math.isfinite(bits) else "∞"
+
+
+def _strength(magnitude: float) -> str:
+    return f"{magnitude:.3g}" if math.isfinite(magnitude) else "not finite"
+
+
+def _filled(value: float, largest: float) -> str:
+    """Say how much of a meter is filled, in percent; what is not finite fills it."""
+    if not math.isfinite(value):
+        return "100"
+    return f"{100 * abs(value) / largest if largest else 0:.2f}"
 
 
 def _share(rate: float) -> str:
@@ -87,4 +99,7 @@ def _moment(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-_pages.filters.update(count=_count, bits=_bits, share=_share, moment=_moment)
+_pages.filters.update(
+    count=_count, bits=_bits, strength=_strength, filled=_filled, share=_share, moment=_moment
+)
+_pages.tests["infinite"] = math.isinf

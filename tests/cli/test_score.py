@@ -28,6 +28,18 @@ def test_score_writes_one_verdict_an_input(tmp_path: Path, mad: Mad, fitted: Pat
     assert "5 of 5 inputs (100.00%) have a p-value at or below 0.05" in done.out
 
 
+def test_an_input_the_model_breaks_down_on_is_still_a_line_of_json(
+    tmp_path: Path, mad: Mad, fitted: Path
+) -> None:
+    np.savez(tmp_path / "huge.npz", x=np.full((1, 8), 3e38, np.float32))
+    done = mad("score", fitted, tmp_path / "huge.npz", "--out", tmp_path / "out.jsonl")
+    assert done.code == 0
+    assert "NaN" not in (tmp_path / "out.jsonl").read_text()
+    (line,) = read_lines(tmp_path / "out.jsonl")
+    assert line["surprise_bits"] == "Infinity"
+    assert line["is_alert"] is True
+
+
 def test_score_shows_the_most_surprising_first(tmp_path: Path, mad: Mad, fitted: Path) -> None:
     mixed = tmp_path / "mixed.npz"
     x = ordinary(20, seed=5).numpy()

@@ -76,6 +76,22 @@ def test_an_alert_shows_its_whole_ledger(site: Site) -> None:
     assert "everything else 405.0" in text
 
 
+def test_an_alert_of_a_model_that_broke_down_says_so(site: Site) -> None:
+    infinite, undefined = float("inf"), float("nan")
+    parts = (Part("act1", "set", 480.5), Part("act1", "residual", infinite))
+    charge = Charge("act1", "residual", 3, infinite, 6.5, undefined, None)
+    broken = replace(ALERT.verdict, surprise_bits=infinite, parts=parts)
+    explanation = Explanation((charge,), infinite)
+    site.alerts.append(replace(ALERT, verdict=broken, explanation=explanation))
+    page = Markup(site.page())
+    assert "∞ bits p 0.0004" in page.text
+    assert "The model broke down on this input" in page.text
+    assert "act1 residual 3 ∞ 6.5 not finite" in page.text
+    meters = [width for name, width in page.attributes if name == "width"]
+    assert meters[-6:] == ["100", "0.00"] + ["100"] * 4  # track and bar of set, residual, charge
+    assert not {"nan", "inf"} & {value for _, value in page.attributes}
+
+
 def test_an_alert_with_no_charges_is_shown(site: Site) -> None:
     site.alerts.append(
         replace(
