@@ -31,19 +31,19 @@ class Run:
 def capture(model: MonitoredModel, sites: Sequence[Site], inputs: Inputs) -> Run:
     """Run the model once and return its outputs and the activations at the sites.
 
-    Law: outputs are bit for bit what the model returns without us; hooks, mode, parameters and
-    gradients stay as they were.
+    Law: outputs are bit for bit what the model returns without us; inputs, hooks, mode,
+    parameters and gradients stay as they were.
 
     Raises:
         ConfigError: a site does not run exactly once in a forward pass (name a call with ``#``),
             its output is no floating-point tensor whose first axis is the batch, or part of the
             model is in training mode, in which a forward pass may change it.
     """
-    _check_evaluating(model.module)
     calls: dict[str, list[object]] = defaultdict(list)
     addresses = {site: Address.parse(site) for site in sites}
     with torch.no_grad(), _kept(model.module, addresses.values(), into=calls):
-        output = model.module(*(inputs[name] for name in model.inputs))
+        # Copies: a first operation in place would change the caller's inputs.
+        output = model.module(*(inputs[name].clone() for name in model.inputs))
     batch = next(iter(inputs.values())).shape[0]
     activations = {
         site: _activation(site, _call(site, address, calls[address.module]), address, batch=batch)
@@ -67,8 +67,8 @@ def named_tensors(output: object) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in named.items() if isinstance(value, Tensor)}
 
 
-def _check_evaluating(module: nn.Module) -> None:
-    for name, part in module.named_modules():
+def _check_evaluating(modules: Mapping[str, nn.Module]) -> None:
+    for name, part in modules.items():
         if part.training:
             raise ConfigError(
                 f"module {name!r} of the model is in training mode; call eval() on the model"
@@ -80,6 +80,7 @@ def _kept(
     module: nn.Module, addresses: Iterable[Address], *, into: dict[str, list[object]]
 ) -> Iterator[None]:
     modules = dict(module.named_modules())
+    _check_evaluating(modules)
     with ExitStack() as hooks:
         for name in {address.module for address in addresses}:
             if name not in modules:

@@ -99,6 +99,15 @@ def test_a_model_that_would_train_is_refused_before_it_runs() -> None:
     assert fingerprint(module) == model.fingerprint
 
 
+def test_inputs_that_a_model_changes_in_place_stay_as_they_were() -> None:
+    model = MonitoredModel.of(
+        nn.Sequential(nn.ReLU(inplace=True), nn.Linear(3, 2)), name="m", inputs=["x"]
+    )
+    inputs = -torch.ones(2, 3)
+    capture(model, ["0"], {"x": inputs})
+    assert torch.equal(inputs, -torch.ones(2, 3))
+
+
 def test_a_model_that_switches_gradients_on_gives_plain_numbers() -> None:
     class Grads(nn.Module):
         def __init__(self) -> None:
