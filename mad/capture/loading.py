@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from torch import nn
+from torch import Tensor, nn
 
 from mad.capture.model import MonitoredModel
 from mad.errors import ConfigError
@@ -38,7 +38,7 @@ def load_model(
         raise ConfigError(f"{factory} fails with arguments {dict(arguments)}: {cause!r}") from cause
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{factory} returned {type(module).__name__}, not a torch.nn.Module")
-    tensors = read_tensors(weights)
+    tensors = _with_ties(module, read_tensors(weights))
     dtypes = {key: tensor.dtype for key, tensor in module.state_dict().items()}
     tensors = {key: tensor.to(dtypes.get(key, tensor.dtype)) for key, tensor in tensors.items()}
     try:
@@ -46,6 +46,19 @@ def load_model(
     except RuntimeError as cause:
         raise ConfigError(f"{weights} does not fit the module of {factory}: {cause}") from cause
     return MonitoredModel.of(module, name=name, inputs=inputs)
+
+
+def _with_ties(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give every name of a tied weight the tensor that the file holds under one of them."""
+    names = module.state_dict()
+    by_place = {(names[key].data_ptr(), names[key].shape): key for key in names if key in tensors}
+    places = {key: (tensor.data_ptr(), tensor.shape) for key, tensor in names.items()}
+    ties = {
+        key: tensors[by_place[place]]
+        for key, place in places.items()
+        if key not in tensors and place in by_place and place[0]
+    }
+    return {**tensors, **ties}
 
 
 def _factory(factory: str, *, base: Path) -> Callable[..., object]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 
 from mad.capture.loading import load_model
 from mad.capture.model import MonitoredModel
@@ -16,6 +16,10 @@ def build(width=3):
     return nn.Sequential(nn.Linear(2, width), nn.ReLU())
 def text():
     return "no module"
+def tied():
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    module[1].weight = module[0].weight
+    return module
 def broken(width=3):
     raise ValueError(f"width {width} is odd")
 """
@@ -47,6 +51,15 @@ def test_a_factory_in_a_file_gets_the_weights(folder: Path) -> None:
     expected = torch.nn.Linear(2, 3)
     assert torch.equal(first_weight(model), expected.weight.detach())
     assert not model.module.training
+
+
+def test_tied_weights_that_safetensors_stored_once_are_loaded(folder: Path) -> None:
+    layers = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
+    layers[1].weight = layers[0].weight
+    save_model(torch.nn.Sequential(*layers), str(folder / "tied.safetensors"))
+    loaded = load(folder, "net.py:tied", weights="tied.safetensors").module.state_dict()
+    for name, expected in torch.nn.Sequential(*layers).state_dict().items():
+        assert torch.equal(loaded[name], expected)
 
 
 def test_the_same_specification_has_the_same_fingerprint(folder: Path) -> None:
