@@ -36,12 +36,13 @@ class SetCounts:
 
     def merge(self, other: "SetCounts") -> "SetCounts":
         """Return the counts of both parts of the data."""
-        together = torch.cat([self.contexts, other.contexts])
-        contexts, place = together.unique(return_inverse=True)
+        contexts = torch.cat([self.contexts, other.contexts]).unique()
         inputs = torch.zeros(contexts.numel(), dtype=torch.int64)
-        inputs.index_add_(0, place, torch.cat([self.inputs, other.inputs]))
         active = torch.zeros(contexts.numel(), self.active.shape[1], dtype=torch.int64)
-        active.index_add_(0, place, torch.cat([self.active, other.active]))
+        for part in (self, other):
+            place = torch.searchsorted(contexts, part.contexts)
+            inputs.index_add_(0, place, part.inputs)
+            active.index_add_(0, place, part.active)
         return SetCounts(contexts, inputs, active)
 
 
