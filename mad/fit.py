@@ -21,7 +21,7 @@ from mad.calibration.conformal import required_reference, threshold
 from mad.capture.hooks import capture
 from mad.capture.model import MonitoredModel
 from mad.codes.accounting import CodedPart
-from mad.codes.residual import GaussianCode
+from mad.codes.residual import MAX_COORDINATES, GaussianCode
 from mad.codes.sets.conditional import ConditionalCode
 from mad.codes.sets.independent import IndependentCode
 from mad.codes.statistics import ResidualMoments, SetCounts
@@ -36,7 +36,7 @@ from mad.components.dictionaries.train import (
 from mad.components.pooling import pool
 from mad.errors import ConfigError, InputError, MadError
 from mad.scoring import ContextRule, Scorer, observe
-from mad.types import Bits, Dataset, Inputs, Progress, Reference, Site
+from mad.types import Activity, Bits, Dataset, Inputs, Progress, Reference, Site
 
 MAX_TRAINING_VECTORS = 200_000
 """Inputs a dictionary is trained on at most, drawn at random, so that they fit into memory."""
@@ -187,12 +187,22 @@ def gather(
     for inputs in _batches(data, rows, plan.batch_size, "fitting codes", progress):
         seen = observe(model, decomposition, inputs, rule=plan.context)
         for site, activity in seen.activity.items():
+            _check_width(site, activity)
             own = SiteStatistics(SetCounts.of(activity, seen.context), ResidualMoments.of(activity))
             total[site] = total[site].merge(own) if site in total else own
     for site, statistics in total.items():
         if not torch.isfinite(statistics.moments.scatter).all():
             raise ConfigError(f"site {site!r} gives NaN or infinite numbers on trusted inputs")
     return total
+
+
+def _check_width(site: Site, activity: Activity) -> None:
+    coordinates = activity.residual.shape[1]
+    if coordinates > MAX_COORDINATES:
+        raise ConfigError(
+            f"site {site!r} has {coordinates} coordinates after pooling; the residual code takes "
+            f"at most {MAX_COORDINATES}: choose pooling = 'mean_max' or a smaller site"
+        )
 
 
 def fit_codes(

@@ -11,6 +11,9 @@ from torch import Tensor
 from mad.codes.statistics import ResidualMoments
 from mad.types import Activity, Bits, Context
 
+MAX_COORDINATES = 4_096
+"""Sites wider than this are refused: the covariance grows with the square."""
+
 RELATIVE_RESOLUTION = 0.01
 """Residuals are described to this share of their root mean square in trusted data."""
 

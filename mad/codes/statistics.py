@@ -7,10 +7,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from mad.errors import ConfigError
 from mad.types import Activity, Context
-
-MAX_COORDINATES = 4_096
 
 
 @final
@@ -60,17 +57,7 @@ class ResidualMoments:
 
     @staticmethod
     def of(activity: Activity) -> "ResidualMoments":
-        """Add up one batch.
-
-        Raises:
-            ConfigError: more coordinates than a full covariance can serve.
-        """
-        coordinates = activity.residual.shape[1]
-        if coordinates > MAX_COORDINATES:
-            raise ConfigError(
-                f"a site has {coordinates} coordinates after pooling; the residual code takes at "
-                f"most {MAX_COORDINATES}: choose pooling = 'mean_max' or a smaller site"
-            )
+        """Add up one batch."""
         residual = activity.residual.double()
         mean = residual.mean(dim=0)
         away = residual - mean

@@ -15,7 +15,6 @@ from mad.codes.residual import RELATIVE_RESOLUTION, GaussianCode
 from mad.codes.sets.conditional import ConditionalCode
 from mad.codes.sets.independent import IndependentCode
 from mad.codes.statistics import ResidualMoments, SetCounts
-from mad.errors import ConfigError
 from mad.types import Activity
 
 NUM_COMPONENTS = 6
@@ -213,8 +212,3 @@ def test_a_mean_that_dwarfs_its_spread_leaves_the_code_as_it_was() -> None:
     first, second = residual_activity(shifted[:123]), residual_activity(shifted[123:])
     far = GaussianCode.fit(ResidualMoments.of(first).merge(ResidualMoments.of(second)))
     assert far.floor_bits == pytest.approx(GaussianCode.fit(near).floor_bits, abs=1e-6)
-
-
-def test_residuals_too_wide_for_a_covariance_are_refused_before_one_is_made() -> None:
-    with pytest.raises(ConfigError, match=r"200000 coordinates .* at most 4096"):
-        ResidualMoments.of(residual_activity(torch.zeros(2, 200_000)))

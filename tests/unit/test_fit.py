@@ -135,10 +135,10 @@ def test_data_the_model_does_not_take_are_refused_at_once(
         )
 
 
-def test_a_site_too_wide_for_the_residual_code_is_refused() -> None:
-    module = torch.nn.Sequential(torch.nn.Linear(8, 5000))
+def test_a_site_too_wide_for_the_residual_code_is_refused_before_it_fills_the_memory() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(8, 200_000))
     model = MonitoredModel.of(module, name="wide", inputs=["x"])
-    with pytest.raises(ConfigError, match=r"5000 coordinates .* at most 4096"):
+    with pytest.raises(ConfigError, match=r"site '0' has 200000 coordinates .* at most 4096"):
         fit(
             model,
             Unexplained("0"),
