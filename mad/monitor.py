@@ -48,7 +48,8 @@ class Monitor:
         """Join a baseline to its model and decomposition.
 
         Raises:
-            BaselineError: the baseline was fitted for another model or decomposition.
+            BaselineError: the baseline was fitted for another model or decomposition, or for the
+                same model with its inputs named or ordered otherwise.
         """
         manifest = baseline.manifest
         _same("model", manifest.revision, manifest.model_fingerprint, model.fingerprint)
@@ -58,6 +59,12 @@ class Monitor:
             manifest.decomposition_fingerprint,
             decomposition.fingerprint,
         )
+        names = tuple(spec.name for spec in manifest.inputs)
+        if names != model.inputs:
+            raise BaselineError(
+                f"baseline {manifest.revision} was fitted on inputs {list(names)}, and the model "
+                f"is given {list(model.inputs)}: set model.inputs as they were, or fit again"
+            )
         return Monitor(Scorer(model, decomposition, baseline.parts, manifest.context), baseline)
 
     def check(self, inputs: Mapping[str, Shaped[Tensor, "..."]]) -> None:

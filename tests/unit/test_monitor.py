@@ -26,6 +26,14 @@ def test_a_baseline_of_another_model_is_refused(world: World) -> None:
         Monitor.bind(other, world.decomposition, world.baseline)
 
 
+def test_a_baseline_of_inputs_in_another_order_is_refused(world: World) -> None:
+    specs = tuple(InputSpec(name, "float32", (8,)) for name in ("a", "b"))
+    baseline = replace(world.baseline, manifest=replace(world.baseline.manifest, inputs=specs))
+    model = replace(world.model, inputs=("b", "a"))
+    with pytest.raises(BaselineError, match=r"on inputs \['a', 'b'\], .* given \['b', 'a'\]"):
+        Monitor.bind(model, world.decomposition, baseline)
+
+
 def test_a_baseline_of_another_decomposition_is_refused(world: World) -> None:
     with pytest.raises(BaselineError, match="fitted on another decomposition"):
         Monitor.bind(world.model, Unexplained("3"), world.baseline)
@@ -86,13 +94,22 @@ def test_an_alert_is_exactly_a_p_value_at_or_under_the_rate(world: World) -> Non
 
 
 def test_charges_are_ranked_by_bits_above_typical(world: World) -> None:
-    _, explanation = world.monitor.explain({"x": strange(1, seed=5)}, max_charges=12)
+    _, explanation = world.monitor.explain({"x": strange(1, seed=5)}, max_charges=500)
     excess = [charge.bits - charge.typical_bits for charge in explanation.charges]
-    assert len(excess) == 12
+    # Two sites, each of 32 components and 16 coordinates.
+    assert len(excess) == 2 * (32 + 16)
     assert excess == sorted(excess, reverse=True)
-    assert {
-        charge.trusted_rate is None for charge in explanation.charges if charge.term == "set"
-    } <= {False}
+
+
+def test_a_charge_for_a_component_has_a_trusted_rate_and_one_for_a_coordinate_none(
+    world: World,
+) -> None:
+    _, explanation = world.monitor.explain({"x": strange(1, seed=5)}, max_charges=500)
+    rates = [charge.trusted_rate for charge in explanation.charges if charge.term == "set"]
+    assert len(rates) == 2 * 32
+    assert all(rate is not None and 0 < rate < 1 for rate in rates)
+    others = [charge.trusted_rate for charge in explanation.charges if charge.term == "residual"]
+    assert set(others) == {None}
 
 
 def test_stages_are_timed_with_the_given_clock(world: World) -> None:
