@@ -78,7 +78,7 @@ class BaselineStore:
 
         Raises:
             BaselineNotFoundError: there is none such.
-            BaselineError: its files are damaged or were changed.
+            BaselineError: its files are damaged, were changed, or are of another version.
         """
         number = self._active(name) if version is None else version
         home = self.root / name / str(number)
@@ -88,7 +88,10 @@ class BaselineStore:
             file: read_bytes(home / file, error=BaselineError)
             for file in (bundle_format.MANIFEST, bundle_format.ARRAYS)
         }
-        return bundle_format.decode(files, name=f"{name}@{number}")
+        baseline = bundle_format.decode(files, name=f"{name}@{number}")
+        if baseline.revision != f"{name}@{number}":
+            raise BaselineError(f"{home} holds baseline {baseline.revision}; move it to its place")
+        return baseline
 
     def entries(self, name: str | None = None) -> tuple[Entry, ...]:
         """Return every version, by name, newest first."""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import resource
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -163,6 +164,17 @@ def test_a_manifest_that_is_whole_but_wrong_is_refused(
     resealed(directory, change)
     with pytest.raises(BaselineError, match=message):
         store.load("tiny")
+
+
+@pytest.mark.parametrize("place", ["tiny/2", "other/1"])
+def test_a_bundle_in_the_place_of_another_is_refused(
+    world: World, tmp_path: Path, place: str
+) -> None:
+    store, directory = saved(world, tmp_path)
+    shutil.copytree(directory, tmp_path / place)
+    name, version = place.split("/")
+    with pytest.raises(BaselineError, match=r"holds baseline tiny@1; move it to its place"):
+        store.load(name, int(version))
 
 
 def test_a_bundle_without_its_reference_is_refused(world: World, tmp_path: Path) -> None:
