@@ -5,7 +5,15 @@ Calls that fail raise ``grpc.RpcError`` with the server's status and sentence.
 
 import json
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias, cast, final
 
 import grpc
@@ -81,11 +89,15 @@ TensorLike: TypeAlias = "tensor_pb2.Tensor | Buffer | Array"
 
 
 def tensor(name: str, array: TensorLike) -> tensor_pb2.Tensor:
-    """Write one array as a message under a name; InputError for element types the wire lacks."""
+    """Write one array as a message under a name; InputError for what the wire cannot carry."""
     if isinstance(array, tensor_pb2.Tensor):
         return array
-    numpy = getattr(array, "numpy", None)
-    view = memoryview(cast("Buffer", array if numpy is None else numpy()))
+    try:
+        view = memoryview(cast("Buffer", getattr(array, "numpy", lambda: array)()))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"input {name!r} is no array ({error}); make it one, as numpy.asarray does"
+        ) from error
     data_type = _BUFFER_TYPES.get((view.format.lstrip("@=<"), view.itemsize))
     if data_type is None:
         raise InputError(
@@ -163,11 +175,7 @@ class Client:
         return self.scoring.ScoreStream(messages)
 
     def explain(
-        self,
-        inputs: Mapping[str, TensorLike],
-        *,
-        baseline: str = "",
-        max_charges: int = 0,
+        self, inputs: Mapping[str, TensorLike], *, baseline: str = "", max_charges: int = 0
     ) -> scoring_pb2.ExplainResponse:
         """Split the surprise of one input; ``max_charges`` 0 leaves their number to the server."""
         message = _explain_request(inputs, baseline, max_charges)
@@ -179,11 +187,7 @@ class Client:
         return self.baseline.ListBaselines(message, timeout=self._timeout_s)
 
     def alerts(
-        self,
-        baseline: str = "",
-        *,
-        page_size: int = 0,
-        page_token: str = "",
+        self, baseline: str = "", *, page_size: int = 0, page_token: str = ""
     ) -> alerts_pb2.ListAlertsResponse:
         """Return one page of alerts, newest first; ``page_size`` 0 leaves it to the server."""
         message = alerts_pb2.ListAlertsRequest(
@@ -234,17 +238,17 @@ class AsyncClient:
     async def stream(
         self,
         requests: Iterable[scoring_pb2.ScoreRequest] | AsyncIterable[scoring_pb2.ScoreRequest],
-    ) -> AsyncIterator[scoring_pb2.ScoreStreamResponse]:
+    ) -> AsyncGenerator[scoring_pb2.ScoreStreamResponse]:
         """Score many requests over one stream; answers come as they are ready, by request id."""
-        async for answer in self.scoring.ScoreStream(_wrapped(requests)):
-            yield answer
+        call = self.scoring.ScoreStream(_wrapped(requests))
+        try:
+            async for answer in call:
+                yield answer
+        finally:
+            call.cancel()  # else one that is left early would go on being scored
 
     async def explain(
-        self,
-        inputs: Mapping[str, TensorLike],
-        *,
-        baseline: str = "",
-        max_charges: int = 0,
+        self, inputs: Mapping[str, TensorLike], *, baseline: str = "", max_charges: int = 0
     ) -> scoring_pb2.ExplainResponse:
         """Split the surprise of one input; ``max_charges`` 0 leaves their number to the server."""
         message = _explain_request(inputs, baseline, max_charges)
@@ -256,11 +260,7 @@ class AsyncClient:
         return await self.baseline.ListBaselines(message, timeout=self._timeout_s)
 
     async def alerts(
-        self,
-        baseline: str = "",
-        *,
-        page_size: int = 0,
-        page_token: str = "",
+        self, baseline: str = "", *, page_size: int = 0, page_token: str = ""
     ) -> alerts_pb2.ListAlertsResponse:
         """Return one page of alerts, newest first; ``page_size`` 0 leaves it to the server."""
         message = alerts_pb2.ListAlertsRequest(

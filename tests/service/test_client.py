@@ -5,16 +5,18 @@ import json
 import subprocess
 import sys
 from array import array
+from collections.abc import AsyncIterator
+from typing import cast
 
 import grpc
 import numpy as np
 import pytest
 import torch
 
-from mad.client import SERVICE_CONFIG, Client, request, tensor
+from mad.client import SERVICE_CONFIG, Client, TensorLike, request, tensor
 from mad.errors import InputError
 from mad.v1 import scoring_pb2 as pb, tensor_pb2
-from tests.service.running import Running, anomalies, live
+from tests.service.running import Running, anomalies, live, until
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,16 @@ def test_an_element_type_the_wire_lacks_is_refused(
         tensor("x", values)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [[[1.0, 2.0]], 1.0, np.array(["2026-01-01"], "M8[D]"), torch.ones(2, requires_grad=True)],
+    ids=["list", "number", "dates", "with gradients"],
+)
+def test_what_is_no_array_is_refused_with_a_remedy(values: object) -> None:
+    with pytest.raises(InputError, match=r"input 'x' is no array \(.+\); make it one"):
+        tensor("x", cast("TensorLike", values))
+
+
 def test_a_request_without_an_id_gets_one() -> None:
     first, second = request(live(1)), request(live(1))
     assert len({first.request_id, second.request_id, ""}) == 3
@@ -81,6 +93,20 @@ async def test_the_sync_client_asks_everything(service: Running) -> None:
     assert ids == ["a", "b", "c"]
     assert revision == "tiny@1"
     assert listed == ["alarm", "tiny"]
+
+
+async def test_a_stream_that_is_left_early_is_cancelled(service: Running) -> None:
+    async def endless() -> AsyncIterator[pb.ScoreRequest]:
+        while True:
+            yield request(live(1))
+            await asyncio.sleep(0.01)
+
+    answers = service.client.stream(endless())
+    await anext(answers)
+    await answers.aclose()
+    stream = {"grpc_service": "mad.v1.ScoringService", "grpc_method": "ScoreStream"}
+    cancelled = {**stream, "grpc_type": "bidi_stream", "grpc_code": "CANCELLED"}
+    await until(lambda: service.sample("grpc_server_handled_total", **cancelled) == 1)
 
 
 async def test_a_ready_channel_is_used_and_left_open(service: Running) -> None:
