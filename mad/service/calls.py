@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, final
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from mad.errors import UnreadableError
+from mad.errors import TooLargeError, UnreadableError
 from mad.metrics import Metrics, Rpc
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -42,10 +42,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     The first is outermost. gRPC reads requests before it calls a handler and answers UNKNOWN when
     that fails; here the handler reads them, so that unreadable bytes are an error like any other.
+    So is a single answer too large to send, which gRPC would drop after the call has succeeded.
     """
 
-    def __init__(self, *around: Around) -> None:
+    def __init__(self, *around: Around, max_message_bytes: int) -> None:
         self._around = around
+        self._max_bytes = max_message_bytes
 
     async def intercept_service(
         self,
@@ -56,7 +58,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        return _wrapped(handler, handler_call_details.method, self._around)
+        return _wrapped(handler, handler_call_details.method, self._around, self._max_bytes)
+
+
+def check_size(num_bytes: int, max_bytes: int) -> None:
+    """Raise TooLargeError for an answer that cannot be sent."""
+    if num_bytes > max_bytes:
+        raise TooLargeError(
+            f"the answer has {num_bytes} bytes and this server sends at most {max_bytes} in one "
+            "message; ask for less at a time, or raise server.max_message_bytes"
+        )
 
 
 @asynccontextmanager
@@ -87,14 +98,20 @@ def _code(context: Context) -> str:
     )
 
 
-def _wrapped(handler: RpcHandler, path: str, around: Sequence[Around]) -> RpcHandler:
+def _wrapped(
+    handler: RpcHandler, path: str, around: Sequence[Around], max_bytes: int
+) -> RpcHandler:
     service, _, method = path.lstrip("/").rpartition("/")
     rpc = Rpc(_kind(handler), service, method)
     begin = _begin(handler)
+    serialise: Callable[[Any], bytes] | None = handler.response_serializer
+    assert serialise is not None
 
-    async def unary(request: object, context: Context) -> object:
+    async def unary(request: object, context: Context) -> bytes:
         async with _inside(around, Call(rpc, context)):
-            return await begin(request, context)
+            content = serialise(await begin(request, context))
+            check_size(len(content), max_bytes)
+            return content
 
     async def streaming(request: object, context: Context) -> None:
         async with _inside(around, Call(rpc, context)):
@@ -107,13 +124,13 @@ def _wrapped(handler: RpcHandler, path: str, around: Sequence[Around]) -> RpcHan
                 async for answer in answers:
                     await context.write(answer)
 
-    make, behave = {
-        "unary": (grpc.unary_unary_rpc_method_handler, unary),
-        "client_stream": (grpc.stream_unary_rpc_method_handler, unary),
-        "server_stream": (grpc.unary_stream_rpc_method_handler, streaming),
-        "bidi_stream": (grpc.stream_stream_rpc_method_handler, streaming),
+    make, behave, serialiser = {
+        "unary": (grpc.unary_unary_rpc_method_handler, unary, None),
+        "client_stream": (grpc.stream_unary_rpc_method_handler, unary, None),
+        "server_stream": (grpc.unary_stream_rpc_method_handler, streaming, serialise),
+        "bidi_stream": (grpc.stream_stream_rpc_method_handler, streaming, serialise),
     }[rpc.kind]
-    return make(behave, response_serializer=handler.response_serializer)
+    return make(behave, response_serializer=serialiser)
 
 
 def _begin(handler: RpcHandler) -> Callable[[Any, Context], Any]:

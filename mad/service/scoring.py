@@ -14,7 +14,7 @@ from mad.monitor import Monitor
 from mad.service import convert
 from mad.service.alert_writer import AlertWriter, drafts
 from mad.service.batching import Batcher
-from mad.service.calls import Context
+from mad.service.calls import Context, check_size
 from mad.service.errors import answer_to, request_id
 from mad.service.registry import Registry
 from mad.service.streaming import answered
@@ -44,6 +44,7 @@ class ScoringServicer(rpc.ScoringServiceServicer):
     alerts: AlertWriter
     metrics: Metrics
     max_request_inputs: int
+    max_message_bytes: int
     clock: Callable[[], datetime]
     draining: asyncio.Event
 
@@ -88,6 +89,7 @@ class ScoringServicer(rpc.ScoringServiceServicer):
         try:
             with self._in_flight(request.request_id):
                 answer.response.CopyFrom(await self._score(request))
+                check_size(answer.ByteSize(), self.max_message_bytes)
         except Exception as error:  # noqa: BLE001  # answer_to logs what is not ours
             code, text = answer_to(error, self.metrics, method="ScoreStream")
             answer.error.CopyFrom(pb.StreamError(code=code.value[0], message=text))

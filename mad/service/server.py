@@ -150,7 +150,10 @@ class Server:
     def _compose(self) -> grpc.aio.Server:
         around = (partial(counted, metrics=self.metrics), partial(translated, metrics=self.metrics))
         server = grpc.aio.server(
-            interceptors=[CallInterceptor(*around)], options=_options(self.limits)
+            interceptors=[
+                CallInterceptor(*around, max_message_bytes=self.limits.max_message_bytes)
+            ],
+            options=_options(self.limits),
         )
         scoring = ScoringServicer(
             registry=self.registry,
@@ -158,6 +161,7 @@ class Server:
             alerts=self._writer,
             metrics=self.metrics,
             max_request_inputs=self.limits.max_request_inputs,
+            max_message_bytes=self.limits.max_message_bytes,
             clock=self.clock,
             draining=self._draining,
         )

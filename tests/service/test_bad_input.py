@@ -1,6 +1,8 @@
 """Bad input over the wire: the right status, a sentence that helps, and a server that serves on."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import grpc
@@ -9,7 +11,8 @@ import torch
 
 from mad.client import request, tensor
 from mad.v1 import alerts_pb2, scoring_pb2 as pb, tensor_pb2
-from tests.service.running import LIMITS, Running, live
+from tests.service.running import LIMITS, Running, live, running
+from tests.worlds import World
 
 FP32 = tensor_pb2.DATA_TYPE_FP32
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -112,6 +115,22 @@ async def test_a_message_above_the_size_limit_is_refused(service: Running) -> No
         await service.client.scoring.Score(message)
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert (await service.client.score(live(1))).scores
+
+
+async def test_an_answer_above_the_size_limit_is_refused_once_and_ends_no_stream(
+    world: World, tmp_path: Path
+) -> None:
+    limits = replace(LIMITS, max_message_bytes=4096)
+    large, small = request(live(64), request_id="large"), request(live(1), request_id="small")
+    async with running(world, tmp_path, limits=limits) as service:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await service.client.score(large)
+        answers = {a.request_id: a async for a in service.client.stream([large, small])}
+        assert service.sample("mad_invalid_inputs_total", model="tiny", reason="too_large") == 2
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    for text in (refused.value.details(), answers["large"].error.message):
+        assert "at most 4096 in one message; ask for less at a time" in str(text)
+    assert answers["small"].response.scores
 
 
 async def test_the_text_of_an_error_fits_the_header_it_travels_in(service: Running) -> None:
