@@ -35,7 +35,9 @@ def load_model(
     try:
         module = build(**arguments)
     except Exception as cause:
-        raise ConfigError(f"{factory} fails with arguments {dict(arguments)}: {cause!r}") from cause
+        raise ConfigError(
+            f"{factory} cannot be called with {dict(arguments)}: {cause!r}"
+        ) from cause
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{factory} returned {type(module).__name__}, not a torch.nn.Module")
     tensors = _with_ties(module, read_tensors(weights))

@@ -79,7 +79,7 @@ def test_half_precision_weights_load_into_the_modules_own_type(folder: Path) -> 
         ("absent.py:build", "there is no file .*absent.py"),
         ("net.py:absent", "no callable 'absent'"),
         ("net.py:text", "returned str, not a torch.nn.Module"),
-        ("net.py:broken", r"net.py:broken fails with arguments {}: .*width 3 is odd"),
+        ("net.py:broken", r"net.py:broken cannot be called with {}: .*width 3 is odd"),
         ("no_such_package.net:build", "cannot import 'no_such_package.net'"),
         (".net:build", "cannot import '.net'"),
     ],
