@@ -37,7 +37,7 @@ async def answered(
             elif task is reading:
                 reading = None
                 request: Request | None = task.result()
-                is_open = request is not None
+                is_open = is_open and request is not None
                 if request is not None:
                     running.add(_launch(answer(request), finished))
             elif task is drain:

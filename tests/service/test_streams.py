@@ -79,6 +79,25 @@ async def test_undecodable_bytes_end_only_their_stream(service: Running) -> None
     assert (await service.client.score(live(1))).scores
 
 
+async def test_a_draining_server_ends_a_stream_whose_caller_sends_on(service: Running) -> None:
+    async def endless() -> AsyncIterator[pb.ScoreRequest]:
+        while True:
+            yield request(live(1))
+            await asyncio.sleep(0.001)
+
+    async def listen() -> None:
+        async for _ in service.client.stream(endless()):
+            answered.set()
+
+    answered = asyncio.Event()
+    listening = asyncio.create_task(listen())
+    await answered.wait()
+    async with asyncio.timeout(5):
+        await service.server.drain(lame_duck_s=0, grace_s=30)
+    with pytest.raises(grpc.aio.AioRpcError, match="open the stream to another replica"):
+        await listening
+
+
 async def test_a_draining_server_answers_what_is_in_hand_and_ends_the_stream(
     service: Running, world: World
 ) -> None:
