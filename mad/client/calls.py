@@ -1,10 +1,6 @@
-"""The Python client, sync and asyncio: arrays in, messages of ``mad.v1`` out. Needs only grpc.
-
-Calls that fail raise ``grpc.RpcError`` with the server's status and sentence.
-"""
+"""Calls to a running server, sync and asyncio."""
 
 import json
-import uuid
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -12,13 +8,12 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
-    Sequence,
 )
-from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Final, Self, cast, final
 
 import grpc
 
-from mad.errors import InputError
+from mad.client.messages import TensorLike, as_request, explain_request
 from mad.v1 import (
     alerts_pb2,
     alerts_pb2_grpc,
@@ -26,12 +21,9 @@ from mad.v1 import (
     baselines_pb2_grpc,
     scoring_pb2,
     scoring_pb2_grpc,
-    tensor_pb2,
 )
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
     from mad.v1.alerts_pb2_grpc import AlertServiceAsyncStub
     from mad.v1.baselines_pb2_grpc import BaselineServiceAsyncStub
     from mad.v1.scoring_pb2_grpc import ScoringServiceAsyncStub
@@ -61,71 +53,6 @@ _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.keepalive_time_ms", 60_000),
 )
-
-# Kind and size of an element, as the buffer protocol names them.
-_BUFFER_TYPES: Final = {
-    ("f", 4): tensor_pb2.DATA_TYPE_FP32,
-    ("e", 2): tensor_pb2.DATA_TYPE_FP16,
-    ("d", 8): tensor_pb2.DATA_TYPE_FP64,
-    ("q", 8): tensor_pb2.DATA_TYPE_INT64,
-    ("l", 8): tensor_pb2.DATA_TYPE_INT64,
-    ("i", 4): tensor_pb2.DATA_TYPE_INT32,
-    ("l", 4): tensor_pb2.DATA_TYPE_INT32,
-    ("B", 1): tensor_pb2.DATA_TYPE_UINT8,
-    ("?", 1): tensor_pb2.DATA_TYPE_BOOL,
-}
-
-
-class Array(Protocol):
-    """A NumPy array, or one of a library that has a ``numpy()`` method, such as a torch tensor."""
-
-    @property
-    def shape(self) -> Sequence[int]:
-        """Lengths of the axes."""
-
-
-TensorLike: TypeAlias = "tensor_pb2.Tensor | Buffer | Array"
-"""A message, an array, or anything else with the buffer protocol, such as ``array.array``."""
-
-
-def tensor(name: str, array: TensorLike) -> tensor_pb2.Tensor:
-    """Write one array as a message under a name; InputError for what the wire cannot carry."""
-    if isinstance(array, tensor_pb2.Tensor):
-        return array
-    try:
-        view = memoryview(cast("Buffer", getattr(array, "numpy", lambda: array)()))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"input {name!r} is no array ({error}); make it one, as numpy.asarray does"
-        ) from error
-    data_type = _BUFFER_TYPES.get((view.format.lstrip("@=<"), view.itemsize))
-    if data_type is None:
-        raise InputError(
-            f"input {name!r} has elements of type {view.format!r}; convert it to float32 or "
-            "another type of this API, in native byte order"
-        )
-    return tensor_pb2.Tensor(
-        name=name, data_type=data_type, shape=view.shape, data=view.tobytes(order="C")
-    )
-
-
-def request(
-    inputs: Mapping[str, TensorLike],
-    *,
-    baseline: str = "",
-    request_id: str = "",
-    options: scoring_pb2.ScoreOptions | None = None,
-) -> scoring_pb2.ScoreRequest:
-    """Build a request for scores.
-
-    It gets an id if it is given none, so that the retries of this client raise no second alert.
-    """
-    return scoring_pb2.ScoreRequest(
-        baseline=baseline,
-        request_id=request_id or uuid.uuid4().hex,
-        inputs=[tensor(name, array) for name, array in inputs.items()],
-        options=options,
-    )
 
 
 @final
@@ -164,7 +91,7 @@ class Client:
         options: scoring_pb2.ScoreOptions | None = None,
     ) -> scoring_pb2.ScoreResponse:
         """Score named arrays of one batch size, or a request that was built before."""
-        message = _as_request(inputs, baseline, options)
+        message = as_request(inputs, baseline, options)
         return self.scoring.Score(message, timeout=self._timeout_s)
 
     def stream(
@@ -178,7 +105,7 @@ class Client:
         self, inputs: Mapping[str, TensorLike], *, baseline: str = "", max_charges: int = 0
     ) -> scoring_pb2.ExplainResponse:
         """Split the surprise of one input; ``max_charges`` 0 leaves their number to the server."""
-        message = _explain_request(inputs, baseline, max_charges)
+        message = explain_request(inputs, baseline, max_charges)
         return self.scoring.Explain(message, timeout=self._timeout_s)
 
     def baselines(self, name: str = "") -> baselines_pb2.ListBaselinesResponse:
@@ -232,7 +159,7 @@ class AsyncClient:
         options: scoring_pb2.ScoreOptions | None = None,
     ) -> scoring_pb2.ScoreResponse:
         """Score named arrays of one batch size, or a request that was built before."""
-        message = _as_request(inputs, baseline, options)
+        message = as_request(inputs, baseline, options)
         return await self.scoring.Score(message, timeout=self._timeout_s)
 
     async def stream(
@@ -251,7 +178,7 @@ class AsyncClient:
         self, inputs: Mapping[str, TensorLike], *, baseline: str = "", max_charges: int = 0
     ) -> scoring_pb2.ExplainResponse:
         """Split the surprise of one input; ``max_charges`` 0 leaves their number to the server."""
-        message = _explain_request(inputs, baseline, max_charges)
+        message = explain_request(inputs, baseline, max_charges)
         return await self.scoring.Explain(message, timeout=self._timeout_s)
 
     async def baselines(self, name: str = "") -> baselines_pb2.ListBaselinesResponse:
@@ -267,26 +194,6 @@ class AsyncClient:
             baseline=baseline, page_size=page_size, page_token=page_token
         )
         return await self.alert.ListAlerts(message, timeout=self._timeout_s)
-
-
-def _as_request(
-    inputs: Mapping[str, TensorLike] | scoring_pb2.ScoreRequest,
-    baseline: str,
-    options: scoring_pb2.ScoreOptions | None,
-) -> scoring_pb2.ScoreRequest:
-    if isinstance(inputs, scoring_pb2.ScoreRequest):
-        return inputs
-    return request(inputs, baseline=baseline, options=options)
-
-
-def _explain_request(
-    inputs: Mapping[str, TensorLike], baseline: str, max_charges: int
-) -> scoring_pb2.ExplainRequest:
-    return scoring_pb2.ExplainRequest(
-        baseline=baseline,
-        inputs=[tensor(name, array) for name, array in inputs.items()],
-        max_charges=max_charges,
-    )
 
 
 async def _wrapped(

@@ -1,0 +1,103 @@
+"""Arrays in, messages of ``mad.v1`` out, by the buffer protocol alone."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
+
+from mad.errors import InputError
+from mad.v1 import scoring_pb2, tensor_pb2, verdict_pb2
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+# Kind and size of an element, as the buffer protocol names them.
+_BUFFER_TYPES: Final = {
+    ("f", 4): tensor_pb2.DATA_TYPE_FP32,
+    ("e", 2): tensor_pb2.DATA_TYPE_FP16,
+    ("d", 8): tensor_pb2.DATA_TYPE_FP64,
+    ("q", 8): tensor_pb2.DATA_TYPE_INT64,
+    ("l", 8): tensor_pb2.DATA_TYPE_INT64,
+    ("i", 4): tensor_pb2.DATA_TYPE_INT32,
+    ("l", 4): tensor_pb2.DATA_TYPE_INT32,
+    ("B", 1): tensor_pb2.DATA_TYPE_UINT8,
+    ("?", 1): tensor_pb2.DATA_TYPE_BOOL,
+}
+
+
+class Array(Protocol):
+    """A NumPy array, or one of a library that has a ``numpy()`` method, such as a torch tensor."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Lengths of the axes."""
+
+
+TensorLike: TypeAlias = "tensor_pb2.Tensor | Buffer | Array"
+"""A message, an array, or anything else with the buffer protocol, such as ``array.array``."""
+
+
+def tensor(name: str, array: TensorLike) -> tensor_pb2.Tensor:
+    """Write one array as a message under a name; InputError for what the wire cannot carry."""
+    if isinstance(array, tensor_pb2.Tensor):
+        return array
+    try:
+        view = memoryview(cast("Buffer", getattr(array, "numpy", lambda: array)()))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"input {name!r} is no array ({error}); make it one, as numpy.asarray does"
+        ) from error
+    data_type = _BUFFER_TYPES.get((view.format.lstrip("@=<"), view.itemsize))
+    if data_type is None:
+        raise InputError(
+            f"input {name!r} has elements of type {view.format!r}; convert it to float32 or "
+            "another type of this API, in native byte order"
+        )
+    return tensor_pb2.Tensor(
+        name=name, data_type=data_type, shape=view.shape, data=view.tobytes(order="C")
+    )
+
+
+def request(
+    inputs: Mapping[str, TensorLike],
+    *,
+    baseline: str = "",
+    request_id: str = "",
+    options: scoring_pb2.ScoreOptions | None = None,
+) -> scoring_pb2.ScoreRequest:
+    """Build a request for scores.
+
+    It gets an id if it is given none, so that the retries of this client raise no second alert.
+    """
+    return scoring_pb2.ScoreRequest(
+        baseline=baseline,
+        request_id=request_id or uuid.uuid4().hex,
+        inputs=[tensor(name, array) for name, array in inputs.items()],
+        options=options,
+    )
+
+
+def as_request(
+    inputs: Mapping[str, TensorLike] | scoring_pb2.ScoreRequest,
+    baseline: str,
+    options: scoring_pb2.ScoreOptions | None,
+) -> scoring_pb2.ScoreRequest:
+    """Return a request as it is, or build one from named arrays."""
+    if isinstance(inputs, scoring_pb2.ScoreRequest):
+        return inputs
+    return request(inputs, baseline=baseline, options=options)
+
+
+def explain_request(
+    inputs: Mapping[str, TensorLike], baseline: str, max_charges: int
+) -> scoring_pb2.ExplainRequest:
+    """Build a request for an explanation."""
+    return scoring_pb2.ExplainRequest(
+        baseline=baseline,
+        inputs=[tensor(name, array) for name, array in inputs.items()],
+        max_charges=max_charges,
+    )
+
+
+def term(message: verdict_pb2.Part | verdict_pb2.Charge) -> str:
+    """Name what a part or a charge describes: set, residual or neighbours."""
+    return verdict_pb2.Term.Name(message.term).removeprefix("TERM_").lower()
