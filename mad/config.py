@@ -122,7 +122,7 @@ class Decomposition(Section):
     sites: Names
     path: File = Path("dictionaries")
     width: Count = 512
-    k: Count = 16
+    k: Count = 4
     steps: Count = 1000
     pooling: Literal["auto", "flatten", "mean", "max", "mean_max", "last"] = "auto"
 
@@ -149,6 +149,7 @@ class Baseline(Section):
     false_alarm_rate: Rate = 0.01
     reference_share: Share = 0.4
     context: Literal["predicted", "none"] = "predicted"
+    neighbours: Annotated[int, Field(ge=0, strict=True)] = 5_000
     seed: Seed = 0
 
 

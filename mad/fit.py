@@ -21,10 +21,11 @@ from mad.calibration.conformal import required_reference, threshold
 from mad.capture.hooks import capture
 from mad.capture.model import MonitoredModel
 from mad.codes.accounting import CodedPart
+from mad.codes.neighbours import MIN_KEPT, NeighbourCode
 from mad.codes.residual import MAX_COORDINATES, GaussianCode
 from mad.codes.sets.conditional import ConditionalCode
 from mad.codes.sets.independent import IndependentCode
-from mad.codes.statistics import ResidualMoments, SetCounts
+from mad.codes.statistics import Kept, ResidualMoments, SetCounts
 from mad.components.base import Decomposition
 from mad.components.dictionaries.topk import TopKDictionary
 from mad.components.dictionaries.train import (
@@ -45,12 +46,17 @@ MAX_TRAINING_VECTORS = 200_000
 @final
 @dataclass(frozen=True, kw_only=True)
 class FitPlan:
-    """How to fit a baseline; ``reference_share`` is the share of trusted inputs held out."""
+    """How to fit a baseline.
+
+    ``reference_share`` is the share of trusted inputs held out. ``neighbours`` is how many trusted
+    activations a site keeps to compare with, at most; 0 keeps none.
+    """
 
     name: str
     false_alarm_rate: float = 0.01
     reference_share: float = 0.4
     context: ContextRule = "predicted"
+    neighbours: int = 5_000
     batch_size: int = 256
     seed: int = 0
 
@@ -71,10 +77,15 @@ class SiteStatistics:
 
     counts: SetCounts
     moments: ResidualMoments
+    kept: Kept
 
     def merge(self, other: "SiteStatistics") -> "SiteStatistics":
         """Return the statistics of both parts of the data."""
-        return SiteStatistics(self.counts.merge(other.counts), self.moments.merge(other.moments))
+        return SiteStatistics(
+            self.counts.merge(other.counts),
+            self.moments.merge(other.moments),
+            self.kept.merge(other.kept),
+        )
 
 
 def split(count: int, plan: FitPlan) -> Split:
@@ -184,11 +195,18 @@ def gather(
 ) -> dict[Site, SiteStatistics]:
     """Add up the statistics of every site over some rows of the data."""
     total: dict[Site, SiteStatistics] = {}
-    for inputs in _batches(data, rows, plan.batch_size, "fitting codes", progress):
+    generator = torch.Generator().manual_seed(plan.seed)
+    sample = rows[torch.randperm(len(rows), generator=generator)[: plan.neighbours]]
+    for chosen, inputs in _batches(data, rows, plan.batch_size, "fitting codes", progress):
         seen = observe(model, decomposition, inputs, rule=plan.context)
+        is_kept = torch.isin(chosen, sample)
         for site, activity in seen.activity.items():
             _check_width(site, activity)
-            own = SiteStatistics(SetCounts.of(activity, seen.context), ResidualMoments.of(activity))
+            own = SiteStatistics(
+                SetCounts.of(activity, seen.context),
+                ResidualMoments.of(activity),
+                Kept(chosen[is_kept], activity.activation[is_kept]),
+            )
             total[site] = total[site].merge(own) if site in total else own
     for site, statistics in total.items():
         if not torch.isfinite(statistics.moments.scatter).all():
@@ -208,13 +226,19 @@ def _check_width(site: Site, activity: Activity) -> None:
 def fit_codes(
     statistics: Mapping[Site, SiteStatistics], context: ContextRule
 ) -> tuple[CodedPart, ...]:
-    """Fit a code for the active set, where there are components, and one for the residual."""
+    """Fit the codes of each site.
+
+    One for the active set, where there are components, one for the residual, and one for the
+    neighbourhood, where enough activations were kept.
+    """
     parts = []
     for site, of_site in statistics.items():
         if of_site.counts.active.shape[1]:
             kind = ConditionalCode if context == "predicted" else IndependentCode
             parts.append(CodedPart(site, "set", kind.fit(of_site.counts)))
         parts.append(CodedPart(site, "residual", GaussianCode.fit(of_site.moments)))
+        if len(of_site.kept.rows) >= MIN_KEPT:
+            parts.append(CodedPart(site, "neighbours", NeighbourCode.fit(of_site.kept)))
     return tuple(parts)
 
 
@@ -228,7 +252,7 @@ def _reference(
 ) -> Reference:
     bits: list[Bits] = [
         scorer.score(inputs).ledger.surprise
-        for inputs in _batches(data, rows, plan.batch_size, "calibrating", progress)
+        for _, inputs in _batches(data, rows, plan.batch_size, "calibrating", progress)
     ]
     reference = torch.cat(bits).sort().values
     if not reference.isfinite().all():
@@ -270,7 +294,7 @@ def _vectors(
 ) -> dict[Site, Float[Tensor, "vector coordinate"]]:
     """Pool the activations of some rows, site by site."""
     pooled: dict[Site, list[Tensor]] = {site: [] for site in sites}
-    for inputs in _batches(data, rows, 256, "capturing activations", progress):
+    for _, inputs in _batches(data, rows, 256, "capturing activations", progress):
         activations = capture(model, sites, inputs).activations
         for site in sites:
             pooled[site].append(pool(activations[site], plan.pooling).float())
@@ -279,11 +303,11 @@ def _vectors(
 
 def _batches(
     data: Dataset, rows: Int64[Tensor, " rows"], size: int, stage: str, progress: Progress
-) -> Iterator[Inputs]:
+) -> Iterator[tuple[Int64[Tensor, " batch"], Inputs]]:
     progress(stage, done=0, total=len(rows))
     done = 0
     for chosen in rows.split(size):
-        yield data.take(chosen)
+        yield chosen, data.take(chosen)
         done += len(chosen)
         progress(stage, done=done, total=len(rows))
 

@@ -36,13 +36,16 @@ Reference: TypeAlias = Float64[Tensor, " reference"]
 PValues: TypeAlias = Float64[Tensor, " batch"]
 """Chance, on trusted data, of a surprise at least this large."""
 
-Term: TypeAlias = Literal["set", "residual"]
-"""What is being described: which components were active, or what they leave unexplained."""
+Term: TypeAlias = Literal["set", "residual", "neighbours"]
+"""What is being described: which components were active, what they leave unexplained, or where
+the whole activation points among trusted ones."""
 
 
 @dataclass(frozen=True)
 class Activity:
     """Which components each input used at one site, how strongly, and what they leave over.
+
+    ``activation`` is what was decomposed: the site's own output, one vector an input.
 
     Sparse by rows: the components of input ``i`` are the entries ``offsets[i]:offsets[i + 1]``,
     each component at most once per input.
@@ -52,6 +55,7 @@ class Activity:
     components: Int64[Tensor, " entry"]
     magnitudes: Float[Tensor, " entry"]
     residual: Float[Tensor, "batch coordinate"]
+    activation: Float[Tensor, "batch coordinate"]
     num_components: int
 
     def __len__(self) -> int:
@@ -76,6 +80,7 @@ class Activity:
             components=self.components[start:stop],
             magnitudes=self.magnitudes[start:stop],
             residual=self.residual[index : index + 1],
+            activation=self.activation[index : index + 1],
             num_components=self.num_components,
         )
 
@@ -133,12 +138,13 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """The bits one component, or one coordinate of the residual, accounts for.
+    """The bits one component, coordinate of the residual, or neighbourhood accounts for.
 
     ``typical_bits`` is what it costs on average in trusted data, in the input's context; the
     difference is what is surprising. ``magnitude`` is the component's strength (0 when silent), or
     the residual's value. ``trusted_rate`` is the share of trusted inputs, in the input's context,
-    that use the component; None for a coordinate of the residual, which is never on or off.
+    that use the component; None for anything else, which is never on or off. A neighbourhood has
+    the row of the nearest trusted input for its index, and their cosine for its magnitude.
     """
 
     site: Site

@@ -36,10 +36,11 @@ class Configuration:
 DEFAULT = "default"
 
 CONFIGURATIONS: Mapping[str, Configuration] = {
-    DEFAULT: Configuration("predicted", ("set", "residual")),
-    "independent": Configuration("none", ("set", "residual")),
+    DEFAULT: Configuration("predicted", ("set", "residual", "neighbours")),
+    "independent": Configuration("none", ("set", "residual", "neighbours")),
     "set": Configuration("predicted", ("set",)),
     "residual": Configuration("predicted", ("residual",)),
+    "neighbours": Configuration("predicted", ("neighbours",)),
 }
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 COLUMNS = ("time", "baseline", "request", "input", "bits", "p-value", "furthest above typical")
 TOP = 3
 _SQLITE = "sqlite:///"
+_SHORT = {"set": "", "residual": "residual ", "neighbours": "nearest trusted "}
 
 
 def alerts(
@@ -55,7 +56,7 @@ def _from_log(url: str, baseline: str, limit: int) -> list[tuple[str, ...]]:
             str(alert.input_index),
             f"{alert.verdict.surprise_bits:.1f}",
             f"{alert.verdict.p_value:.3g}",
-            _top((one.site, one.index, one.term == "set") for one in alert.explanation.charges),
+            _top((one.site, one.term, one.index) for one in alert.explanation.charges),
         )
         for alert in page
     ]
@@ -64,7 +65,7 @@ def _from_log(url: str, baseline: str, limit: int) -> list[tuple[str, ...]]:
 def _from_server(address: Address, baseline: str, limit: int) -> list[tuple[str, ...]]:
     import grpc
 
-    from mad.client import Client
+    from mad.client import Client, term
 
     try:
         with Client(str(address)) as client:
@@ -79,22 +80,15 @@ def _from_server(address: Address, baseline: str, limit: int) -> list[tuple[str,
             str(alert.input_index),
             f"{alert.verdict.surprise_bits:.1f}",
             f"{alert.verdict.p_value:.3g}",
-            _top(
-                (one.site, one.index, one.HasField("trusted_rate"))
-                for one in alert.explanation.charges
-            ),
+            _top((one.site, term(one), one.index) for one in alert.explanation.charges),
         )
         for alert in page
     ]
 
 
-def _top(charges: Iterable[tuple[str, int, bool]]) -> str:
-    """Name the first charges, each a site, an index, and whether that is of a component."""
-    names = (
-        f"{site} {'' if is_component else 'residual '}{index}"
-        for site, index, is_component in islice(charges, TOP)
-    )
-    return ", ".join(names)
+def _top(charges: Iterable[tuple[str, str, int]]) -> str:
+    """Name the first charges, each a site, a term and an index."""
+    return ", ".join(f"{site} {_SHORT[name]}{index}" for site, name, index in islice(charges, TOP))
 
 
 def _explained(error: "grpc.RpcError", address: Address) -> MadError:

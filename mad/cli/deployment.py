@@ -46,6 +46,7 @@ class Deployment:
             false_alarm_rate=baseline.false_alarm_rate,
             reference_share=baseline.reference_share,
             context=baseline.context,
+            neighbours=baseline.neighbours,
             seed=baseline.seed,
         )
 

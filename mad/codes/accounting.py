@@ -5,8 +5,12 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+from torch.nn import functional
 
 from mad.codes.base import Code, SetCode
+from mad.codes.neighbours import NeighbourCode
 from mad.types import Activity, Charge, Context, Explanation, Ledger, Site, Term
 
 
@@ -39,31 +43,50 @@ def explain(
     *,
     max_charges: int,
 ) -> Explanation:
-    """Split the surprise of one input over components and coordinates.
+    """Split the surprise of one input over components, coordinates and neighbourhoods.
 
-    The charges furthest above what they typically are come first.
+    The charges furthest above what they typically are come first, with as many places for each
+    term, so that the many coordinates of a residual do not crowd out the components.
     """
     charged = [part.code.contributions(activity[part.site], context)[0] for part in parts]
     bits = torch.cat(charged).nan_to_num(nan=torch.inf, posinf=torch.inf)
     typical = torch.cat([part.code.typical(context)[0] for part in parts])
-    chosen = (bits - typical).topk(min(max_charges, bits.numel())).indices
+    terms = [part.term for part in parts]
+    term = torch.cat(
+        [torch.full((len(own),), terms.index(t)) for t, own in zip(terms, charged, strict=True)]
+    )
+    chosen = _furthest(bits - typical, term, max_charges, places=max_charges // len(set(terms)))
     ends = torch.tensor([share.numel() for share in charged]).cumsum(dim=0)
     charges = []
     for place in chosen.tolist():
         number = int(torch.searchsorted(ends, place, right=True))
         part, index = parts[number], place - int(ends[number] - charged[number].numel())
-        magnitude, rate = _shown(part, activity[part.site], context, index)
+        shown, magnitude, rate = _shown(part, activity[part.site], context, index)
         cost = (float(bits[place]), float(typical[place]))
-        charges.append(Charge(part.site, part.term, index, *cost, magnitude, rate))
+        charges.append(Charge(part.site, part.term, shown, *cost, magnitude, rate))
     rest = bits.index_fill(0, chosen, 0.0)
     return Explanation(tuple(charges), float(rest.sum()))
 
 
+def _furthest(
+    excess: Float64[Tensor, " index"], term: Int64[Tensor, " index"], limit: int, *, places: int
+) -> Int64[Tensor, " chosen"]:
+    """Return the largest of all, once each term has its first few; largest first."""
+    order = excess.argsort(descending=True, stable=True)
+    of_term = functional.one_hot(term[order])
+    earlier = (of_term.cumsum(dim=0) * of_term).sum(dim=1) - 1
+    kept = torch.cat([order[earlier < places], order[earlier >= places]])[:limit]
+    return kept[excess[kept].argsort(descending=True, stable=True)]
+
+
 def _shown(
     part: CodedPart, activity: Activity, context: Context, index: int
-) -> tuple[float, float | None]:
-    """Return the magnitude and, for a component, its trusted rate."""
+) -> tuple[int, float, float | None]:
+    """Return the index people know it by, the magnitude and, for a component, its trusted rate."""
+    if isinstance(part.code, NeighbourCode):
+        row, cosine = part.code.nearest(activity)
+        return row, cosine, None
     if isinstance(part.code, SetCode):
         strength = activity.magnitudes[activity.components == index].sum()
-        return float(strength), float(part.code.rates(context)[0, index])
-    return float(activity.residual[0, index]), None
+        return index, float(strength), float(part.code.rates(context)[0, index])
+    return index, float(activity.residual[0, index]), None

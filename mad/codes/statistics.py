@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from mad.types import Activity, Context
@@ -70,3 +70,17 @@ class ResidualMoments:
         scatter = self.scatter + other.scatter
         scatter.addr_(apart, apart, alpha=self.inputs * other.inputs / inputs)
         return ResidualMoments(inputs, self.mean + apart * (other.inputs / inputs), scatter)
+
+
+@final
+@dataclass(frozen=True)
+class Kept:
+    """A sample of trusted activations, and which trusted inputs they are."""
+
+    rows: Int64[Tensor, " kept"]
+    activations: Float[Tensor, "kept coordinate"]
+
+    def merge(self, other: "Kept") -> "Kept":
+        """Return the samples of both parts of the data, in the order of rows."""
+        rows, order = torch.cat([self.rows, other.rows]).sort()
+        return Kept(rows, torch.cat([self.activations, other.activations])[order])

@@ -30,6 +30,6 @@ class Unexplained:
 
     def activity(self, activations: Activations) -> Mapping[Site, Activity]:
         """Leave everything over."""
-        residual = pool(activations[self.site], self.pooling)
-        nothing = torch.zeros(residual.shape[0] + 1, dtype=torch.int64)
-        return {self.site: Activity(nothing, nothing[:0], residual.new_empty(0), residual, 0)}
+        x = pool(activations[self.site], self.pooling)
+        nothing = torch.zeros(x.shape[0] + 1, dtype=torch.int64)
+        return {self.site: Activity(nothing, nothing[:0], x.new_empty(0), x, x, 0)}

@@ -19,7 +19,7 @@ inputs = ["image"]
 sites = ["shapes", "summary"]
 path = "dictionaries"
 width = 256
-k = 8
+k = 4
 steps = 600
 
 [data]

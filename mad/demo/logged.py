@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from google.protobuf.message import Message
-
-from mad.client import Client
+from mad.client import Client, term
 from mad.demo.stream import image_of
 from mad.demo.traffic import Images
 from mad.types import Charge, Part, Term
@@ -50,7 +49,8 @@ def read_alerts(client: Client) -> Iterator[LoggedAlert]:
                 surprise_bits=alert.verdict.surprise_bits,
                 p_value=alert.verdict.p_value,
                 parts=tuple(
-                    Part(part.site, _term(part), part.bits) for part in alert.verdict.parts
+                    Part(part.site, cast("Term", term(part)), part.bits)
+                    for part in alert.verdict.parts
                 ),
             )
         token = page.next_page_token
@@ -76,7 +76,7 @@ def _charges(client: Client, image: Images) -> tuple[Charge, ...]:
     return tuple(
         Charge(
             site=charge.site,
-            term=_term(charge),
+            term=cast("Term", term(charge)),
             index=charge.index,
             bits=charge.bits,
             typical_bits=charge.typical_bits,
@@ -85,11 +85,3 @@ def _charges(client: Client, image: Images) -> tuple[Charge, ...]:
         )
         for charge in answer.explanation.charges
     )
-
-
-def _term(message: Message) -> Term:
-    # Only the edge may import the generated enum, but a message knows the names of its own values.
-    values = {field.name: number for field, number in message.ListFields()}
-    names = message.DESCRIPTOR.fields_by_name["term"].enum_type
-    assert names is not None
-    return "set" if names.values_by_number[values["term"]].name == "TERM_SET" else "residual"

@@ -100,6 +100,7 @@ def _fit_plan(settings: Settings) -> FitPlan:
         false_alarm_rate=baseline.false_alarm_rate,
         reference_share=baseline.reference_share,
         context=baseline.context,
+        neighbours=baseline.neighbours,
         seed=baseline.seed,
     )
 

@@ -13,8 +13,12 @@ from mad.demo.logged import ExplainedAlert
 from mad.demo.traffic import TARGET
 from mad.types import Term
 
-_SHOWN_CHARGES: Mapping[Term, int] = {"set": 4, "residual": 2}
-_CHARGED: Mapping[Term, str] = {"set": "component", "residual": "coordinate"}
+_SHOWN_CHARGES: Mapping[Term, int] = {"set": 4, "residual": 2, "neighbours": 1}
+_CHARGED: Mapping[Term, str] = {
+    "set": "component",
+    "residual": "coordinate",
+    "neighbours": "nearest trusted image",
+}
 
 Row = Sequence[str]
 

@@ -34,6 +34,7 @@ _DATA_TYPES: Final = {dtype: number for number, dtype in _DTYPES.items()}
 _TERMS: Final[Mapping[Term, "verdict_pb2.Term.ValueType"]] = {
     "set": verdict_pb2.TERM_SET,
     "residual": verdict_pb2.TERM_RESIDUAL,
+    "neighbours": verdict_pb2.TERM_NEIGHBOURS,
 }
 
 

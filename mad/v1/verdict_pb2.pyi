@@ -31,6 +31,8 @@ class _TermEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeW
     """Which components were active."""
     TERM_RESIDUAL: _Term.ValueType  # 2
     """What the components leave unexplained."""
+    TERM_NEIGHBOURS: _Term.ValueType  # 3
+    """Where the whole activation points among trusted ones."""
 
 class Term(_Term, metaclass=_TermEnumTypeWrapper):
     """Term is what a part of the surprise describes."""
@@ -41,6 +43,8 @@ TERM_SET: Term.ValueType  # 1
 """Which components were active."""
 TERM_RESIDUAL: Term.ValueType  # 2
 """What the components leave unexplained."""
+TERM_NEIGHBOURS: Term.ValueType  # 3
+"""Where the whole activation points among trusted ones."""
 global___Term = Term
 
 @typing.final
@@ -111,7 +115,7 @@ global___Part = Part
 
 @typing.final
 class Charge(google.protobuf.message.Message):
-    """Charge is the bits one component, or one coordinate of the residual, accounts for."""
+    """Charge is the bits one component, coordinate of the residual, or neighbourhood accounts for."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -125,9 +129,13 @@ class Charge(google.protobuf.message.Message):
     site: builtins.str
     """Site the component belongs to."""
     term: global___Term.ValueType
-    """TERM_SET for a component, TERM_RESIDUAL for a coordinate of the residual."""
+    """TERM_SET for a component, TERM_RESIDUAL for a coordinate of the residual, TERM_NEIGHBOURS for
+    the whole neighbourhood.
+    """
     index: builtins.int
-    """Index of the component or coordinate at its site."""
+    """Index of the component or coordinate at its site; row of the nearest trusted input for a
+    neighbourhood.
+    """
     bits: builtins.float
     """Its share of the surprise, in bits; a component that is silent though usually active is
     charged too.
@@ -135,9 +143,11 @@ class Charge(google.protobuf.message.Message):
     typical_bits: builtins.float
     """What it costs on average in trusted data, in the same context; the difference is the surprise."""
     magnitude: builtins.float
-    """How strongly the component was active (0 when silent), or the residual's value."""
+    """How strongly the component was active (0 when silent), the residual's value, or the cosine to
+    the nearest trusted input.
+    """
     trusted_rate: builtins.float
-    """Share of trusted inputs in the same context that use the component; absent for the residual."""
+    """Share of trusted inputs in the same context that use the component; absent for anything else."""
     def __init__(
         self,
         *,

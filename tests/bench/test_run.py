@@ -122,7 +122,7 @@ def test_an_unknown_configuration_is_refused_before_any_work(
     with pytest.raises(SystemExit) as ending:
         main(["bench", str(folder), "--configuration", "best"])
     assert ending.value.code == 2
-    wanted = "configuration 'best' is none of default, independent, set, residual"
+    wanted = "configuration 'best' is none of default, independent, set, residual, neighbours"
     assert capsys.readouterr().err.strip() == wanted
 
 

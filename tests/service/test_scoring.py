@@ -30,6 +30,7 @@ async def test_the_parts_of_a_verdict_add_up_to_its_surprise(service: Running) -
     assert {part.term for part in verdict.parts} == {
         verdict_pb2.TERM_SET,
         verdict_pb2.TERM_RESIDUAL,
+        verdict_pb2.TERM_NEIGHBOURS,
     }
 
 

@@ -30,7 +30,7 @@ def load(folder: Path, text: str) -> Settings:
 
 def test_a_minimal_file_gets_the_documented_defaults(tmp_path: Path) -> None:
     settings = load(tmp_path, MINIMAL)
-    assert (settings.decomposition.width, settings.decomposition.k) == (512, 16)
+    assert (settings.decomposition.width, settings.decomposition.k) == (512, 4)
     assert settings.baseline.name == "default"
     assert settings.baseline.false_alarm_rate == 0.01
     assert str(settings.server.grpc_address) == "127.0.0.1:8001"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mad.capture.model import MonitoredModel
+from mad.codes.neighbours import NeighbourCode
 from mad.components.dictionaries.train import DictionaryPlan
 from mad.components.unexplained import Unexplained
 from mad.errors import ConfigError
@@ -81,17 +82,42 @@ def test_without_context_codes_are_independent() -> None:
     assert [type(part.code).__name__ for part in world.baseline.parts] == [
         "IndependentCode",
         "GaussianCode",
+        "NeighbourCode",
     ]
     (verdict,) = world.monitor.judge({"x": ordinary(1, seed=2)}).verdicts
     assert verdict.context == -1
 
 
-def test_a_decomposition_without_components_has_only_a_residual() -> None:
+def test_a_decomposition_without_components_has_no_set() -> None:
     model = MonitoredModel.of(tiny_module(), name="tiny", inputs=["x"])
     baseline = fit(
         model, Unexplained("3"), Rows(ordinary(300, seed=3)), PLAN, created=CREATED, progress=quiet
     )
-    assert [(part.site, part.term) for part in baseline.parts] == [("3", "residual")]
+    assert [(part.site, part.term) for part in baseline.parts] == [
+        ("3", "residual"),
+        ("3", "neighbours"),
+    ]
+
+
+def kept_rows(plan: FitPlan) -> list[int]:
+    world = tiny_world(plan, sites=("3",))
+    codes = [part.code for part in world.baseline.parts]
+    return [row for code in codes if isinstance(code, NeighbourCode) for row in code.rows.tolist()]
+
+
+def test_kept_activations_are_a_sample_of_the_fitting_part() -> None:
+    fitting = set(split(600, PLAN).fitting.tolist())
+    everything = kept_rows(PLAN)
+    assert len(everything) == int(360 * 0.98)
+    assert set(everything) < fitting
+    few = kept_rows(replace(PLAN, neighbours=100))
+    assert len(few) == 98
+    assert set(few) < fitting
+
+
+@pytest.mark.parametrize("neighbours", [0, 19])
+def test_too_few_kept_activations_give_no_neighbour_code(neighbours: int) -> None:
+    assert kept_rows(replace(PLAN, neighbours=neighbours)) == []
 
 
 def test_activations_that_are_not_finite_are_refused() -> None:

@@ -11,8 +11,9 @@ from mad.baseline.bundle import InputSpec
 from mad.capture.model import MonitoredModel
 from mad.components.unexplained import Unexplained
 from mad.errors import BaselineError, InputError
+from mad.fit import split
 from mad.monitor import Monitor
-from tests.worlds import World, ordinary, strange, tiny_module, tiny_world
+from tests.worlds import PLAN, World, ordinary, strange, tiny_module, tiny_world
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +81,10 @@ def test_a_verdict_names_context_and_active_components(world: World) -> None:
     assert [(part.site, part.term) for part in verdicts[0].parts] == [
         ("1", "set"),
         ("1", "residual"),
+        ("1", "neighbours"),
         ("3", "set"),
         ("3", "residual"),
+        ("3", "neighbours"),
     ]
 
 
@@ -96,9 +99,26 @@ def test_an_alert_is_exactly_a_p_value_at_or_under_the_rate(world: World) -> Non
 def test_charges_are_ranked_by_bits_above_typical(world: World) -> None:
     _, explanation = world.monitor.explain({"x": strange(1, seed=5)}, max_charges=500)
     excess = [charge.bits - charge.typical_bits for charge in explanation.charges]
-    # Two sites, each of 32 components and 16 coordinates.
-    assert len(excess) == 2 * (32 + 16)
+    # Two sites, each of 32 components, 16 coordinates and one neighbourhood.
+    assert len(excess) == 2 * (32 + 16 + 1)
     assert excess == sorted(excess, reverse=True)
+
+
+def test_every_term_has_its_share_of_a_short_explanation(world: World) -> None:
+    _, explanation = world.monitor.explain({"x": strange(1, seed=5)}, max_charges=6)
+    terms = [charge.term for charge in explanation.charges]
+    assert sorted(terms) == ["neighbours"] * 2 + ["residual"] * 2 + ["set"] * 2
+
+
+def test_a_neighbourhood_names_the_nearest_trusted_input(world: World) -> None:
+    row = int(split(600, PLAN).fitting[3])
+    verdict, explanation = world.monitor.explain(
+        world.trusted.take(torch.tensor([row])), max_charges=500
+    )
+    nearest = [charge for charge in explanation.charges if charge.term == "neighbours"]
+    assert [charge.index for charge in nearest] == [row, row]
+    assert [charge.magnitude for charge in nearest] == pytest.approx([1, 1])
+    assert not verdict.is_alert
 
 
 def test_a_charge_for_a_component_has_a_trusted_rate_and_one_for_a_coordinate_none(

@@ -71,6 +71,7 @@ class TopKDictionary:
             components=components[active],
             magnitudes=values[active],
             residual=x - self.centre - self.scale * explained,
+            activation=x,
             num_components=self.bias.numel(),
         )
         return {self.site: activity}

@@ -27,7 +27,7 @@ class DictionaryPlan:
     """
 
     width: int = 512
-    k: int = 16
+    k: int = 4
     steps: int = 1_000
     batch_size: int = 512
     learning_rate: float = 1e-3

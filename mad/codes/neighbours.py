@@ -1,0 +1,145 @@
+"""How far an activation points from any that was trusted, as a mixture of Gaussians."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
+import torch
+from jaxtyping import Float, Float32, Float64, Int64
+from torch import Tensor
+from torch.nn import functional
+
+from mad.codes.statistics import Kept
+from mad.types import Activity, Bits, Context
+
+RELATIVE_RESOLUTION = 0.01
+"""Directions are described to this share of a coordinate's root mean square."""
+
+SUPPORT = 10
+"""A trusted direction is as isolated as its distance to the tenth nearest other."""
+
+ISOLATED_SHARE = 0.02
+"""Share of trusted directions, the most isolated, that vouch for no other."""
+
+MIN_KEPT = 2 * SUPPORT
+"""Fewer trusted directions than this say nothing about how far neighbours are."""
+
+_CHUNK = 512
+
+
+@final
+@dataclass(frozen=True)
+class NeighbourCode:
+    """The direction of an activation, rounded to a grid, under trusted directions.
+
+    Each kept direction is the centre of an equally likely Gaussian with standard deviation
+    ``step`` or more in every coordinate (a kernel density, Parzen 1962); the length is ``-log2``
+    of density times cell. An unusual combination of usual components points where no trusted
+    activation does, though each of its coordinates is ordinary. ``rows`` says which trusted input
+    each direction is; ``typical_bits`` is the mean length of trusted directions.
+    """
+
+    directions: Float32[Tensor, "kept coordinate"]
+    rows: Int64[Tensor, " kept"]
+    variance: float
+    typical_bits: float
+
+    @staticmethod
+    def fit(kept: Kept) -> "NeighbourCode":
+        """Keep the directions but the most isolated; the kernel is as wide as neighbours are far.
+
+        Needs at least MIN_KEPT.
+
+        The variance, the mean squared distance to the nearest other over the coordinates, is the
+        likeliest one when only the nearest kernel matters.
+        """
+        every = functional.normalize(kept.activations.double(), dim=1)
+        nearest, isolation = _distances_among(every, SUPPORT)
+        trusted = isolation <= torch.quantile(isolation, 1 - ISOLATED_SHARE)
+        coordinates = every.shape[1]
+        variance = max(float(nearest[trusted].mean()) / coordinates, _step(coordinates) ** 2)
+        directions = every[trusted].float()
+        unfinished = NeighbourCode(directions, kept.rows[trusted], variance, 0.0)
+        typical = unfinished.direction_lengths(directions.double(), but_itself=True).mean()
+        return NeighbourCode(directions, kept.rows[trusted], variance, float(typical))
+
+    def lengths(self, activity: Activity, context: Context) -> Bits:  # noqa: ARG002  # Code
+        """Return the code length of each activation's direction, in bits."""
+        return self.direction_lengths(functional.normalize(activity.activation.double(), dim=1))
+
+    def contributions(self, activity: Activity, context: Context) -> Float64[Tensor, "batch 1"]:
+        """Charge everything to the nearest trusted direction."""
+        return self.lengths(activity, context).unsqueeze(1)
+
+    def typical(self, context: Context) -> Float64[Tensor, "batch 1"]:
+        """Return the mean length of trusted directions; it does not depend on the context."""
+        return torch.full((context.numel(), 1), self.typical_bits, dtype=torch.float64)
+
+    def nearest(self, activity: Activity) -> tuple[int, float]:
+        """Return which trusted input the first activation is nearest to, and their cosine."""
+        direction = functional.normalize(activity.activation[:1].double(), dim=1)
+        cosine, place = (direction @ self._centres).squeeze(0).max(dim=0)
+        return int(self.rows[place]), float(cosine)
+
+    def direction_lengths(
+        self, directions: Float64[Tensor, "batch coordinate"], *, but_itself: bool = False
+    ) -> Bits:
+        """Return ``-log2`` of density times cell at points of the sphere, or anywhere near it.
+
+        With ``but_itself`` the points are the kept directions, and each is left to the others.
+        """
+        coordinates = directions.shape[1]
+        kernels = self.directions.shape[0] - but_itself
+        floor = math.log2(kernels) + coordinates * (
+            0.5 * math.log2(2 * math.pi * self.variance) - math.log2(_step(coordinates))
+        )
+
+        def log_sum(squared: Float64[Tensor, "chunk kept"]) -> Float64[Tensor, " chunk"]:
+            return torch.logsumexp(squared / (-2 * self.variance), dim=1)
+
+        return floor - _over_chunks(
+            directions, self._centres, log_sum, but_itself=but_itself
+        ) / math.log(2)
+
+    @cached_property
+    def _centres(self) -> Float64[Tensor, "coordinate kept"]:
+        return self.directions.double().T.contiguous()
+
+
+def _step(coordinates: int) -> float:
+    return RELATIVE_RESOLUTION / math.sqrt(coordinates)
+
+
+def _distances_among(
+    directions: Float64[Tensor, "kept coordinate"], support: int
+) -> tuple[Float64[Tensor, " kept"], Float64[Tensor, " kept"]]:
+    """Return the squared distances to the nearest other and to the ``support``-th nearest."""
+
+    def smallest(squared: Float64[Tensor, "chunk kept"]) -> Float64[Tensor, "chunk support"]:
+        return squared.topk(support, dim=1, largest=False).values
+
+    found = _over_chunks(directions, directions.T, smallest, but_itself=True)
+    return found[:, 0], found[:, -1]
+
+
+def _over_chunks(
+    points: Float64[Tensor, "batch coordinate"],
+    centres: Float64[Tensor, "coordinate kept"],
+    reduce: Callable[[Tensor], Tensor],
+    *,
+    but_itself: bool,
+) -> Float[Tensor, "batch ..."]:
+    """Reduce squared distances a few points at a time; ``but_itself`` hides equal indices."""
+    lengths = centres.square().sum(dim=0)
+    reduced = []
+    for start in range(0, points.shape[0], _CHUNK):
+        chunk = points[start : start + _CHUNK]
+        squared = chunk.square().sum(dim=1, keepdim=True) + lengths - 2 * chunk @ centres
+        squared.clamp_min_(0.0)
+        if but_itself:
+            places = torch.arange(chunk.shape[0])
+            squared[places, start + places] = torch.inf
+        reduced.append(reduce(squared))
+    return torch.cat(reduced)
