@@ -83,10 +83,8 @@ def tiny_world(plan: FitPlan = PLAN, *, sites: tuple[str, ...] = ("1", "3")) -> 
     trusted = Rows(ordinary(600, seed=1))
     dictionary_plan = DictionaryPlan(width=32, k=4, steps=60, batch_size=128)
     rows = split(len(trusted), plan).fitting
-    dictionaries, _ = train_dictionaries(
-        model, sites, trusted, dictionary_plan, rows=rows, progress=quiet
-    )
-    decomposition = Joined(dictionaries)
+    trained = train_dictionaries(model, sites, trusted, dictionary_plan, rows=rows, progress=quiet)
+    decomposition = Joined(trained.dictionaries)
     baseline = fit(model, decomposition, trusted, plan, created=CREATED, progress=quiet)
     return World(model, decomposition, trusted, baseline)
 

@@ -143,7 +143,7 @@ def _measure_own(
 ) -> dict[str, Measured]:
     """Train dictionaries once, fit once for each context, and count terms for each name."""
     start = clock()
-    dictionaries, _ = train_dictionaries(
+    trained = train_dictionaries(
         task.model,
         task.sites,
         Table(task.trusted),
@@ -159,7 +159,7 @@ def _measure_own(
         if wanted.context not in scored:
             own_plan = replace(plans.fit, context=wanted.context)
             one = _score_all(
-                task, Joined(dictionaries), rows, own_plan, progress=progress, clock=clock
+                task, Joined(trained.dictionaries), rows, own_plan, progress=progress, clock=clock
             )
             scored[wanted.context] = replace(one, fit_seconds=train_seconds + one.fit_seconds)
         method = "mad" if name == DEFAULT else f"mad:{name}"

@@ -1,18 +1,20 @@
 """What a settings file names, loaded: model, trusted data, dictionaries, baseline."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import final
 
 from mad.arrays import open_dataset
+from mad.baseline.bundle import Baseline
 from mad.baseline.store import BaselineStore, parse_revision
 from mad.capture.model import MonitoredModel
 from mad.capture.sites import resolve
 from mad.components.base import Decomposition
-from mad.components.dictionaries.files import INDEX, save_dictionaries
+from mad.components.dictionaries.files import INDEX, load_seen, save_dictionaries
 from mad.components.dictionaries.train import DictionaryFigures, DictionaryPlan
 from mad.config import Settings
-from mad.fit import FitPlan, split, train_dictionaries
+from mad.fit import FitPlan, check_unseen, fit, split, train_dictionaries
 from mad.monitor import Monitor
 from mad.service.deployment import monitored_model, trained_decomposition
 from mad.types import Dataset, Progress, Site
@@ -75,11 +77,24 @@ class Deployment:
             seed=self.settings.baseline.seed,
         )
         rows = split(len(data), self.plan).fitting
-        dictionaries, figures = train_dictionaries(
+        trained = train_dictionaries(
             self.model, self.sites, data, plan, rows=rows, progress=progress
         )
-        save_dictionaries(wanted.path, dictionaries)
-        return figures
+        save_dictionaries(wanted.path, trained.dictionaries, seen=trained.seen)
+        return trained.figures
+
+    def fit(self, data: Dataset, *, progress: Progress) -> Baseline:
+        """Fit a baseline with the dictionaries on disk, and store it as the active version."""
+        check_unseen(data, self.plan, load_seen(self.settings.decomposition.path))
+        fitted = fit(
+            self.model,
+            self.decomposition(),
+            data,
+            self.plan,
+            created=datetime.now(UTC),
+            progress=progress,
+        )
+        return self.store.save(fitted)
 
     def decomposition(self) -> Decomposition:
         """Read its dictionaries; ConfigError if they are of other sites than the settings'."""

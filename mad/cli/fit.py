@@ -1,6 +1,5 @@
 """``mad fit``: a baseline from trusted data."""
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mad.cli import screen
@@ -19,22 +18,13 @@ SAMPLE = 512
 
 def fit(config: Config) -> None:
     """Fit a baseline, training the dictionaries first if there are none."""
-    from mad import fit as fitting
     from mad.cli.deployment import Deployment
 
     deployment = Deployment.load(config)
     data = deployment.trusted()
     with screen.progress() as progress:
         figures = () if deployment.is_trained else deployment.train(data, progress=progress)
-        fitted = fitting.fit(
-            deployment.model,
-            deployment.decomposition(),
-            data,
-            deployment.plan,
-            created=datetime.now(UTC),
-            progress=progress,
-        )
-    baseline = deployment.store.save(fitted)
+        baseline = deployment.fit(data, progress=progress)
     if figures:
         show_figures(figures)
     _show_parts(deployment, baseline, data)

@@ -78,7 +78,7 @@ def _fit(settings: Settings, folder: RunFolder, progress: Progress) -> Fitted:
     plan = _fit_plan(settings)
     rows = split(len(data), plan)
     wanted = settings.decomposition
-    dictionaries, _ = train_dictionaries(
+    trained = train_dictionaries(
         model,
         wanted.sites,
         data,
@@ -86,7 +86,7 @@ def _fit(settings: Settings, folder: RunFolder, progress: Progress) -> Fitted:
         rows=rows.fitting,
         progress=progress,
     )
-    save_dictionaries(wanted.path, dictionaries)
+    save_dictionaries(wanted.path, trained.dictionaries, seen=trained.seen)
     decomposition = load_dictionaries(wanted.path)
     fitted = fit(model, decomposition, data, plan, created=datetime.now(UTC), progress=progress)
     baseline = BaselineStore(settings.baseline.store).save(fitted)

@@ -80,10 +80,10 @@ def test_the_same_task_and_plans_give_the_same_figures_whatever_else_is_asked(
 def test_alarms_are_those_that_the_monitor_raises(folder: Path, scores: Scores) -> None:
     task = load_task(folder)
     data, rows = Table(task.trusted), split(len(task.trusted["input"]), PLANS.fit).fitting
-    dictionaries, _ = train_dictionaries(
+    trained = train_dictionaries(
         task.model, task.sites, data, PLANS.dictionary, rows=rows, progress=quiet
     )
-    whole = Joined(dictionaries)
+    whole = Joined(trained.dictionaries)
     baseline = fit(task.model, whole, data, PLANS.fit, created=CREATED, progress=quiet)
     monitor = Monitor.bind(task.model, whole, baseline)
     for name, figure in (

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mad.components.dictionaries.files import load_dictionaries, save_dictionaries
+from mad.components.dictionaries.files import load_dictionaries, load_seen, save_dictionaries
 from mad.components.dictionaries.topk import TopKDictionary
 from mad.components.dictionaries.train import DictionaryPlan, figures, train_topk
 from mad.errors import ConfigError
 
+SEEN = torch.tensor([3, -7])
 PLAN = DictionaryPlan(width=16, k=2, steps=1500, batch_size=128)
 
 
@@ -109,14 +110,22 @@ def test_vectors_that_teach_nothing_are_refused(vectors: Tensor, message: str) -
 def test_dictionaries_come_back_from_disk_exactly(
     dictionary: TopKDictionary, tmp_path: Path
 ) -> None:
-    save_dictionaries(tmp_path, [dictionary])
+    save_dictionaries(tmp_path, [dictionary], seen=SEEN)
     (again,) = load_dictionaries(tmp_path).parts
     assert again.fingerprint == dictionary.fingerprint
     assert again.sites == ("site",)
 
 
+def test_what_the_dictionaries_saw_comes_back(dictionary: TopKDictionary, tmp_path: Path) -> None:
+    save_dictionaries(tmp_path, [dictionary], seen=SEEN)
+    assert torch.equal(load_seen(tmp_path), SEEN)
+    (tmp_path / "seen.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"cannot read .*seen.safetensors"):
+        load_seen(tmp_path)
+
+
 def test_a_changed_dictionary_is_refused(dictionary: TopKDictionary, tmp_path: Path) -> None:
-    save_dictionaries(tmp_path, [dictionary])
+    save_dictionaries(tmp_path, [dictionary], seen=SEEN)
     path = tmp_path / "000.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -126,11 +135,11 @@ def test_a_changed_dictionary_is_refused(dictionary: TopKDictionary, tmp_path: P
 
 
 def test_a_torn_rewrite_leaves_no_index(dictionary: TopKDictionary, tmp_path: Path) -> None:
-    save_dictionaries(tmp_path, [dictionary])
+    save_dictionaries(tmp_path, [dictionary], seen=SEEN)
     (tmp_path / "000.safetensors").unlink()
     (tmp_path / "000.safetensors").mkdir()
     with pytest.raises(ConfigError, match=r"cannot write dictionaries to .*; make room"):
-        save_dictionaries(tmp_path, [dictionary])
+        save_dictionaries(tmp_path, [dictionary], seen=SEEN)
     assert not (tmp_path / "dictionaries.json").exists()
 
 
@@ -151,7 +160,7 @@ def test_a_directory_without_an_index_is_refused(tmp_path: Path) -> None:
 def test_an_index_of_another_kind_is_refused(
     dictionary: TopKDictionary, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
-    save_dictionaries(tmp_path, [dictionary])
+    save_dictionaries(tmp_path, [dictionary], seen=SEEN)
     index = tmp_path / "dictionaries.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | change))
     with pytest.raises(ConfigError, match=message):
@@ -161,7 +170,7 @@ def test_an_index_of_another_kind_is_refused(
 def test_an_index_cannot_point_outside_its_directory(
     dictionary: TopKDictionary, tmp_path: Path
 ) -> None:
-    save_dictionaries(tmp_path, [dictionary])
+    save_dictionaries(tmp_path, [dictionary], seen=SEEN)
     index = tmp_path / "dictionaries.json"
     index.write_text(index.read_text().replace("000.safetensors", "../000.safetensors"))
     with pytest.raises(ConfigError, match="unknown dictionary"):

@@ -11,7 +11,7 @@ from mad.codes.neighbours import NeighbourCode
 from mad.components.dictionaries.train import DictionaryPlan
 from mad.components.unexplained import Unexplained
 from mad.errors import ConfigError
-from mad.fit import FitPlan, fit, split, train_dictionaries
+from mad.fit import FitPlan, check_unseen, fit, split, train_dictionaries
 from tests.worlds import CREATED, PLAN, Rows, World, ordinary, quiet, tiny_module, tiny_world
 
 
@@ -184,3 +184,39 @@ def test_progress_reaches_its_total_in_every_stage(world: World) -> None:
 
     fit(world.model, world.decomposition, world.trusted, PLAN, created=CREATED, progress=progress)
     assert last == {"fitting codes": (360, 360), "calibrating": (240, 240)}
+
+
+def trained_digests(data: Rows, plan: FitPlan) -> Tensor:
+    model = MonitoredModel.of(tiny_module(), name="tiny", inputs=["x"])
+    quick = DictionaryPlan(width=8, k=2, steps=1)
+    rows = split(len(data), plan).fitting
+    return train_dictionaries(model, ["3"], data, quick, rows=rows, progress=quiet).seen
+
+
+def test_dictionaries_trained_on_the_fitting_part_have_not_seen_the_reference() -> None:
+    data = Rows(ordinary(300, seed=1))
+    check_unseen(data, PLAN, trained_digests(data, PLAN))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"reference_share": 0.6}],
+)
+def test_a_reference_that_dictionaries_have_seen_is_refused(change: dict[str, float]) -> None:
+    data = Rows(ordinary(300, seed=1))
+    seen = trained_digests(data, PLAN)
+    with pytest.raises(ConfigError, match=r"held out as reference have trained .*train them again"):
+        check_unseen(data, replace(PLAN, **change), seen)  # type: ignore[arg-type]  # of either kind
+
+
+def test_reordered_data_that_was_seen_is_refused_and_new_data_is_not() -> None:
+    x = ordinary(300, seed=1)
+    seen = trained_digests(Rows(x), PLAN)
+    with pytest.raises(ConfigError, match="have trained the dictionaries"):
+        check_unseen(Rows(x.flip(0)), PLAN, seen)
+    check_unseen(Rows(ordinary(300, seed=2)), PLAN, seen)
+
+
+def test_inputs_that_stand_in_the_data_twice_are_no_sign_of_a_seen_reference() -> None:
+    twins = Rows(ordinary(10, seed=1).repeat(30, 1))
+    check_unseen(twins, PLAN, trained_digests(twins, PLAN))

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from jaxtyping import Int64
+from torch import Tensor
+
 from mad import tensors
 from mad.components.dictionaries.topk import TopKDictionary
 from mad.components.joined import Joined
@@ -14,6 +17,7 @@ from mad.errors import ConfigError
 
 INDEX = "dictionaries.json"
 _FORMAT = 1
+_SEEN = "seen.safetensors"
 
 
 @final
@@ -27,14 +31,18 @@ class _Row:
     fingerprint: str
 
 
-def save_dictionaries(directory: Path, dictionaries: Sequence[TopKDictionary]) -> None:
-    """Write the dictionaries; the index comes last, so that a torn write leaves none.
+def save_dictionaries(
+    directory: Path, dictionaries: Sequence[TopKDictionary], *, seen: Int64[Tensor, " seen"]
+) -> None:
+    """Write the dictionaries, and digests of the inputs they have seen.
+
+    The index comes last, so that a torn write leaves no dictionaries.
 
     Raises:
         ConfigError: when the directory cannot be written.
     """
     try:
-        _write(directory, dictionaries)
+        _write(directory, dictionaries, seen)
     except OSError as cause:
         raise ConfigError(
             f"cannot write dictionaries to {directory}: {cause.strerror}; make room, or set "
@@ -42,7 +50,9 @@ def save_dictionaries(directory: Path, dictionaries: Sequence[TopKDictionary]) -
         ) from cause
 
 
-def _write(directory: Path, dictionaries: Sequence[TopKDictionary]) -> None:
+def _write(
+    directory: Path, dictionaries: Sequence[TopKDictionary], seen: Int64[Tensor, " seen"]
+) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / INDEX).unlink(missing_ok=True)
     rows = []
@@ -59,8 +69,18 @@ def _write(directory: Path, dictionaries: Sequence[TopKDictionary]) -> None:
                 "fingerprint": dictionary.fingerprint,
             }
         )
+    tensors.write_durably(directory / _SEEN, tensors.serialise({"seen": seen}))
     index = json.dumps({"format": _FORMAT, "dictionaries": rows}, indent=2)
     tensors.write_durably(directory / INDEX, index.encode())
+
+
+def load_seen(directory: Path) -> Int64[Tensor, " seen"]:
+    """Read the digests of the inputs that the dictionaries of a directory were trained on."""
+    path = directory / _SEEN
+    try:
+        return tensors.read_tensors(path)["seen"]
+    except KeyError as cause:
+        raise ConfigError(f"{path} does not say what the dictionaries saw; train again") from cause
 
 
 def load_dictionaries(directory: Path) -> Joined:

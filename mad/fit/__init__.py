@@ -1,0 +1,7 @@
+"""The fit flow: trusted data in, baseline out; ``flow`` is the file to read first."""
+
+from mad.fit.dictionaries import Trained, train_dictionaries
+from mad.fit.flow import check_unseen, fit
+from mad.fit.plan import FitPlan, Split, split
+
+__all__ = ["FitPlan", "Split", "Trained", "check_unseen", "fit", "split", "train_dictionaries"]

@@ -1,0 +1,124 @@
+"""The fit flow, top to bottom: trusted data in, baseline out.
+
+Trusted inputs are split once. The first part trains dictionaries and fits codes; the second, the
+reference, is only ever scored. An input like the trusted ones is then exchangeable with the
+reference, which is all that the false-alarm promise needs.
+"""
+
+import platform
+from datetime import datetime
+from importlib.metadata import version
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from mad.baseline.bundle import Baseline, InputSpec, Manifest
+from mad.calibration.conformal import threshold
+from mad.capture.model import MonitoredModel
+from mad.components.base import Decomposition
+from mad.errors import ConfigError, InputError
+from mad.fit.codes import fit_codes, gather
+from mad.fit.plan import FitPlan, split
+from mad.fit.reading import batches, row_digests, try_out
+from mad.scoring import Scorer
+from mad.types import Bits, Dataset, Progress, Reference
+
+
+def fit(
+    model: MonitoredModel,
+    decomposition: Decomposition,
+    data: Dataset,
+    plan: FitPlan,
+    *,
+    created: datetime,
+    progress: Progress,
+) -> Baseline:
+    """Fit codes on one part of the trusted data and calibrate them on the other.
+
+    A decomposition that was trained on inputs must have seen none of the reference; where it comes
+    from disk, ``check_unseen`` comes first.
+    The same data and plan give the same baseline. Memory does not grow with the data.
+
+    Raises:
+        ConfigError: too few trusted inputs, a model that fails on them, a site that cannot be
+            read, or an activation that is not a finite number.
+    """
+    parts_of_data = split(len(data), plan)
+    first = try_out(model, decomposition.sites, data)
+    statistics = gather(
+        model, decomposition, data, plan, rows=parts_of_data.fitting, progress=progress
+    )
+    parts = fit_codes(statistics, plan.context)
+    scorer = Scorer(model, decomposition, parts, plan.context)
+    reference = _reference(scorer, data, plan, rows=parts_of_data.reference, progress=progress)
+    manifest = Manifest(
+        name=plan.name,
+        version=0,
+        created=created,
+        model_name=model.name,
+        model_fingerprint=model.fingerprint,
+        decomposition_fingerprint=decomposition.fingerprint,
+        sites=decomposition.sites,
+        inputs=tuple(_spec(name, first[name]) for name in model.inputs),
+        context=plan.context,
+        fit_inputs=len(parts_of_data.fitting),
+        reference_inputs=len(parts_of_data.reference),
+        false_alarm_rate=plan.false_alarm_rate,
+        median_bits=float(reference.median()),
+        threshold_bits=threshold(reference, plan.false_alarm_rate),
+        seed=plan.seed,
+        library_versions={"python": platform.python_version(), "torch": version("torch")},
+    )
+    return Baseline(manifest, parts, reference)
+
+
+def check_unseen(data: Dataset, plan: FitPlan, seen: Int64[Tensor, " seen"]) -> None:
+    """Refuse a reference that dictionaries were trained on, given digests of what they saw.
+
+    An input that also stands in the fitting part may be in the data twice, as bits and tokens can
+    be; it is no sign that the reference itself was seen.
+
+    Raises:
+        ConfigError: says how many inputs of the reference were seen.
+    """
+    parts = split(len(data), plan)
+    fitting, reference = (
+        torch.cat([row_digests(data.take(rows)) for rows in part.split(plan.batch_size)])
+        for part in (parts.fitting, parts.reference)
+    )
+    leaked = int((torch.isin(reference, seen) & ~torch.isin(reference, fitting)).sum())
+    if leaked:
+        raise ConfigError(
+            f"{leaked} of the {len(reference)} inputs held out as reference have trained the "
+            "dictionaries, so the false-alarm rate would not hold: delete the dictionaries to "
+            "train them again, or go back to the data, seed and reference share of their training"
+        )
+
+
+def _reference(
+    scorer: Scorer,
+    data: Dataset,
+    plan: FitPlan,
+    *,
+    rows: Int64[Tensor, " reference"],
+    progress: Progress,
+) -> Reference:
+    bits: list[Bits] = [
+        scorer.score(inputs).ledger.surprise
+        for _, inputs in batches(data, rows, plan.batch_size, "calibrating", progress)
+    ]
+    reference = torch.cat(bits).sort().values
+    if not reference.isfinite().all():
+        broken = int(reference.isinf().sum())
+        raise ConfigError(
+            f"{broken} of {len(reference)} held-out trusted inputs give activations that are NaN "
+            "or infinite; remove such inputs from the trusted data"
+        )
+    return reference
+
+
+def _spec(name: str, batch: Tensor) -> InputSpec:
+    if batch.ndim == 0:
+        raise InputError(f"input {name!r} has no batch axis")
+    return InputSpec(name, str(batch.dtype).removeprefix("torch."), tuple(batch.shape[1:]))
