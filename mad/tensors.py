@@ -31,7 +31,7 @@ def read_bytes(path: Path, *, error: type[MadError] = ConfigError) -> bytes:
     try:
         return path.read_bytes()
     except OSError as cause:
-        raise error(f"cannot read {path}: {cause.strerror}") from cause
+        raise error(f"cannot read {path}: {cause.strerror}; restore it, or name another") from cause
 
 
 def write_durably(path: Path, content: bytes) -> None:

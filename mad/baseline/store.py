@@ -7,6 +7,7 @@ ROOT/NAME/active                                   the active version's number
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -52,18 +53,36 @@ class BaselineStore:
 
     root: Path
 
-    def save(self, baseline: Baseline, *, activate: bool = True) -> Baseline:
-        """Write the next version of the baseline's name and return it with its number.
+    def prepare(self, name: str) -> Path:
+        """Make the directory of a baseline's versions, and return it.
 
-        A crash leaves no half-written version: files are flushed before the directory is renamed.
+        Asked before a long fit, it says early that the result could not be kept.
+
+        Raises:
+            ConfigError: the name is none, or the directory cannot be written.
         """
-        name = baseline.manifest.name
         if not _NAME.fullmatch(name):
             raise ConfigError(f"baseline name {name!r} must match {_NAME.pattern}")
         home = self.root / name
         try:
             home.mkdir(parents=True, exist_ok=True)
             _flush_directory(self.root)
+            with tempfile.TemporaryFile(dir=home):
+                return home
+        except OSError as cause:
+            raise ConfigError(
+                f"cannot write the baseline store {home}: {cause.strerror}; make room, or set "
+                "baseline.store to a directory that can be written"
+            ) from cause
+
+    def save(self, baseline: Baseline, *, activate: bool = True) -> Baseline:
+        """Write the next version of the baseline's name and return it with its number.
+
+        A crash leaves no half-written version: files are flushed before the directory is renamed.
+        """
+        name = baseline.manifest.name
+        home = self.prepare(name)
+        try:
             saved = self._write(baseline, home)
             if activate:
                 self.activate(name, saved.manifest.version)
@@ -141,7 +160,8 @@ class BaselineStore:
         if not pointer.is_file():
             known = [home.name for home in self._homes()]
             raise BaselineNotFoundError(
-                f"no active baseline {name!r} in {self.root}; there is {known}"
+                f"no active baseline {name!r} in {self.root}, only {known}; fit one with "
+                "`mad fit`, or activate a version with `mad baselines`"
             )
         try:
             return int(pointer.read_text())

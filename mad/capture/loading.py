@@ -46,7 +46,8 @@ def load_model(
     try:
         module.load_state_dict(tensors)
     except RuntimeError as cause:
-        raise ConfigError(f"{weights} does not fit the module of {factory}: {cause}") from cause
+        reason = " ".join(str(cause).split())
+        raise ConfigError(f"{weights} does not fit the module of {factory}: {reason}") from cause
     return MonitoredModel.of(module, name=name, inputs=inputs)
 
 

@@ -11,7 +11,12 @@ from mad.baseline.store import BaselineStore, parse_revision
 from mad.capture.model import MonitoredModel
 from mad.capture.sites import resolve
 from mad.components.base import Decomposition
-from mad.components.dictionaries.files import INDEX, load_seen, save_dictionaries
+from mad.components.dictionaries.files import (
+    INDEX,
+    load_seen,
+    prepare_directory,
+    save_dictionaries,
+)
 from mad.components.dictionaries.train import DictionaryFigures, DictionaryPlan
 from mad.config import Settings
 from mad.fit import FitPlan, check_unseen, fit, split, train_dictionaries
@@ -66,6 +71,12 @@ class Deployment:
         """Open the trusted data; arrays that are no input of the model are ignored."""
         return open_dataset(self.settings.data.trusted, names=self.model.inputs)
 
+    def check(self, data: Dataset) -> None:
+        """Refuse, before any work, what cannot become a baseline; ConfigError says why."""
+        resolve(self.model.module, self.settings.decomposition.sites)
+        split(len(data), self.plan)
+        self.store.prepare(self.settings.baseline.name)
+
     def train(self, data: Dataset, *, progress: Progress) -> tuple[DictionaryFigures, ...]:
         """Train dictionaries on the fitting part of the trusted data, and write them."""
         wanted = self.settings.decomposition
@@ -77,6 +88,7 @@ class Deployment:
             seed=self.settings.baseline.seed,
         )
         rows = split(len(data), self.plan).fitting
+        prepare_directory(wanted.path)
         trained = train_dictionaries(
             self.model, self.sites, data, plan, rows=rows, progress=progress
         )

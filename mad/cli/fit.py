@@ -22,6 +22,7 @@ def fit(config: Config) -> None:
 
     deployment = Deployment.load(config)
     data = deployment.trusted()
+    deployment.check(data)
     with screen.progress() as progress:
         figures = () if deployment.is_trained else deployment.train(data, progress=progress)
         baseline = deployment.fit(data, progress=progress)

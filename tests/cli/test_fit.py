@@ -38,6 +38,32 @@ def test_a_second_fit_keeps_the_dictionaries_and_makes_a_new_version(
     assert (folder / "dictionaries" / "000.safetensors").stat().st_mtime_ns == before
 
 
+def test_a_second_fit_with_another_seed_refuses_the_reference_its_dictionaries_have_seen(
+    tmp_path: Path, mad: Mad, fitted: Path
+) -> None:
+    folder = shutil.copytree(fitted.parent, tmp_path / "copy")
+    config = folder / "mad.toml"
+    config.write_text(config.read_text().replace("[baseline]", "[baseline]\nseed = 5"))
+    done = mad("fit", config)
+    assert done.code == 2
+    assert "held out as reference have trained the dictionaries" in done.err
+    assert not (folder / "baselines" / "default" / "2").exists()
+    shutil.rmtree(folder / "dictionaries")
+    assert mad("fit", config).code == 0
+
+
+@pytest.mark.parametrize("place", ["baselines", "dictionaries"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, mad: Mad, place: str
+) -> None:
+    config = write_deployment(tmp_path)
+    (tmp_path / place).write_text("a file where a directory belongs")
+    done = mad("fit", config)
+    assert done.code == 2
+    assert "cannot write" in done.err
+    assert "training dictionary" not in done.err
+
+
 def test_train_writes_dictionaries_and_no_baseline(tmp_path: Path, mad: Mad) -> None:
     config = write_deployment(tmp_path)
     done = mad("train", config)

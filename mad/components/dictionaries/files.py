@@ -1,7 +1,9 @@
 """A directory of dictionaries on disk: one safetensors file a site, and ``dictionaries.json``."""
 
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -41,8 +43,26 @@ def save_dictionaries(
     Raises:
         ConfigError: when the directory cannot be written.
     """
-    try:
+    with _writing(directory):
         _write(directory, dictionaries, seen)
+
+
+def prepare_directory(directory: Path) -> None:
+    """Make the directory, so that a long training finds out first whether it can be kept.
+
+    Raises:
+        ConfigError: when the directory cannot be written.
+    """
+    with _writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return
+
+
+@contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as cause:
         raise ConfigError(
             f"cannot write dictionaries to {directory}: {cause.strerror}; make room, or set "
