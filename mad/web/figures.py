@@ -5,24 +5,16 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, Literal, NamedTuple, final
+from typing import Final, Literal, final
 
 from prometheus_client import CollectorRegistry
-from scipy.stats import beta
 
+from mad.calibration.health import Interval, binomial_interval, promised_interval
 from mad.metrics import TRAFFIC, Traffic
 
 CONFIDENCE: Final = 0.99
-_TAIL: Final = (1 - CONFIDENCE) / 2
 
 _Samples = Mapping[str, list[tuple[Mapping[str, str], float]]]
-
-
-class Interval(NamedTuple):
-    """From ``low`` to ``high``, both included."""
-
-    low: float
-    high: float
 
 
 @final
@@ -111,28 +103,6 @@ def read(registry: CollectorRegistry) -> Figures:
     )
 
 
-def binomial_interval(successes: int, trials: int) -> Interval:
-    """Return the exact (Clopper-Pearson) interval of a rate; everything if nothing was tried."""
-    failures = trials - successes
-    low = float(beta.ppf(_TAIL, successes, failures + 1)) if successes else 0.0
-    high = float(beta.ppf(1 - _TAIL, successes + 1, failures)) if failures else 1.0
-    return Interval(low, high)
-
-
-def promised_interval(rate: float, reference: int) -> Interval:
-    """Return where a split-conformal alarm rate lies, given one reference of this size.
-
-    The rate is the ``k``-th smallest of ``reference`` uniform numbers, ``k = floor(rate (n + 1))``,
-    hence Beta(k, n + 1 - k) (Vovk 2012, Conditional validity of inductive conformal predictors).
-    """
-    # The rate is a decimal: 0.29 * 100 is a hair under 29.
-    rank = math.floor(rate * (reference + 1) + 1e-9)
-    if rank == 0:
-        return Interval(0.0, 0.0)
-    low, high = (beta.ppf(tail, rank, reference + 1 - rank) for tail in (_TAIL, 1 - _TAIL))
-    return Interval(float(low), float(high))
-
-
 def _total(samples: _Samples, name: str) -> int:
     return round(sum(value for _, value in samples.get(name, [])))
 
@@ -158,8 +128,10 @@ def _calibrations(samples: _Samples) -> list[Calibration]:
                     alarms=alarms,
                     p_values=p_values,
                     surprises=_counts(samples, "mad_surprise_shannons_bucket", baseline, traffic),
-                    observed=binomial_interval(alarms, p_values.total),
-                    promised=promised_interval(rate, references.get(baseline, 0)),
+                    observed=binomial_interval(alarms, p_values.total, confidence=CONFIDENCE),
+                    promised=promised_interval(
+                        rate, references.get(baseline, 0), confidence=CONFIDENCE
+                    ),
                 )
             )
     return found

@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from scipy.stats import binomtest
 
 from mad.calibration.conformal import p_values, required_reference, threshold
-from mad.calibration.health import binomial_interval
+from mad.calibration.health import binomial_interval, promised_interval
 from mad.errors import InputError
 
 
@@ -80,3 +80,13 @@ def test_the_interval_is_scipys_exact_one(successes: int, trials: int) -> None:
 def test_more_successes_than_trials_is_refused() -> None:
     with pytest.raises(InputError, match="3 successes in 2 trials"):
         binomial_interval(3, 2)
+
+
+def test_one_rank_of_a_reference_promises_what_the_smallest_of_uniforms_does() -> None:
+    # P(smallest of 99 uniforms <= x) = 1 - (1 - x) ** 99.
+    expected = (1 - 0.995 ** (1 / 99), 1 - 0.005 ** (1 / 99))
+    assert promised_interval(0.01, 99) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_reference_too_small_for_the_rate_never_alarms() -> None:
+    assert promised_interval(0.01, 98) == (0.0, 0.0)
