@@ -80,7 +80,7 @@ class NeighbourCode:
     def nearest(self, activity: Activity) -> tuple[int, float]:
         """Return which trusted input the first activation is nearest to, and their cosine."""
         direction = functional.normalize(activity.activation[:1].double(), dim=1)
-        cosine, place = (direction @ self._centres).squeeze(0).max(dim=0)
+        cosine, place = (direction @ self._centres.points).squeeze(0).max(dim=0)
         return int(self.rows[place]), float(cosine)
 
     def direction_lengths(
@@ -99,13 +99,25 @@ class NeighbourCode:
         def log_sum(squared: Float64[Tensor, "chunk kept"]) -> Float64[Tensor, " chunk"]:
             return torch.logsumexp(squared / (-2 * self.variance), dim=1)
 
-        return floor - _over_chunks(
-            directions, self._centres, log_sum, but_itself=but_itself
-        ) / math.log(2)
+        found = _over_chunks(directions, self._centres, log_sum, but_itself=but_itself)
+        return floor - found / math.log(2)
 
     @cached_property
-    def _centres(self) -> Float64[Tensor, "coordinate kept"]:
-        return self.directions.double().T.contiguous()
+    def _centres(self) -> "_Centres":
+        return _Centres.of(self.directions.double())
+
+
+@final
+@dataclass(frozen=True)
+class _Centres:
+    """Points to measure distances to, laid out for it once: a request must not read them twice."""
+
+    points: Float64[Tensor, "coordinate kept"]
+    squares: Float64[Tensor, " kept"]
+
+    @staticmethod
+    def of(points: Float64[Tensor, "kept coordinate"]) -> "_Centres":
+        return _Centres(points.T.contiguous(), points.square().sum(dim=1))
 
 
 def _step(coordinates: int) -> float:
@@ -120,23 +132,23 @@ def _distances_among(
     def smallest(squared: Float64[Tensor, "chunk kept"]) -> Float64[Tensor, "chunk support"]:
         return squared.topk(support, dim=1, largest=False).values
 
-    found = _over_chunks(directions, directions.T, smallest, but_itself=True)
+    found = _over_chunks(directions, _Centres.of(directions), smallest, but_itself=True)
     return found[:, 0], found[:, -1]
 
 
 def _over_chunks(
     points: Float64[Tensor, "batch coordinate"],
-    centres: Float64[Tensor, "coordinate kept"],
+    centres: _Centres,
     reduce: Callable[[Tensor], Tensor],
     *,
     but_itself: bool,
 ) -> Float[Tensor, "batch ..."]:
     """Reduce squared distances a few points at a time; ``but_itself`` hides equal indices."""
-    lengths = centres.square().sum(dim=0)
     reduced = []
     for start in range(0, points.shape[0], _CHUNK):
         chunk = points[start : start + _CHUNK]
-        squared = chunk.square().sum(dim=1, keepdim=True) + lengths - 2 * chunk @ centres
+        squared = chunk.square().sum(dim=1, keepdim=True) + centres.squares
+        squared -= 2 * chunk @ centres.points
         squared.clamp_min_(0.0)
         if but_itself:
             places = torch.arange(chunk.shape[0])

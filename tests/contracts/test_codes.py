@@ -8,13 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from scipy.spatial.distance import mahalanobis
-from scipy.special import logsumexp
-from scipy.stats import norm
 from torch import Tensor
-from torch.nn import functional
 
 from mad.codes.base import Code, SetCode
-from mad.codes.neighbours import NeighbourCode
 from mad.codes.residual import RELATIVE_RESOLUTION, GaussianCode
 from mad.codes.sets.conditional import ConditionalCode
 from mad.codes.sets.independent import IndependentCode
@@ -200,67 +196,6 @@ def test_a_constant_residual_still_has_a_code(value: float) -> None:
     lengths = code.lengths(residual_activity(here), NO_CONTEXT[:2])
     assert torch.isfinite(lengths).all()
     assert lengths[1] > lengths[0] >= 0
-
-
-DIRECTIONS = functional.normalize(
-    torch.randn(300, 2, generator=GENERATOR) + torch.tensor([3.0, 1.0]), dim=1
-)
-
-
-def neighbours() -> NeighbourCode:
-    return NeighbourCode.fit(Kept(torch.arange(1000, 1300), 5 * DIRECTIONS))
-
-
-def test_the_neighbour_code_sums_to_one_over_its_grid() -> None:
-    few = functional.normalize(torch.randn(40, 2, generator=GENERATOR), dim=1)
-    code = NeighbourCode.fit(Kept(torch.arange(40), few))
-    line = torch.arange(-1.5, 1.5, 0.01 / math.sqrt(2), dtype=torch.float64)
-    rows = (torch.stack([line, x.expand(len(line))], dim=1) for x in line)
-    total = math.fsum(float(torch.exp2(-code.direction_lengths(row)).sum()) for row in rows)
-    assert total == pytest.approx(1, abs=1e-6)
-
-
-def test_the_neighbour_code_is_a_kernel_density_estimate() -> None:
-    code = neighbours()
-    points = functional.normalize(torch.randn(50, 2, generator=GENERATOR), dim=1).double()
-    kernels, width = code.directions.double().numpy(), math.sqrt(code.variance)
-    logs = [
-        logsumexp(np.sum(norm.logpdf(point, kernels, width), axis=1)) - math.log(len(kernels))
-        for point in points.numpy()
-    ]
-    bits = -torch.tensor(logs) / math.log(2) - 2 * math.log2(0.01 / math.sqrt(2))
-    torch.testing.assert_close(code.direction_lengths(points), bits, rtol=1e-9, atol=1e-9)
-
-
-def test_neighbour_contributions_add_up_and_do_not_depend_on_scale() -> None:
-    code: Code = neighbours()
-    near, far = residual_activity(DIRECTIONS), residual_activity(77 * DIRECTIONS)
-    none = NO_CONTEXT[:300]
-    lengths = code.lengths(near, none)
-    assert torch.equal(code.contributions(near, none).sum(dim=1), lengths)
-    torch.testing.assert_close(code.lengths(far, none), lengths, rtol=1e-6, atol=1e-6)
-
-
-def test_a_direction_nobody_trusted_costs_more_and_names_its_nearest() -> None:
-    code = neighbours()
-    usual, strange = residual_activity(DIRECTIONS[7:8]), residual_activity(-DIRECTIONS[7:8])
-    assert code.lengths(strange, NO_CONTEXT[:1]) > code.lengths(usual, NO_CONTEXT[:1]) + 10
-    row, cosine = code.nearest(usual)
-    assert row == 1007
-    assert cosine == pytest.approx(1)
-    assert code.nearest(strange)[1] < -0.5
-
-
-def test_the_most_isolated_trusted_directions_vouch_for_nobody() -> None:
-    crowd = torch.cat([DIRECTIONS, -DIRECTIONS[:3]])
-    code = NeighbourCode.fit(Kept(torch.arange(303), crowd))
-    assert not {300, 301, 302} & set(code.rows.tolist())
-    assert len(code.rows) == int(303 * 0.98)
-
-
-def test_an_activation_of_zeros_has_a_finite_code() -> None:
-    lengths = neighbours().lengths(residual_activity(torch.zeros(1, 2)), NO_CONTEXT[:1])
-    assert torch.isfinite(lengths).all()
 
 
 def test_kept_activations_of_shards_merge_in_the_order_of_rows() -> None:
