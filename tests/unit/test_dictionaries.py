@@ -120,7 +120,7 @@ def test_what_the_dictionaries_saw_comes_back(dictionary: TopKDictionary, tmp_pa
     save_dictionaries(tmp_path, [dictionary], seen=SEEN)
     assert torch.equal(load_seen(tmp_path), SEEN)
     (tmp_path / "seen.safetensors").unlink()
-    with pytest.raises(ConfigError, match=r"cannot read .*seen.safetensors"):
+    with pytest.raises(ConfigError, match=r"seen.safetensors does not say .* `mad train`"):
         load_seen(tmp_path)
 
 

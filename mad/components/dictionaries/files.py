@@ -95,12 +95,19 @@ def _write(
 
 
 def load_seen(directory: Path) -> Int64[Tensor, " seen"]:
-    """Read the digests of the inputs that the dictionaries of a directory were trained on."""
+    """Read the digests of the inputs that the dictionaries of a directory were trained on.
+
+    Raises:
+        ConfigError: when the file is missing, as from an older version, or damaged.
+    """
     path = directory / _SEEN
-    try:
-        return tensors.read_tensors(path)["seen"]
-    except KeyError as cause:
-        raise ConfigError(f"{path} does not say what the dictionaries saw; train again") from cause
+    seen = tensors.read_tensors(path).get("seen") if path.is_file() else None
+    if seen is None:
+        raise ConfigError(
+            f"{path} does not say which inputs the dictionaries have seen: train them again with "
+            "`mad train`, or restore the file"
+        )
+    return seen
 
 
 def load_dictionaries(directory: Path) -> Joined:
