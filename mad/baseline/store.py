@@ -158,7 +158,7 @@ class BaselineStore:
     def _active(self, name: str) -> int:
         pointer = self.root / name / _ACTIVE
         if not pointer.is_file():
-            known = [home.name for home in self._homes()]
+            known = sorted(home.name for home in self._homes() if _numbered(home))
             raise BaselineNotFoundError(
                 f"no active baseline {name!r} in {self.root}, only {known}; fit one with "
                 "`mad fit`, or activate a version with `mad baselines`"

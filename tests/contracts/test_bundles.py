@@ -195,6 +195,13 @@ def test_an_absent_baseline_is_not_found(world: World, tmp_path: Path, name: str
         store.load(*parse_revision(name))
 
 
+def test_a_name_whose_fit_came_to_nothing_is_not_said_to_be_there(tmp_path: Path) -> None:
+    store = BaselineStore(tmp_path)
+    store.prepare("early")
+    with pytest.raises(BaselineNotFoundError, match=r"no active baseline 'early' .* only \[\];"):
+        store.load("early")
+
+
 @pytest.mark.parametrize(
     "text", ["", "UP", "a b", "x@", "x@y", "../etc", "x@1@2", "x@" + 5000 * "9"]
 )
