@@ -18,7 +18,7 @@ class FitPlan:
     """How to fit a baseline.
 
     ``reference_share`` is the share of trusted inputs held out. ``neighbours`` is how many trusted
-    activations a site keeps to compare with, at most; 0 keeps none.
+    activations a site keeps to compare with, at most; fewer than 20 are none.
     """
 
     name: str
