@@ -88,7 +88,10 @@ def _from_server(address: Address, baseline: str, limit: int) -> list[tuple[str,
 
 def _top(charges: Iterable[tuple[str, str, int]]) -> str:
     """Name the first charges, each a site, a term and an index."""
-    return ", ".join(f"{site} {_SHORT[name]}{index}" for site, name, index in islice(charges, TOP))
+    return ", ".join(
+        f"{site} {_SHORT.get(name, name + ' ')}{index}"
+        for site, name, index in islice(charges, TOP)
+    )
 
 
 def _explained(error: "grpc.RpcError", address: Address) -> MadError:

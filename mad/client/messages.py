@@ -99,5 +99,9 @@ def explain_request(
 
 
 def term(message: verdict_pb2.Part | verdict_pb2.Charge) -> str:
-    """Name what a part or a charge describes: set, residual or neighbours."""
-    return verdict_pb2.Term.Name(message.term).removeprefix("TERM_").lower()
+    """Name what a part or a charge describes: set, residual, neighbours; or its bare number.
+
+    A newer server may know terms that this client does not.
+    """
+    known = verdict_pb2.Term.DESCRIPTOR.values_by_number.get(message.term)
+    return known.name.removeprefix("TERM_").lower() if known else str(message.term)

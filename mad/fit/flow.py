@@ -83,17 +83,22 @@ def check_unseen(data: Dataset, plan: FitPlan, seen: Int64[Tensor, " seen"]) -> 
         ConfigError: says how many inputs of the reference were seen.
     """
     parts = split(len(data), plan)
-    fitting, reference = (
-        torch.cat([row_digests(data.take(rows)) for rows in part.split(plan.batch_size)])
-        for part in (parts.fitting, parts.reference)
-    )
-    leaked = int((torch.isin(reference, seen) & ~torch.isin(reference, fitting)).sum())
-    if leaked:
+    reference = _digests(data, parts.reference, plan.batch_size)
+    is_seen = torch.isin(reference, seen)
+    if is_seen.any():
+        is_seen &= ~torch.isin(reference, _digests(data, parts.fitting, plan.batch_size))
+    if leaked := int(is_seen.sum()):
         raise ConfigError(
             f"{leaked} of the {len(reference)} inputs held out as reference have trained the "
             "dictionaries, so the false-alarm rate would not hold: delete the dictionaries to "
             "train them again, or go back to the data, seed and reference share of their training"
         )
+
+
+def _digests(
+    data: Dataset, rows: Int64[Tensor, " rows"], batch_size: int
+) -> Int64[Tensor, " rows"]:
+    return torch.cat([row_digests(data.take(chosen)) for chosen in rows.split(batch_size)])
 
 
 def _reference(

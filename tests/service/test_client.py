@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from mad.client import SERVICE_CONFIG, Client, TensorLike, request, tensor
+from mad.client import SERVICE_CONFIG, Client, TensorLike, request, tensor, term
 from mad.errors import InputError
-from mad.v1 import scoring_pb2 as pb, tensor_pb2
+from mad.v1 import scoring_pb2 as pb, tensor_pb2, verdict_pb2
 from tests.service.running import Running, anomalies, live, until
 
 
@@ -128,3 +128,12 @@ def test_the_client_imports_neither_torch_nor_numpy() -> None:
 def test_channels_balance_watch_health_and_retry() -> None:
     assert json.loads(json.dumps(SERVICE_CONFIG)) == SERVICE_CONFIG
     assert {"loadBalancingConfig", "healthCheckConfig", "methodConfig"} <= set(SERVICE_CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(1, "set"), (2, "residual"), (3, "neighbours"), (99, "99")]
+)
+def test_terms_have_names_and_those_of_newer_servers_their_number(number: int, name: str) -> None:
+    charge = verdict_pb2.Charge()
+    charge.ParseFromString(bytes([0x10, number]))  # field 2, a varint: the term
+    assert term(charge) == name
