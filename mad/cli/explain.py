@@ -20,7 +20,7 @@ def explain(
     import torch
 
     from mad.arrays import open_dataset
-    from mad.cli.deployment import Deployment
+    from mad.deployment import Deployment
 
     deployment = Deployment.load(config)
     monitor = deployment.monitor(baseline)

@@ -1,5 +1,6 @@
 """``mad fit``: a baseline from trusted data."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mad.cli import screen
@@ -8,7 +9,7 @@ from mad.cli.train import show_figures
 
 if TYPE_CHECKING:
     from mad.baseline.bundle import Baseline
-    from mad.cli.deployment import Deployment
+    from mad.deployment import Deployment
     from mad.types import Dataset
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -18,14 +19,14 @@ SAMPLE = 512
 
 def fit(config: Config) -> None:
     """Fit a baseline, training the dictionaries first if there are none."""
-    from mad.cli.deployment import Deployment
+    from mad.deployment import Deployment
 
     deployment = Deployment.load(config)
     data = deployment.trusted()
     deployment.check(data)
     with screen.progress() as progress:
         figures = () if deployment.is_trained else deployment.train(data, progress=progress)
-        baseline = deployment.fit(data, progress=progress)
+        baseline = deployment.fit(data, created=datetime.now(UTC), progress=progress)
     if figures:
         show_figures(figures)
     _show_parts(deployment, baseline, data)
@@ -38,9 +39,7 @@ def fit(config: Config) -> None:
 
 
 def _show_parts(deployment: "Deployment", baseline: "Baseline", data: "Dataset") -> None:
-    from mad.fit import split
-
-    rows = split(len(data), deployment.plan).reference[:SAMPLE]
+    rows = deployment.rows(data).reference[:SAMPLE]
     ledger = deployment.monitor(baseline.revision).scorer.score(data.take(rows)).ledger
     screen.table(
         f"Mean bits of {len(rows)} reference inputs",

@@ -26,7 +26,7 @@ def score(
 ) -> None:
     """Score inputs offline; raises no alert."""
     from mad.arrays import open_dataset
-    from mad.cli.deployment import Deployment
+    from mad.deployment import Deployment
 
     deployment = Deployment.load(config)
     monitor = deployment.monitor(baseline)

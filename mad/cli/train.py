@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def train(config: Config) -> None:
     """Train the dictionaries on the fitting part of the trusted data."""
-    from mad.cli.deployment import Deployment
+    from mad.deployment import Deployment
 
     deployment = Deployment.load(config)
     with screen.progress() as progress:

@@ -7,13 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mad.arrays import open_dataset
 from mad.baseline.bundle import Baseline
-from mad.baseline.store import BaselineStore
-from mad.capture.loading import load_model
 from mad.capture.model import MonitoredModel
-from mad.components.dictionaries.files import load_dictionaries, save_dictionaries
-from mad.components.dictionaries.train import DictionaryPlan
 from mad.config import Settings
 from mad.demo.folder import RunFolder
 from mad.demo.images import Labelled, Splits
@@ -26,7 +21,8 @@ from mad.demo.train import (
     save,
     train,
 )
-from mad.fit import FitPlan, Split, fit, split, train_dictionaries
+from mad.deployment import Deployment
+from mad.fit import Split
 from mad.types import Progress
 
 
@@ -61,48 +57,16 @@ def prepare(
             shutil.copyfile(shipped, target)
     (trusted,) = settings.data.trusted
     np.savez(trusted, image=splits.trusted.images.numpy())
-    return _fit(settings, folder, progress)
+    return _fit(settings, progress)
 
 
-def _fit(settings: Settings, folder: RunFolder, progress: Progress) -> Fitted:
+def _fit(settings: Settings, progress: Progress) -> Fitted:
     """Do what ``mad fit`` does: train dictionaries, fit a baseline and store it."""
-    model = load_model(
-        settings.model.factory,
-        settings.model.weights,
-        name=settings.model.name,
-        inputs=settings.model.inputs,
-        arguments=settings.model.arguments,
-        base=folder.root,
-    )
-    data = open_dataset(settings.data.trusted, names=settings.model.inputs)
-    plan = _fit_plan(settings)
-    rows = split(len(data), plan)
-    wanted = settings.decomposition
-    trained = train_dictionaries(
-        model,
-        wanted.sites,
-        data,
-        DictionaryPlan(width=wanted.width, k=wanted.k, steps=wanted.steps, seed=plan.seed),
-        rows=rows.fitting,
-        progress=progress,
-    )
-    save_dictionaries(wanted.path, trained.dictionaries, seen=trained.seen)
-    decomposition = load_dictionaries(wanted.path)
-    fitted = fit(model, decomposition, data, plan, created=datetime.now(UTC), progress=progress)
-    baseline = BaselineStore(settings.baseline.store).save(fitted)
-    return Fitted(settings, model, baseline, rows)
-
-
-def _fit_plan(settings: Settings) -> FitPlan:
-    baseline = settings.baseline
-    return FitPlan(
-        name=baseline.name,
-        false_alarm_rate=baseline.false_alarm_rate,
-        reference_share=baseline.reference_share,
-        context=baseline.context,
-        neighbours=baseline.neighbours,
-        seed=baseline.seed,
-    )
+    deployment = Deployment.of(settings)
+    data = deployment.trusted()
+    deployment.train(data, progress=progress)
+    baseline = deployment.fit(data, created=datetime.now(UTC), progress=progress)
+    return Fitted(settings, deployment.model, baseline, deployment.rows(data))
 
 
 def _train(

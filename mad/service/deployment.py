@@ -1,20 +1,11 @@
-"""From an operator's settings to what they name: model, dictionaries, and a server to start."""
-
-from pathlib import Path
+"""From an operator's settings to a server to start."""
 
 from prometheus_client import CollectorRegistry
 
 from mad import config
 from mad.alerts.log import AlertLog
-from mad.baseline.store import BaselineStore
-from mad.capture.loading import load_model
-from mad.capture.model import MonitoredModel
-from mad.capture.sites import resolve
-from mad.components.base import Decomposition
-from mad.components.dictionaries.files import INDEX, load_dictionaries
-from mad.errors import ConfigError
+from mad.deployment import Deployment
 from mad.metrics import Metrics
-from mad.monitor import Monitor
 from mad.service.registry import Registry
 from mad.service.server import Limits, Server
 
@@ -25,8 +16,8 @@ def from_settings(settings: config.Settings, *, collectors: CollectorRegistry) -
     The server's metrics are registered in ``collectors``. Raises ConfigError or BaselineError,
     naming what cannot be used and the remedy.
     """
-    store = BaselineStore(settings.baseline.store)
-    monitor = load_monitor(settings, store)
+    deployment = Deployment.of(settings)
+    monitor, store = deployment.monitor(), deployment.store
     manifest = monitor.baseline.manifest
     metrics = Metrics(
         collectors, model=manifest.model_name, false_alarm_rates=[manifest.false_alarm_rate]
@@ -47,37 +38,3 @@ def from_settings(settings: config.Settings, *, collectors: CollectorRegistry) -
         ),
         has_reflection=settings.server.reflection,
     )
-
-
-def load_monitor(settings: config.Settings, store: BaselineStore) -> Monitor:
-    """Read the monitored model, its dictionaries and the active baseline, and bind them."""
-    model = monitored_model(settings)
-    decomposition = trained_decomposition(settings, model)
-    return Monitor.bind(model, decomposition, store.load(settings.baseline.name))
-
-
-def monitored_model(settings: config.Settings) -> MonitoredModel:
-    """Build the monitored model and load its weights; ConfigError if it cannot be."""
-    return load_model(
-        settings.model.factory,
-        settings.model.weights,
-        name=settings.model.name,
-        inputs=settings.model.inputs,
-        arguments=settings.model.arguments,
-        base=Path(),  # a factory's file is absolute in settings
-    )
-
-
-def trained_decomposition(settings: config.Settings, model: MonitoredModel) -> Decomposition:
-    """Read the dictionaries; ConfigError if there are none, or of other sites than settings'."""
-    path = settings.decomposition.path
-    if not (path / INDEX).is_file():
-        raise ConfigError(f"there are no dictionaries in {path}; run `mad train` or `mad fit`")
-    decomposition = load_dictionaries(path)
-    sites = resolve(model.module, settings.decomposition.sites)
-    if set(decomposition.sites) != set(sites):
-        raise ConfigError(
-            f"the dictionaries in {path} are of sites {', '.join(decomposition.sites)}, and "
-            f"the settings name {', '.join(sites)}; name another path, or run `mad train`"
-        )
-    return decomposition

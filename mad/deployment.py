@@ -1,27 +1,29 @@
-"""What a settings file names, loaded: model, trusted data, dictionaries, baseline."""
+"""What settings name, loaded: model, trusted data, dictionaries, baseline."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import final
 
 from mad.arrays import open_dataset
 from mad.baseline.bundle import Baseline
 from mad.baseline.store import BaselineStore, parse_revision
+from mad.capture.loading import load_model
 from mad.capture.model import MonitoredModel
 from mad.capture.sites import resolve
 from mad.components.base import Decomposition
 from mad.components.dictionaries.files import (
     INDEX,
+    load_dictionaries,
     load_seen,
     prepare_directory,
     save_dictionaries,
 )
 from mad.components.dictionaries.train import DictionaryFigures, DictionaryPlan
 from mad.config import Settings
-from mad.fit import FitPlan, check_unseen, fit, split, train_dictionaries
+from mad.errors import ConfigError
+from mad.fit import FitPlan, Split, check_unseen, fit, split, train_dictionaries
 from mad.monitor import Monitor
-from mad.service.deployment import monitored_model, trained_decomposition
 from mad.types import Dataset, Progress, Site
 
 
@@ -35,9 +37,22 @@ class Deployment:
 
     @staticmethod
     def load(config: Path) -> "Deployment":
-        """Read settings and load the model they name; ConfigError if either cannot be."""
-        settings = Settings.load(config)
-        return Deployment(settings, monitored_model(settings))
+        """Read a settings file and load the model it names; ConfigError if either cannot be."""
+        return Deployment.of(Settings.load(config))
+
+    @staticmethod
+    def of(settings: Settings) -> "Deployment":
+        """Build the monitored model and load its weights; ConfigError if it cannot be."""
+        wanted = settings.model
+        model = load_model(
+            wanted.factory,
+            wanted.weights,
+            name=wanted.name,
+            inputs=wanted.inputs,
+            arguments=wanted.arguments,
+            base=Path(),  # a factory's file is absolute in settings
+        )
+        return Deployment(settings, model)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -71,10 +86,14 @@ class Deployment:
         """Open the trusted data; arrays that are no input of the model are ignored."""
         return open_dataset(self.settings.data.trusted, names=self.model.inputs)
 
+    def rows(self, data: Dataset) -> Split:
+        """Say which trusted inputs are for fitting and which for the reference."""
+        return split(len(data), self.plan)
+
     def check(self, data: Dataset) -> None:
         """Refuse, before any work, what cannot become a baseline; ConfigError says why."""
         resolve(self.model.module, self.settings.decomposition.sites)
-        split(len(data), self.plan)
+        self.rows(data)
         self.store.prepare(self.settings.baseline.name)
 
     def train(self, data: Dataset, *, progress: Progress) -> tuple[DictionaryFigures, ...]:
@@ -87,7 +106,7 @@ class Deployment:
             pooling=wanted.pooling,
             seed=self.settings.baseline.seed,
         )
-        rows = split(len(data), self.plan).fitting
+        rows = self.rows(data).fitting
         prepare_directory(wanted.path)
         trained = train_dictionaries(
             self.model, self.sites, data, plan, rows=rows, progress=progress
@@ -95,7 +114,7 @@ class Deployment:
         save_dictionaries(wanted.path, trained.dictionaries, seen=trained.seen)
         return trained.figures
 
-    def fit(self, data: Dataset, *, progress: Progress) -> Baseline:
+    def fit(self, data: Dataset, *, created: datetime, progress: Progress) -> Baseline:
         """Fit a baseline with the dictionaries on disk, and store it as the active version."""
         check_unseen(data, self.plan, load_seen(self.settings.decomposition.path))
         fitted = fit(
@@ -103,14 +122,23 @@ class Deployment:
             self.decomposition(),
             data,
             self.plan,
-            created=datetime.now(UTC),
+            created=created,
             progress=progress,
         )
         return self.store.save(fitted)
 
     def decomposition(self) -> Decomposition:
-        """Read its dictionaries; ConfigError if they are of other sites than the settings'."""
-        return trained_decomposition(self.settings, self.model)
+        """Read its dictionaries; ConfigError if there are none, or of other sites."""
+        path = self.settings.decomposition.path
+        if not self.is_trained:
+            raise ConfigError(f"there are no dictionaries in {path}; run `mad train` or `mad fit`")
+        decomposition = load_dictionaries(path)
+        if set(decomposition.sites) != set(self.sites):
+            raise ConfigError(
+                f"the dictionaries in {path} are of sites {', '.join(decomposition.sites)}, and "
+                f"the settings name {', '.join(self.sites)}; name another path, or run `mad train`"
+            )
+        return decomposition
 
     def monitor(self, revision: str = "") -> Monitor:
         """Load a baseline, by default the active one of the settings' name, beside the model."""
