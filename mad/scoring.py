@@ -1,7 +1,7 @@
 """From input to bits: the one place where capture, components and codes meet."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
@@ -13,7 +13,7 @@ from mad.capture.hooks import Outputs, capture
 from mad.capture.model import MonitoredModel
 from mad.codes.accounting import CodedPart, explain, ledger
 from mad.components.base import Decomposition
-from mad.types import Activity, Context, Explanation, Inputs, Ledger, Site
+from mad.types import Activity, Context, Explanation, Inputs, Ledger, Site, batch_size
 
 ContextRule: TypeAlias = Literal["predicted", "none"]
 """What codes are conditioned on: the label the model itself predicts, or nothing."""
@@ -81,7 +81,7 @@ def observe(
     run = capture(model, decomposition.sites, inputs)
     ran = clock()
     activity = decomposition.activity(run.activations)
-    context = context_of(run.outputs, rule, batch=_batch(list(inputs.values())))
+    context = context_of(run.outputs, rule, batch=batch_size(inputs))
     seconds = {"forward": ran - start, "components": clock() - ran}
     return Observed(run.outputs, activity, context, seconds)
 
@@ -110,7 +110,3 @@ def _predicted(output: Shaped[Tensor, "batch ..."]) -> Context:
     if by_label.shape[1] == 1:
         return (by_label[:, 0] > 0).long()
     return (by_label.byte() if by_label.dtype == torch.bool else by_label).argmax(dim=1)
-
-
-def _batch(tensors: Sequence[Tensor]) -> int:
-    return tensors[0].shape[0]

@@ -41,6 +41,11 @@ Term: TypeAlias = Literal["set", "residual", "neighbours"]
 the whole activation points among trusted ones."""
 
 
+def batch_size(inputs: Inputs) -> int:
+    """Return how many inputs there are."""
+    return next(iter(inputs.values())).shape[0]
+
+
 @dataclass(frozen=True)
 class Activity:
     """Which components each input used at one site, how strongly, and what they leave over.

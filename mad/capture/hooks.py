@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mad.capture.model import MonitoredModel
 from mad.capture.sites import Address
 from mad.errors import ConfigError
-from mad.types import Activations, Inputs, Site
+from mad.types import Activations, Inputs, Site, batch_size
 
 Outputs: TypeAlias = Mapping[str, Shaped[Tensor, "..."]]
 
@@ -44,7 +44,7 @@ def capture(model: MonitoredModel, sites: Sequence[Site], inputs: Inputs) -> Run
     with torch.no_grad(), _kept(model.module, addresses.values(), into=calls):
         # Copies: a first operation in place would change the caller's inputs.
         output = model.module(*(inputs[name].clone() for name in model.inputs))
-    batch = next(iter(inputs.values())).shape[0]
+    batch = batch_size(inputs)
     activations = {
         site: _activation(site, _call(site, address, calls[address.module]), address, batch=batch)
         for site, address in addresses.items()

@@ -117,6 +117,7 @@ class _Centres:
 
     @staticmethod
     def of(points: Float64[Tensor, "kept coordinate"]) -> "_Centres":
+        """Lay out points, one a row."""
         return _Centres(points.T.contiguous(), points.square().sum(dim=1))
 
 

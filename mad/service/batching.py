@@ -16,7 +16,7 @@ from mad.errors import ConfigError, InputError, OverloadedError
 from mad.metrics import Metrics
 from mad.monitor import Judgement, Monitor
 from mad.service.worker import Result, Worker
-from mad.types import Explanation, Inputs, Verdict
+from mad.types import Explanation, Inputs, Verdict, batch_size
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,8 @@ class _Request:
 
     @property
     def size(self) -> int:
-        return _batch_size(self.inputs)
+        """How many inputs it has."""
+        return batch_size(self.inputs)
 
     @property
     def signature(self) -> _Signature:
@@ -41,6 +42,7 @@ class _Request:
         )
 
     def joins(self, other: "_Request") -> bool:
+        """Whether both can be judged in one run of the model."""
         return self.monitor is other.monitor and self.signature == other.signature
 
 
@@ -146,7 +148,7 @@ class Batcher:
 
     def _run(self, monitor: Monitor, inputs: Inputs) -> Judgement:
         judgement = monitor.judge(inputs)
-        self._metrics.batch_ran(_batch_size(inputs), judgement.stage_seconds)
+        self._metrics.batch_ran(batch_size(inputs), judgement.stage_seconds)
         return judgement
 
 
@@ -212,7 +214,3 @@ def _has_batch_axis(judgement: Judgement) -> bool:
 
 def _rows(inputs: Inputs, start: int, stop: int) -> Inputs:
     return {name: tensor[start:stop] for name, tensor in inputs.items()}
-
-
-def _batch_size(inputs: Inputs) -> int:
-    return next(iter(inputs.values())).shape[0]
