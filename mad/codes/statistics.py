@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
+from torch.nn import functional
 
 from mad.types import Activity, Context
 
@@ -84,3 +85,64 @@ class Kept:
         """Return the samples of both parts of the data, in the order of rows."""
         rows, order = torch.cat([self.rows, other.rows]).sort()
         return Kept(rows, torch.cat([self.activations, other.activations])[order])
+
+
+@final
+@dataclass(frozen=True)
+class KeptSets:
+    """A sample of trusted active sets, which trusted inputs they are, and in which contexts.
+
+    The components of input ``i`` are the entries ``offsets[i]:offsets[i + 1]``, ascending.
+    """
+
+    rows: Int64[Tensor, " kept"]
+    context: Int64[Tensor, " kept"]
+    offsets: Int64[Tensor, " offsets"]
+    components: Int64[Tensor, " entry"]
+    num_components: int
+
+    def __len__(self) -> int:
+        """Return the number of inputs."""
+        return self.rows.numel()
+
+    @property
+    def owners(self) -> Int64[Tensor, " entry"]:
+        """The place in the sample that each entry belongs to."""
+        return torch.repeat_interleave(torch.arange(len(self)), self.offsets.diff())
+
+    @staticmethod
+    def of(
+        activity: Activity,
+        context: Context,
+        *,
+        rows: Int64[Tensor, " batch"],
+        keep: Bool[Tensor, " batch"],
+    ) -> "KeptSets":
+        """Keep the inputs of a batch where ``keep`` (one truth value each) says so."""
+        kept = keep[activity.rows]
+        order = torch.argsort(
+            activity.rows[kept] * activity.num_components + activity.components[kept]
+        )
+        return KeptSets(
+            rows[keep],
+            context[keep],
+            functional.pad(activity.counts[keep].cumsum(dim=0), (1, 0)),
+            activity.components[kept][order],
+            activity.num_components,
+        )
+
+    def merge(self, other: "KeptSets") -> "KeptSets":
+        """Return the samples of both parts of the data, in the order of rows."""
+        rows, order = torch.cat([self.rows, other.rows]).sort()
+        counts = torch.cat([self.offsets.diff(), other.offsets.diff()])
+        owners = torch.cat([self.owners, other.owners + len(self)])
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order))
+        by_place = torch.argsort(place[owners], stable=True)
+        return KeptSets(
+            rows,
+            torch.cat([self.context, other.context])[order],
+            functional.pad(counts[order].cumsum(dim=0), (1, 0)),
+            torch.cat([self.components, other.components])[by_place],
+            self.num_components,
+        )
