@@ -1,14 +1,14 @@
 """Run the model once and keep the output of chosen modules, leaving the model as it was found."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias, final
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from mad.capture.model import MonitoredModel
@@ -17,6 +17,9 @@ from mad.errors import ConfigError
 from mad.types import Activations, Inputs, Site, batch_size
 
 Outputs: TypeAlias = Mapping[str, Shaped[Tensor, "..."]]
+
+Hook: TypeAlias = Callable[[nn.Module, object, object], object]
+"""Given a module, its arguments and its output; what it returns, if not None, is the output."""
 
 
 @final
@@ -41,30 +44,97 @@ def capture(model: MonitoredModel, sites: Sequence[Site], inputs: Inputs) -> Run
     """
     calls: dict[str, list[object]] = defaultdict(list)
     addresses = {site: Address.parse(site) for site in sites}
-    with torch.no_grad(), _kept(model.module, addresses.values(), into=calls):
-        # Copies: a first operation in place would change the caller's inputs.
-        output = model.module(*(inputs[name].clone() for name in model.inputs))
-    batch = batch_size(inputs)
-    activations = {
-        site: _activation(site, _call(site, address, calls[address.module]), address, batch=batch)
-        for site, address in addresses.items()
+    hooks = {
+        address.module: partial(_keep, calls[address.module]) for address in addresses.values()
     }
+    with torch.no_grad(), hooked(model.module, hooks):
+        output = forward(model, inputs)
+    batch = batch_size(inputs)
+    activations = {}
+    for site, address in addresses.items():
+        of_module = calls[address.module]
+        check_calls(site, address, len(of_module))
+        kept = of_module[max(address.call, 1) - 1]
+        activations[site] = activation(site, address, kept, batch=batch)
     return Run(named_tensors(output), activations)
+
+
+def forward(model: MonitoredModel, inputs: Inputs) -> object:
+    """Run the model on copies: a first operation in place would change the caller's inputs."""
+    output: object = model.module(*(inputs[name].clone() for name in model.inputs))
+    return output
 
 
 def named_tensors(output: object) -> dict[str, Tensor]:
     """Name the tensors of a module's output: ``output``, ``output_0`` and on, or a dict's keys."""
+    # Detached: a model may switch gradients on for itself.
+    return {name: value.detach() for name, value in tensors_in(output).items()}
+
+
+def tensors_in(output: object) -> dict[str, Tensor]:
+    """Name the tensors of a module's output, as they are: with what autograd knows of them."""
+    named: Mapping[str, object]
     match output:
         case Tensor():
-            return {"output": output.detach()}
+            named = {"output": output}
         case Mapping():
             named = {str(key): value for key, value in output.items()}
         case list() | tuple():
             named = {f"output_{index}": value for index, value in enumerate(output)}
         case _:
             named = {}
-    # Detached: a model may switch gradients on for itself.
-    return {name: value.detach() for name, value in named.items() if isinstance(value, Tensor)}
+    return {name: value for name, value in named.items() if isinstance(value, Tensor)}
+
+
+@contextmanager
+def hooked(module: nn.Module, hooks: Mapping[str, Hook]) -> Iterator[None]:
+    """Put a forward hook on each named module, and take all of them off again, come what may.
+
+    Raises:
+        ConfigError: there is no module of a name, or part of the model is in training mode.
+    """
+    modules = dict(module.named_modules())
+    _check_evaluating(modules)
+    with ExitStack() as registered:
+        for name, hook in hooks.items():
+            if name not in modules:
+                raise ConfigError(f"the model has no module named {name!r}")
+            registered.callback(modules[name].register_forward_hook(hook).remove)
+        yield
+
+
+def check_calls(site: Site, address: Address, ran: int) -> None:
+    """Refuse a site whose module ran too rarely, or more than once where no call is named."""
+    if ran < max(address.call, 1):
+        raise ConfigError(f"site {site!r} ran {ran} times in this forward pass")
+    if address.call == 0 and ran > 1:
+        raise ConfigError(
+            f"site {site!r} runs {ran} times in one forward pass; name one call, such as "
+            f"'{site}#1', or a module that runs once"
+        )
+
+
+def output_name(site: Site, address: Address, output: object) -> str:
+    """Return which of the named tensors of a module's output the site is, or raise ConfigError."""
+    named = tensors_in(output)
+    wanted = address.output or next(iter(named), "")
+    for name in (wanted, f"output_{wanted}"):
+        if name in named:
+            return name
+    raise ConfigError(f"site {site!r} has no output {wanted!r}; it has {sorted(named)}")
+
+
+def activation(
+    site: Site, address: Address, output: object, *, batch: int
+) -> Float[Tensor, "batch ..."]:
+    """Return the site's tensor of a module's output; ConfigError if it is no activation."""
+    tensor = tensors_in(output)[output_name(site, address, output)]
+    if not tensor.is_floating_point() or tensor.ndim == 0 or tensor.shape[0] != batch:
+        raise ConfigError(
+            f"site {site!r} gives {tensor.dtype} of shape {tuple(tensor.shape)} for {batch} inputs;"
+            " a site must give floating-point numbers with the batch as first axis"
+        )
+    return tensor
 
 
 def _check_evaluating(modules: Mapping[str, nn.Module]) -> None:
@@ -75,21 +145,6 @@ def _check_evaluating(modules: Mapping[str, nn.Module]) -> None:
             )
 
 
-@contextmanager
-def _kept(
-    module: nn.Module, addresses: Iterable[Address], *, into: dict[str, list[object]]
-) -> Iterator[None]:
-    modules = dict(module.named_modules())
-    _check_evaluating(modules)
-    with ExitStack() as hooks:
-        for name in {address.module for address in addresses}:
-            if name not in modules:
-                raise ConfigError(f"the model has no module named {name!r}")
-            handle = modules[name].register_forward_hook(partial(_keep, into[name]))
-            hooks.callback(handle.remove)
-        yield
-
-
 def _keep(calls: list[object], _module: nn.Module, _args: object, output: object) -> None:
     # A copy: a later in-place operation, such as ReLU(inplace=True), would change what we keep.
     match output:
@@ -97,28 +152,3 @@ def _keep(calls: list[object], _module: nn.Module, _args: object, output: object
             calls.append(output.detach().clone())
         case _:
             calls.append({name: kept.clone() for name, kept in named_tensors(output).items()})
-
-
-def _call(site: Site, address: Address, calls: list[object]) -> object:
-    if len(calls) < max(address.call, 1):
-        raise ConfigError(f"site {site!r} ran {len(calls)} times in this forward pass")
-    if address.call == 0 and len(calls) > 1:
-        raise ConfigError(
-            f"site {site!r} runs {len(calls)} times in one forward pass; name one call, such as "
-            f"'{site}#1', or a module that runs once"
-        )
-    return calls[max(address.call, 1) - 1]
-
-
-def _activation(site: Site, output: object, address: Address, *, batch: int) -> Tensor:
-    named = named_tensors(output)
-    wanted = address.output or next(iter(named), "")
-    tensor = named.get(wanted, named.get(f"output_{wanted}"))
-    if tensor is None:
-        raise ConfigError(f"site {site!r} has no output {wanted!r}; it has {sorted(named)}")
-    if not tensor.is_floating_point() or tensor.ndim == 0 or tensor.shape[0] != batch:
-        raise ConfigError(
-            f"site {site!r} gives {tensor.dtype} of shape {tuple(tensor.shape)} for {batch} inputs;"
-            " a site must give floating-point numbers with the batch as first axis"
-        )
-    return tensor
