@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import final
 
+from jaxtyping import Float, Int64
+from torch import Tensor
+
 from mad.components.base import Decomposition
 from mad.errors import ConfigError
 from mad.types import Activations, Activity, Site
@@ -41,3 +44,21 @@ class Joined:
             for part in self.parts
             for site, activity in part.activity(activations).items()
         }
+
+    def directions(
+        self, site: Site, components: Int64[Tensor, " entry"]
+    ) -> Float[Tensor, "entry coordinate"]:
+        """Ask the site's own part."""
+        return self._part(site).directions(site, components)
+
+    def spread(
+        self,
+        site: Site,
+        change: Float[Tensor, "batch coordinate"],
+        activations: Float[Tensor, "batch ..."],
+    ) -> Float[Tensor, "batch ..."]:
+        """Ask the site's own part."""
+        return self._part(site).spread(site, change, activations)
+
+    def _part(self, site: Site) -> Decomposition:
+        return next(part for part in self.parts if site in part.sites)

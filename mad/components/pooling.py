@@ -22,18 +22,10 @@ def pool(
     ``mean_max`` for maps and ``last`` for sequences, where the answer is made at the last position
     and averages over the others drown it.
     """
-    if activations.ndim <= 2:  # noqa: PLR2004  # batch and features
-        return activations.reshape(activations.shape[0], -1)
-    if pooling == "flatten":
-        return activations.flatten(1)
-    by_position = (
-        activations
-        if activations.ndim == 3  # noqa: PLR2004  # batch, positions, features
-        else activations.flatten(2).transpose(1, 2)
-    )
-    if pooling == "auto":
-        pooling = "last" if activations.ndim == 3 else "mean_max"  # noqa: PLR2004  # as above
-    match pooling:
+    by_position = _by_position(activations)
+    match _settled(activations, pooling):
+        case "flatten":
+            return activations.reshape(activations.shape[0], -1)
         case "mean":
             return by_position.mean(dim=1)
         case "max":
@@ -42,6 +34,82 @@ def pool(
             return by_position[:, -1]
         case "mean_max":
             return torch.cat([by_position.mean(dim=1), by_position.amax(dim=1)], dim=1)
+
+
+def unpool(
+    change: Float[Tensor, "batch coordinate"],
+    activations: Float[Tensor, "batch ..."],
+    pooling: Pooling,
+) -> Float[Tensor, "batch ..."]:
+    """Return what to add to activations so that their pooled vectors change as asked.
+
+    The inverse of pooling that disturbs positions evenly: ``last`` changes the last position,
+    ``mean`` and ``max`` every position alike, and ``mean_max`` scales and shifts each feature over
+    its positions, so that the pattern over positions stays. It is linear in the change.
+    Law: ``pool(a + unpool(c, a)) == pool(a) + c``; where a ``mean_max`` change asks for a mean
+    above the maximum, which nothing has, only the mean becomes what was asked.
+    """
+    settled = _settled(activations, pooling)
+    if settled == "flatten":
+        return change.reshape(activations.shape)
+    added = _spread(change.unsqueeze(1), _by_position(activations), settled)
+    is_map = activations.ndim > 3  # noqa: PLR2004  # channels before positions
+    return (added.transpose(1, 2) if is_map else added).reshape(activations.shape)
+
+
+def _spread(
+    change: Float[Tensor, "batch 1 coordinate"],
+    by_position: Float[Tensor, "batch position feature"],
+    pooling: Literal["mean", "max", "last", "mean_max"],
+) -> Float[Tensor, "batch position feature"]:
+    match pooling:
+        case "mean" | "max":
+            return change.expand_as(by_position)
+        case "last":
+            return torch.cat([torch.zeros_like(by_position)[:, 1:], change], dim=1)
+        case "mean_max":
+            mean, largest = change.chunk(2, dim=2)
+            share = _shares(by_position)
+            return share * mean + (1 - share) * largest
+
+
+def _shares(
+    by_position: Float[Tensor, "batch position feature"],
+) -> Float[Tensor, "batch position feature"]:
+    """Return how far each position is below the maximum, in units of how far the mean is.
+
+    Law: 0 at a maximum, and 1 on average, so that the mean and the maximum can move apart.
+    """
+    below = by_position.amax(dim=1, keepdim=True) - by_position
+    gap = below.mean(dim=1, keepdim=True)
+    # Where all positions are equal, the first stands for the maximum.
+    positions = by_position.shape[1]
+    even = torch.full_like(below, positions / max(positions - 1, 1))
+    even[:, 0] = 0.0 if positions > 1 else 1.0
+    return torch.where(gap > 0, below / gap.clamp_min(torch.finfo(gap.dtype).tiny), even)
+
+
+def _by_position(
+    activations: Float[Tensor, "batch ..."],
+) -> Float[Tensor, "batch position feature"]:
+    match activations.ndim:
+        case 1 | 2:
+            return activations.reshape(activations.shape[0], 1, -1)
+        case 3:
+            return activations
+        case _:
+            return activations.flatten(2).transpose(1, 2)
+
+
+def _settled(
+    activations: Float[Tensor, "batch ..."], pooling: Pooling
+) -> Literal["flatten", "mean", "max", "last", "mean_max"]:
+    """Return the pooling to apply to activations of this shape; there is none without positions."""
+    if activations.ndim <= 2:  # noqa: PLR2004  # batch and features
+        return "flatten"
+    if pooling == "auto":
+        return "last" if activations.ndim == 3 else "mean_max"  # noqa: PLR2004  # a sequence
+    return pooling
 
 
 def parse_pooling(name: str) -> Pooling:

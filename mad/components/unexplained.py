@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
 
-from mad.components.pooling import Pooling, pool
+from mad.components.pooling import Pooling, pool, unpool
 from mad.types import Activations, Activity, Site
 
 
@@ -33,3 +35,21 @@ class Unexplained:
         x = pool(activations[self.site], self.pooling)
         nothing = torch.zeros(x.shape[0] + 1, dtype=torch.int64)
         return {self.site: Activity(nothing, nothing[:0], x.new_empty(0), x, x, 0)}
+
+    def directions(
+        self,
+        site: Site,  # noqa: ARG002  # Decomposition
+        components: Int64[Tensor, " entry"],
+    ) -> Float[Tensor, "entry coordinate"]:
+        """Return none, since there are no components to ask for."""
+        assert components.numel() == 0
+        return torch.zeros(0, 0)
+
+    def spread(
+        self,
+        site: Site,  # noqa: ARG002  # Decomposition
+        change: Float[Tensor, "batch coordinate"],
+        activations: Float[Tensor, "batch ..."],
+    ) -> Float[Tensor, "batch ..."]:
+        """Change the positions as the pooling needs it."""
+        return unpool(change.to(activations.dtype), activations, self.pooling)

@@ -86,6 +86,31 @@ def test_activations_of_another_precision_are_read(
         torch.testing.assert_close(found.mean(), expected.residual.mean(), rtol=0, atol=0.01)
 
 
+def test_directions_and_residual_say_where_the_whole_activation_comes_from(
+    decomposition: Decomposition,
+) -> None:
+    """Two inputs with the same part that is nobody's differ by their shares and residuals."""
+    for site, activity in decomposition.activity(ACTIVATIONS).items():
+        explained = torch.zeros_like(activity.activation)
+        if len(activity.components):
+            directions = decomposition.directions(site, activity.components)
+            shares = activity.magnitudes.unsqueeze(1) * directions
+            explained = explained.index_add(0, activity.rows, shares)
+        left = activity.activation - explained - activity.residual
+        torch.testing.assert_close(left, left[:1].expand_as(left), rtol=0, atol=1e-5)
+
+
+def test_a_change_that_is_spread_is_the_change_of_the_pooled_vector(
+    decomposition: Decomposition,
+) -> None:
+    for site, activity in decomposition.activity(ACTIVATIONS).items():
+        change = activity.activation.roll(1, dims=0) - activity.activation
+        added = decomposition.spread(site, change, ACTIVATIONS[site])
+        assert added.shape == ACTIVATIONS[site].shape
+        moved = decomposition.activity({**ACTIVATIONS, site: ACTIVATIONS[site] + added})[site]
+        torch.testing.assert_close(moved.activation, activity.activation + change)
+
+
 def test_topk_keeps_the_k_largest_positive_latents_and_leaves_the_rest() -> None:
     identity = torch.eye(4)
     plain = TopKDictionary(

@@ -6,12 +6,12 @@ from functools import cached_property
 from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
 from mad import tensors
-from mad.components.pooling import Pooling, pool
+from mad.components.pooling import Pooling, pool, unpool
 from mad.errors import ConfigError
 from mad.types import Activations, Activity, Site
 
@@ -75,6 +75,23 @@ class TopKDictionary:
             num_components=self.bias.numel(),
         )
         return {self.site: activity}
+
+    def directions(
+        self,
+        site: Site,  # noqa: ARG002  # Decomposition
+        components: Int64[Tensor, " entry"],
+    ) -> Float[Tensor, "entry coordinate"]:
+        """Return the latents' decoder directions, in the units of the activations."""
+        return self.scale * self.decoder[components]
+
+    def spread(
+        self,
+        site: Site,  # noqa: ARG002  # Decomposition
+        change: Float[Tensor, "batch coordinate"],
+        activations: Float[Tensor, "batch ..."],
+    ) -> Float[Tensor, "batch ..."]:
+        """Change the positions as the pooling needs it."""
+        return unpool(change.to(activations.dtype), activations, self.pooling)
 
     def latents(
         self, normalised: Float[Tensor, "batch coordinate"]

@@ -1,0 +1,137 @@
+"""Activity by effect: not how strongly a component was active, but what the answer owes to it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional
+
+from mad.capture.answer import confidence, scores
+from mad.capture.gradients import Slopes, slopes
+from mad.capture.hooks import Outputs
+from mad.capture.model import MonitoredModel
+from mad.components.base import Decomposition
+from mad.errors import ConfigError
+from mad.types import Activity, Inputs, Site, batch_size
+
+Effect: TypeAlias = Literal["prediction", "norm"]
+"""An effect on the score of the label that the model predicts, or on the length of its first
+output, for a model that predicts no label."""
+
+_PIECE = 4_096
+
+
+def effects(
+    model: MonitoredModel,
+    decomposition: Decomposition,
+    inputs: Inputs,
+    *,
+    keep: int,
+    on: Effect = "prediction",
+) -> Mapping[Site, Activity]:
+    """Return the components that the model's answer to each input depends on most, at each site.
+
+    One forward and one backward pass, which leave the model as it was. An effect is magnitude
+    times the derivative of the answer by the magnitude: to first order, what the answer would lose
+    if the component were silent (exactly, where the rest of the model is linear). At most ``keep``
+    components of each active set, those of largest absolute effect; effects are the magnitudes,
+    and may be negative. A component without effect is not active.
+
+    Raises:
+        ConfigError: the model's answer cannot be differentiated, or is no row of numbers an input.
+    """
+    return by_effect(decomposition, differentiated(model, decomposition, inputs, on=on), keep=keep)
+
+
+def differentiated(
+    model: MonitoredModel, decomposition: Decomposition, inputs: Inputs, *, on: Effect
+) -> Slopes:
+    """Run the model forward and backward once; ConfigError as ``effects`` says."""
+    answer = partial(_answer, on=_MEASURES[on], batch=batch_size(inputs))
+    return slopes(model, decomposition.sites, inputs, of=answer)
+
+
+def by_effect(decomposition: Decomposition, seen: Slopes, *, keep: int) -> Mapping[Site, Activity]:
+    """Return the activity of a run with effects for magnitudes, the strongest of each input."""
+    return {
+        site: _strongest(
+            replace(activity, magnitudes=_effects(decomposition, site, seen, activity)), keep
+        )
+        for site, activity in decomposition.activity(seen.activations).items()
+    }
+
+
+def _answer(
+    outputs: Outputs, *, on: Callable[[Tensor, Tensor], Tensor], batch: int
+) -> Float[Tensor, " batch"]:
+    predicted = scores(outputs, batch=batch)
+    if predicted is None:
+        raise ConfigError(
+            "the model's first output is no row of numbers an input, so nothing can have an effect "
+            "on it; give a model that returns scores"
+        )
+    return on(predicted, next(iter(outputs.values())))
+
+
+_MEASURES: Mapping[Effect, Callable[[Tensor, Tensor], Tensor]] = {
+    "prediction": lambda predicted, _: confidence(predicted),
+    "norm": lambda _, output: output.flatten(1).norm(dim=1),
+}
+
+
+def _effects(
+    decomposition: Decomposition, site: Site, seen: Slopes, activity: Activity
+) -> Float[Tensor, " entry"]:
+    slope = _pooled_slope(decomposition, site, seen, like=activity.activation)
+    rates = [
+        (decomposition.directions(site, components) * slope[rows]).sum(dim=1)
+        for components, rows in zip(
+            # In pieces: a direction an entry can be far more than the activations.
+            activity.components.split(_PIECE),
+            activity.rows.split(_PIECE),
+            strict=True,
+        )
+        if len(components)
+    ]
+    return activity.magnitudes * (torch.cat(rates) if rates else 1.0)
+
+
+def _pooled_slope(
+    decomposition: Decomposition,
+    site: Site,
+    seen: Slopes,
+    *,
+    like: Float[Tensor, "batch coordinate"],
+) -> Float[Tensor, "batch coordinate"]:
+    """Return the derivative by the pooled vector that components add up to."""
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        still = torch.zeros_like(like).requires_grad_()
+        added = decomposition.spread(site, still, seen.activations[site])
+        (slope,) = torch.autograd.grad((added * seen.gradients[site]).sum(), still)
+    return slope
+
+
+def _strongest(activity: Activity, keep: int) -> Activity:
+    """Keep the entries of largest absolute magnitude of each input, if they are not zero."""
+    kept = _rank(activity) < keep
+    kept &= activity.magnitudes != 0
+    counts = torch.zeros_like(activity.counts).index_add_(0, activity.rows, kept.long())
+    return replace(
+        activity,
+        offsets=functional.pad(counts.cumsum(dim=0), (1, 0)),
+        components=activity.components[kept],
+        magnitudes=activity.magnitudes[kept],
+    )
+
+
+def _rank(activity: Activity) -> Int64[Tensor, " entry"]:
+    """Return each entry's place among those of its input, the largest first."""
+    by_size = activity.magnitudes.abs().argsort(descending=True, stable=True)
+    by_row = by_size[activity.rows[by_size].argsort(stable=True)]
+    rank = torch.empty_like(by_row)
+    rank[by_row] = torch.arange(len(by_row)) - activity.offsets[activity.rows]
+    return rank
