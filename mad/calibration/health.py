@@ -1,11 +1,15 @@
 """Is the promise kept? The observed alarm rate and what it can be by chance."""
 
 import math
-from typing import NamedTuple
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, final
 
-from scipy.stats import beta
+from scipy.stats import beta, hypergeom, ks_2samp
 
+from mad.calibration.conformal import attainable_rate, p_values, required_reference
 from mad.errors import InputError
+from mad.types import Bits, Reference
 
 
 class Interval(NamedTuple):
@@ -13,6 +17,111 @@ class Interval(NamedTuple):
 
     low: float
     high: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether the surprises of a stream are what the reference promised.
+
+    ``observed`` holds the true alarm rate, and ``chance`` the share of alarms that ordinary inputs
+    raise, each with the same confidence. ``drift`` is the largest gap between the distributions of
+    the stream's surprises and the reference's, positive where the stream's are larger;
+    ``drift_p_value`` is the chance of such a gap between exchangeable samples.
+    """
+
+    inputs: int
+    alarms: int
+    nominal: float
+    reference: int
+    observed: Interval
+    chance: Interval
+    drift: float
+    drift_p_value: float
+    confidence: float
+
+    @property
+    def rate(self) -> float:
+        """The share of inputs that alarm; 0 without inputs."""
+        return self.alarms / max(self.inputs, 1)
+
+    @property
+    def attainable(self) -> float:
+        """The smallest false-alarm rate that this reference can promise."""
+        return attainable_rate(self.reference)
+
+    @property
+    def standing(self) -> Literal["as promised", "more", "fewer"]:
+        """Say whether ordinary inputs could raise this share of alarms."""
+        if self.rate > self.chance.high:
+            return "more"
+        return "fewer" if self.rate < self.chance.low else "as promised"
+
+    @property
+    def has_drifted(self) -> bool:
+        """Whether chance does not explain the gap to the reference."""
+        return self.drift_p_value < 1 - self.confidence
+
+    @property
+    def verdict(self) -> str:
+        """Say it in a sentence."""
+        if not self.inputs:
+            return f"no inputs yet, against a promised {_percent(self.nominal)} %"
+        if self.nominal < self.attainable:
+            alarms = (
+                f"a reference of {self.reference} cannot reach {_percent(self.nominal)} %: it "
+                f"needs {required_reference(self.nominal)}, and can reach "
+                f"{_percent(self.attainable)} %"
+            )
+        else:
+            within = {
+                "as promised": "within chance",
+                "more": "more than chance explains",
+                "fewer": "fewer than chance explains",
+            }[self.standing]
+            alarms = (
+                f"observed {_percent(self.rate)} % against a promised {_percent(self.nominal)} %: "
+                f"{within} ({_percent(self.chance.low)}-{_percent(self.chance.high)} %)"
+            )
+        if not self.has_drifted:
+            return alarms
+        direction = "higher" if self.drift > 0 else "lower"
+        return (
+            f"{alarms}; surprises run {direction} than the reference's "
+            f"(Kolmogorov-Smirnov {abs(self.drift):.2g}, p {self.drift_p_value:.1g})"
+        )
+
+
+def examine(
+    surprise: Bits, reference: Reference, *, false_alarm_rate: float, confidence: float = 0.99
+) -> Health:
+    """Hold a stream's surprises against its reference, which is ascending.
+
+    The gap is tested between two samples, not against uniform p-values: given one reference,
+    p-values lie on a grid of ``1 / (n + 1)`` and are off uniform by about ``n ** -1/2``. Ties make
+    both tests cautious. Ordinary inputs fail one or the other at most ``2 (1 - confidence)`` of
+    the time.
+    """
+    inputs = surprise.numel()
+    alarms = int((p_values(surprise, reference) <= false_alarm_rate).sum())
+    gap, chance_of_gap = 0.0, 1.0
+    if inputs and reference.numel():
+        test = ks_2samp(surprise.numpy(), reference.numpy())
+        # scipy's sign is of the stream's distribution function: larger surprises make it lower.
+        gap, chance_of_gap = -float(test.statistic * test.statistic_sign), float(test.pvalue)
+    return Health(
+        inputs=inputs,
+        alarms=alarms,
+        nominal=false_alarm_rate,
+        reference=reference.numel(),
+        observed=binomial_interval(alarms, inputs, confidence=confidence),
+        chance=chance_interval(
+            false_alarm_rate, reference.numel(), inputs=inputs, confidence=confidence
+        ),
+        drift=gap,
+        drift_p_value=chance_of_gap,
+        confidence=confidence,
+    )
 
 
 def binomial_interval(successes: int, trials: int, *, confidence: float = 0.99) -> Interval:
@@ -31,10 +140,42 @@ def promised_interval(rate: float, reference: int, *, confidence: float = 0.99) 
     The rate is the ``k``-th smallest of ``reference`` uniform numbers, ``k = floor(rate (n + 1))``,
     hence Beta(k, n + 1 - k) (Vovk 2012, Conditional validity of inductive conformal predictors).
     """
-    # The rate is a decimal: 0.29 * 100 is a hair under 29.
-    rank = math.floor(rate * (reference + 1) + 1e-9)
+    rank = _rank(rate, reference)
     if rank == 0:
         return Interval(0.0, 0.0)
     tail = (1 - confidence) / 2
     low, high = (beta.ppf(edge, rank, reference + 1 - rank) for edge in (tail, 1 - tail))
     return Interval(float(low), float(high))
+
+
+def chance_interval(
+    rate: float, reference: int, *, inputs: int, confidence: float = 0.99
+) -> Interval:
+    """Return where the share of alarms among so many ordinary inputs lies.
+
+    Both the reference and the stream vary. At most ``x`` inputs alarm if the ``x + k`` largest of
+    stream and reference together hold at least ``k`` of the reference, for ``k`` as above: a
+    hypergeometric law, exact for surprises that do not tie.
+    """
+    rank = _rank(rate, reference)
+    if rank == 0 or inputs == 0:
+        return Interval(0.0, 0.0 if inputs else 1.0)
+
+    def at_most(alarms: int) -> float:
+        drawn = alarms + rank
+        return float(hypergeom.sf(rank - 1, reference + inputs, reference, drawn))
+
+    tail = (1 - confidence) / 2
+    low, high = (
+        bisect_left(range(inputs), edge, key=at_most) / inputs for edge in (tail, 1 - tail)
+    )
+    return Interval(low, high)
+
+
+def _rank(rate: float, reference: int) -> int:
+    # The rate is a decimal: 0.29 * 100 is a hair under 29.
+    return math.floor(rate * (reference + 1) + 1e-9)
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.2g}" if rate < 1 else "100"

@@ -1,25 +1,76 @@
 """Laws of calibration: a p-value is a promise."""
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, kstest
 
-from mad.calibration.conformal import p_values, required_reference, threshold
-from mad.calibration.health import binomial_interval, promised_interval
-from mad.errors import InputError
+from mad.calibration.conformal import (
+    attainable_rate,
+    p_values,
+    randomised_p_values,
+    required_reference,
+    threshold,
+)
+from mad.types import PValues
+
+TRIALS = 3_000
+RATES = ("0.001", "0.01", "0.05", "0.1", "0.25")
 
 
-@pytest.mark.parametrize("size", [20, 100, 999])
-@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.25])
-def test_false_alarms_stay_at_or_below_alpha(size: int, alpha: float) -> None:
+@pytest.fixture(scope="module", params=[20, 60, 99, 500, 1_999, 5_000])
+def simulated(request: pytest.FixtureRequest) -> tuple[int, PValues]:
+    """One p-value in each of many worlds, each with a reference of its own."""
+    size: int = request.param
     generator = torch.Generator().manual_seed(size)
-    draws = torch.randn(4000, size + 1, generator=generator, dtype=torch.float64)
-    p = torch.cat([p_values(row[:1], row[1:].sort().values) for row in draws])
-    alarms = int((p <= alpha).sum())
-    assert binomtest(alarms, 4000, alpha, alternative="greater").pvalue > 1e-3
+
+    def one() -> PValues:
+        draw = torch.randn(size + 1, generator=generator, dtype=torch.float64)
+        return p_values(draw[:1], draw[1:].sort().values)
+
+    return size, torch.cat([one() for _ in range(TRIALS)])
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_false_alarms_are_as_many_as_the_ranks_allow(
+    simulated: tuple[int, PValues], rate: str
+) -> None:
+    size, p = simulated
+    # Ranks are uniform on 1 .. n + 1 for surprises that do not tie; exact in integers.
+    promised = math.floor(Fraction(rate) * (size + 1)) / (size + 1)
+    alarms = int((p <= float(rate)).sum())
+    assert binomtest(alarms, TRIALS, promised).pvalue > 1e-3
+    assert promised <= float(rate)
+
+
+@pytest.mark.parametrize("levels", [1, 3, 1_000_000])
+@pytest.mark.parametrize("size", [20, 300])
+def test_when_chance_decides_ties_p_values_are_exactly_uniform(size: int, levels: int) -> None:
+    generator = torch.Generator().manual_seed(levels)
+    draws = torch.randint(levels, (TRIALS, size + 1), generator=generator).double()
+    p = torch.cat(
+        [randomised_p_values(row[:1], row[1:].sort().values, generator=generator) for row in draws]
+    )
+    assert kstest(p.numpy(), "uniform").pvalue > 1e-3
+
+
+def test_deciding_ties_by_chance_never_exceeds_counting_them_against_the_input() -> None:
+    reference = torch.tensor([1.0, 2.0, 2.0, 5.0], dtype=torch.float64)
+    surprise = torch.tensor([0.0, 2.0, 4.0, 6.0, math.inf], dtype=torch.float64)
+    p = randomised_p_values(surprise, reference, generator=torch.Generator().manual_seed(0))
+    # Between the shares of those above and of those not below, the input among them.
+    assert (p >= torch.tensor([4, 1, 1, 0, 0]).double() / 5).all()
+    assert (p <= p_values(surprise, reference)).all()
+
+
+@pytest.mark.parametrize(("size", "rate"), [(0, 1.0), (99, 0.01), (999, 0.001)])
+def test_the_attainable_rate_is_the_smallest_p_value(size: int, rate: float) -> None:
+    strange = torch.tensor([math.inf], dtype=torch.float64)
+    assert attainable_rate(size) == rate
+    assert p_values(strange, torch.zeros(size, dtype=torch.float64)).item() == rate
 
 
 def test_ties_are_counted_against_the_input_so_that_discrete_surprise_is_safe() -> None:
@@ -66,27 +117,3 @@ def test_the_smallest_reference_for_a_rate(rate: float, size: int) -> None:
     strange = torch.tensor([math.inf], dtype=torch.float64)
     assert p_values(strange, torch.zeros(size, dtype=torch.float64)).item() <= rate
     assert p_values(strange, torch.zeros(size - 1, dtype=torch.float64)).item() > rate
-
-
-@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (3, 200), (0, 0)])
-def test_the_interval_is_scipys_exact_one(successes: int, trials: int) -> None:
-    if trials == 0:
-        assert binomial_interval(0, 0) == (0.0, 1.0)
-        return
-    expected = binomtest(successes, trials).proportion_ci(0.99, method="exact")
-    assert binomial_interval(successes, trials) == pytest.approx((expected.low, expected.high))
-
-
-def test_more_successes_than_trials_is_refused() -> None:
-    with pytest.raises(InputError, match="3 successes in 2 trials"):
-        binomial_interval(3, 2)
-
-
-def test_one_rank_of_a_reference_promises_what_the_smallest_of_uniforms_does() -> None:
-    # P(smallest of 99 uniforms <= x) = 1 - (1 - x) ** 99.
-    expected = (1 - 0.995 ** (1 / 99), 1 - 0.005 ** (1 / 99))
-    assert promised_interval(0.01, 99) == pytest.approx(expected, rel=1e-9)
-
-
-def test_a_reference_too_small_for_the_rate_never_alarms() -> None:
-    assert promised_interval(0.01, 98) == (0.0, 0.0)
