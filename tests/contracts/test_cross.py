@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mad.calibration.conformal import p_values
 from mad.calibration.cross import cross_p_values, cross_promise, cross_splits
+from mad.calibration.rarity import Rarity
 from mad.errors import ConfigError
 
 COORDINATES = 8
@@ -114,3 +115,22 @@ def _distance(
     away = scored - fitted.mean(dim=0)
     whitened: Tensor = torch.linalg.solve(fitted.T.cov(), away.T).T
     return (away * whitened).sum(dim=1)
+
+
+def test_one_held_out_part_can_weigh_and_calibrate_when_crossed() -> None:
+    generator = torch.Generator().manual_seed(7)
+    spread = torch.tensor([1.0, 100.0], dtype=torch.float64)
+    alarms = 0
+    for _ in range(TRIALS):
+        draw = torch.randn(61, 2, generator=generator, dtype=torch.float64) * spread
+        strange, trusted = draw[:1], draw[1:]
+        columns, references = [], []
+        for held_out in cross_splits(60, folds=3, seed=0):
+            kept = torch.ones(60, dtype=torch.bool)
+            kept[held_out] = False
+            rarity = Rarity.fit(trusted[kept])
+            columns.append(rarity.bits(strange).sum(dim=1))
+            references.append(rarity.bits(trusted[held_out]).sum(dim=1).sort().values)
+        alarms += cross_p_values(torch.stack(columns, dim=1), references).item() <= 0.1
+    assert binomtest(alarms, TRIALS, 0.1, alternative="greater").pvalue > 1e-3
+    assert alarms > 0
