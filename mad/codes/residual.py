@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from mad.codes.contexts import Centres, ContextMeans, rows_of
 from mad.codes.statistics import ResidualMoments
 from mad.types import Activity, Bits, Context
 
 MAX_COORDINATES = 4_096
-"""Sites wider than this are refused: the covariance grows with the square."""
+"""A full covariance grows with the square; wider sites take ``low_rank``."""
 
 RELATIVE_RESOLUTION = 0.01
 """Residuals are described to this share of their root mean square in trusted data."""
@@ -26,24 +27,29 @@ class GaussianCode:
     The length is ``-log2`` of density times cell: ``floor_bits`` at the mean, plus squared
     Mahalanobis distance over ``2 ln 2``. No direction has a standard deviation below the grid's
     step, so the sum of density times cell over the grid is one to within 1e-8 a coordinate, and no
-    length is negative. ``spread`` is each coordinate's mean share of the squared distance in
-    trusted data.
+    length is negative. Row ``i`` of ``mean`` belongs to ``contexts[i]`` (ascending), the last to
+    every other context; the covariance is around them, and the same for all. ``spread`` is each
+    coordinate's mean share of the squared distance in trusted data.
     """
 
-    mean: Float64[Tensor, " coordinate"]
+    contexts: Int64[Tensor, " context"]
+    mean: Float64[Tensor, "context_and_any coordinate"]
     precision: Float64[Tensor, "coordinate coordinate"]
     spread: Float64[Tensor, " coordinate"]
     floor_bits: float
 
     @staticmethod
-    def fit(moments: ResidualMoments) -> "GaussianCode":
+    def fit(moments: ResidualMoments, means: ContextMeans | None = None) -> "GaussianCode":
         """Fit mean and covariance, shrunk towards a multiple of the identity.
 
-        The shrinkage is ``min(1/2, d / n)`` for ``d`` coordinates and ``n`` inputs, and never less
-        than the square of the resolution.
+        With ``means``, each context has its own mean, shrunk to that over all. The shrinkage of
+        the covariance is ``min(1/2, d / n)`` for ``d`` coordinates and ``n`` inputs, and never
+        less than the square of the resolution.
         """
         coordinates = moments.mean.numel()
-        covariance = moments.scatter / moments.inputs
+        centres = Centres.of(moments.mean, means)
+        scatter = moments.scatter - centres.explained.T @ centres.explained
+        covariance = scatter / moments.inputs
         mean_square = max(float(covariance.diagonal().mean()), 1e-24)
         shrink = min(0.5, coordinates / moments.inputs) + RELATIVE_RESOLUTION**2
         shrunk = (1 - shrink) * covariance
@@ -51,10 +57,13 @@ class GaussianCode:
         factor = torch.linalg.cholesky(shrunk)
         step = RELATIVE_RESOLUTION * math.sqrt(mean_square)
         volume = float(factor.diagonal().log2().sum())
-        floor_bits = volume + coordinates * (0.5 * math.log2(2 * math.pi) - math.log2(step))
         precision = torch.cholesky_inverse(factor)
         return GaussianCode(
-            moments.mean, precision, (precision * covariance).sum(dim=1), floor_bits
+            centres.contexts,
+            centres.mean,
+            precision,
+            spread=(precision * covariance).sum(dim=1),
+            floor_bits=volume + coordinates * (0.5 * math.log2(2 * math.pi) - math.log2(step)),
         )
 
     def lengths(self, activity: Activity, context: Context) -> Bits:
@@ -62,15 +71,13 @@ class GaussianCode:
         return self.contributions(activity, context).sum(dim=1)
 
     def contributions(
-        self,
-        activity: Activity,
-        context: Context,  # noqa: ARG002  # Code
+        self, activity: Activity, context: Context
     ) -> Float64[Tensor, "batch coordinate"]:
         """Split the squared distance by coordinate, and its floor evenly.
 
         A coordinate that trusted data ties to others can have a negative share.
         """
-        away = activity.residual.double() - self.mean
+        away = activity.residual.double() - self.mean[rows_of(self.contexts, context)]
         return self._bits(away * (away @ self.precision))
 
     def typical(self, context: Context) -> Float64[Tensor, "batch coordinate"]:
@@ -78,4 +85,4 @@ class GaussianCode:
         return self._bits(self.spread).expand(context.numel(), -1)
 
     def _bits(self, squared: Float64[Tensor, "*batch coordinate"]) -> Float64[Tensor, "..."]:
-        return squared / (2 * math.log(2)) + self.floor_bits / self.mean.numel()
+        return squared / (2 * math.log(2)) + self.floor_bits / self.spread.numel()
