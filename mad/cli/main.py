@@ -12,6 +12,7 @@ from mad.cli.bench import bench
 from mad.cli.demo import demo
 from mad.cli.explain import explain
 from mad.cli.fit import fit
+from mad.cli.report import report
 from mad.cli.score import score
 from mad.cli.serve import serve
 from mad.cli.train import train
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 for verb in (demo, train, fit, serve, score, explain, alerts, baselines, bench):
     app.command()(verb)
+app.add_typer(report, name="report")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

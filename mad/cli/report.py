@@ -1,0 +1,108 @@
+"""``mad report``: what trusted data say, beyond a baseline."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mad.cli import screen
+from mad.cli.options import Config
+from mad.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mad.components.base import Decomposition
+    from mad.deployment import Deployment
+    from mad.report import Accounting
+
+report = typer.Typer(help="Report on trusted data.", no_args_is_help=True)
+
+
+@report.callback()
+def _group() -> None:
+    """Report on trusted data."""
+
+
+@report.command()
+def accounting(
+    config: Config,
+    out: Annotated[Path | None, typer.Option(help="JSON file of every figure.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Markdown file of the tables.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="PNG file of stacked bars.")] = None,
+    step: Annotated[
+        float,
+        typer.Option(help="Precision: grid as a share of each site's deviation.", min=1e-6, max=1),
+    ] = 0.01,
+) -> None:
+    """Count the bits that describe trusted activations in neurons, PCA and the dictionaries."""
+    from mad.deployment import Deployment
+    from mad.report import table as tables
+
+    written = [path for path in (out, table, plot) if path]
+    _check(written, with_plot=plot is not None)
+    found = _account(Deployment.load(config), step)
+    _show(found)
+    try:
+        if out:
+            out.write_text(json.dumps(tables.as_json(found), indent=2) + "\n")
+        if table:
+            table.write_text(tables.as_markdown(found))
+        if plot:
+            from mad.report.plot import draw
+
+            draw(found, plot)
+    except OSError as cause:
+        raise ConfigError(f"cannot write {cause.filename}: {cause.strerror}") from cause
+    for path in written:
+        screen.say(f"written to {path}")
+
+
+def _check(paths: list[Path], *, with_plot: bool) -> None:
+    """Refuse before the work what would fail after it."""
+    for path in paths:
+        if not path.absolute().parent.is_dir():
+            raise ConfigError(f"cannot write {path}: there is no directory {path.parent}; make it")
+    if with_plot:
+        try:
+            import matplotlib as _  # noqa: F401  # whether it is there
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                "--plot needs the Python package matplotlib; run: pip install 'mad[bench]', or "
+                "leave --plot out"
+            ) from error
+
+
+def _account(deployment: "Deployment", step: float) -> "Accounting":
+    from mad.components.dictionaries.files import load_seen
+    from mad.fit import check_unseen
+    from mad.report import AccountingPlan, Source, account
+
+    decomposition = deployment.decomposition()
+    data = deployment.trusted()
+    # Bits of inputs that trained the dictionaries would be no held-out bits.
+    check_unseen(data, deployment.plan, load_seen(deployment.settings.decomposition.path))
+    source = Source(deployment.model, decomposition, data, deployment.plan.context)
+    plan = AccountingPlan(name=_name(decomposition), relative_step=step, seed=deployment.plan.seed)
+    with screen.progress() as progress:
+        return account(source, deployment.rows(data), plan, progress=progress)
+
+
+def _name(decomposition: "Decomposition") -> str:
+    from mad.components.dictionaries.topk import TopKDictionary
+    from mad.components.joined import Joined
+
+    parts = decomposition.parts if isinstance(decomposition, Joined) else (decomposition,)
+    is_dictionary = all(isinstance(part, TopKDictionary) for part in parts)
+    return "dictionary" if is_dictionary else "decomposition"
+
+
+def _show(found: "Accounting") -> None:
+    from mad.report import table as tables
+
+    where = tables.sites(found)
+    screen.say(tables.title(found))
+    if len(where) > 1:
+        screen.table("All sites", tables.COLUMNS, list(tables.rows(found)))
+    for site in where:
+        screen.table(f"Site {site}", tables.COLUMNS, list(tables.rows(found, site)))
+        screen.table(f"Codes at {site}", tables.CODES, list(tables.codes(found, site)))
