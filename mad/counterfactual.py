@@ -1,7 +1,7 @@
 """Would the model have answered otherwise without what an explanation names?"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, final
 
 import torch
@@ -24,10 +24,11 @@ class Counterfactual:
 
     Components in ``removed`` are silenced: their share of the activation is subtracted, and
     everything else, the residual too, stays. Silence, and not their mean, since a sparse component
-    is silent for most trusted inputs. Components in ``absent`` are named because they are silent
-    though usually active; they stay silent, since a baseline does not say how strong they should
-    be. A residual that is taken away leaves the reconstruction in its place, or zero where there
-    are no components.
+    is silent for most trusted inputs. They are the fewest, taken in the order of the explanation,
+    without which the label is another, or all that it names if the label stays. Components in
+    ``absent`` are named because they are silent though usually active; they stay silent, since a
+    baseline does not say how strong they should be. A residual that is taken away leaves the
+    reconstruction in its place, or zero where there are no components.
 
     Labels are -1 for a model that predicts none. ``output_change`` is how far the first output
     moves, as a share of its length.
@@ -52,51 +53,61 @@ def counterfactuals(
 ) -> tuple[Counterfactual, ...]:
     """Take away what the explanation of one input charges above its typical bits, and run again.
 
-    One more run of the model for the components named at each site, and one for each residual
-    named, in the order of sites; what runs after the site answers to the change. A label that
-    stays does not clear the components: others may do the same work.
+    At each site first the components named are silenced, one more at a time, then, if it is
+    named, the residual is taken away: one more run of the model each, the first on as many copies
+    of the input as there are components. What runs after the site answers to the change. A label
+    that stays does not clear the components: others may do the same work.
 
     Raises:
         ConfigError: as ``capture`` does, or the model returns no tensor to compare.
     """
     assert batch_size(inputs) == 1
     run = capture(model, decomposition.sites, inputs)
+    if not run.outputs:
+        raise ConfigError("the model returns no tensor, so no change of its answer can be seen")
+    is_labelled = scores(run.outputs, batch=1) is not None
     found = []
     for site, activity in decomposition.activity(run.activations).items():
         charges = [charge for charge in explanation.charges if charge.site == site]
-        for taken in (_components(decomposition, activity, charges), _residual(activity, charges)):
-            if taken is None:
-                continue
-            added = decomposition.spread(site, -taken.share, run.activations[site])
-            after = run_edited(model, {site: added.add}, inputs)
-            found.append(_compared(site, taken, run.outputs, after))
+        takings = (_components(decomposition, activity, charges), _residual(activity, charges))
+        for taken in filter(None, takings):
+            steps = taken if is_labelled else taken.at_once()
+            after = _run_without(model, decomposition, inputs, site, steps.shares)
+            found.append(_compared(site, steps, run.outputs, after))
     return tuple(found)
 
 
 @final
 @dataclass(frozen=True)
 class _Taken:
-    """What is taken away, and its share of the site's pooled vector."""
+    """What is taken away in each step, and its share of the site's pooled vector.
+
+    The first step takes the first of ``components``, the next the first two, and so on.
+    """
 
     what: Literal["components", "residual"]
-    removed: tuple[int, ...]
+    components: tuple[int, ...]
     absent: tuple[int, ...]
-    share: Float[Tensor, "1 coordinate"]
+    shares: Float[Tensor, "step coordinate"]
+
+    def at_once(self) -> "_Taken":
+        """Return the last step alone, for an answer that does not come in rows."""
+        return replace(self, shares=self.shares[-1:])
 
 
 def _components(
     decomposition: Decomposition, activity: Activity, charges: Sequence[Charge]
 ) -> _Taken | None:
-    """Return the active ones among the components named; None if there are none."""
+    """Take the active ones among the components named; None if there are none."""
     named = _surprising(charges, "set")
-    is_named = torch.isin(activity.components, named)
-    removed = activity.components[is_named]
-    if not len(removed):
+    is_active = torch.isin(named, activity.components)
+    active = named[is_active]
+    if not len(active):
         return None
-    directions = decomposition.directions(charges[0].site, removed)
-    share = activity.magnitudes[is_named].unsqueeze(0) @ directions
-    absent = named[~torch.isin(named, removed)]
-    return _Taken("components", tuple(removed.tolist()), tuple(absent.tolist()), share)
+    entries = torch.searchsorted(activity.components, active)
+    directions = decomposition.directions(charges[0].site, active)
+    shares = (activity.magnitudes[entries].unsqueeze(1) * directions).cumsum(dim=0)
+    return _Taken("components", tuple(active.tolist()), tuple(named[~is_active].tolist()), shares)
 
 
 def _residual(activity: Activity, charges: Sequence[Charge]) -> _Taken | None:
@@ -106,33 +117,54 @@ def _residual(activity: Activity, charges: Sequence[Charge]) -> _Taken | None:
 
 
 def _surprising(charges: Sequence[Charge], term: Term) -> Int64[Tensor, " named"]:
-    """Return the indices of one term's charges above their typical bits, ascending."""
+    """Return the indices of one term's charges above their typical bits, in their order."""
     above = [c.index for c in charges if c.term == term and c.bits > c.typical_bits]
-    return torch.tensor(sorted(above), dtype=torch.int64)
+    return torch.tensor(above, dtype=torch.int64)
+
+
+def _run_without(
+    model: MonitoredModel,
+    decomposition: Decomposition,
+    inputs: Inputs,
+    site: Site,
+    shares: Float[Tensor, "step coordinate"],
+) -> Outputs:
+    """Run the model on as many copies of one input as there are shares, each without its own."""
+
+    def edit(activations: Float[Tensor, "step ..."]) -> Float[Tensor, "step ..."]:
+        return activations + decomposition.spread(site, -shares, activations)
+
+    copies = {name: value.repeat_interleave(len(shares), dim=0) for name, value in inputs.items()}
+    return run_edited(model, {site: edit}, copies)
 
 
 def _compared(site: Site, taken: _Taken, before: Outputs, after: Outputs) -> Counterfactual:
+    """Compare at the first step that changes the label, or at the last."""
+    steps = len(taken.shares)
+    label, found = _labels(before, batch=1), _labels(after, batch=steps)
+    changed = (found != label).nonzero().flatten().tolist()
+    step = changed[0] if changed else steps - 1
+    first, second = (next(iter(outputs.values())) for outputs in (before, after))
     return Counterfactual(
         site=site,
         what=taken.what,
-        removed=taken.removed,
+        removed=taken.components[: len(taken.components) - (steps - 1 - step)],
         absent=taken.absent,
-        label_before=_label(before),
-        label_after=_label(after),
-        output_change=_change(before, after),
+        label_before=int(label),
+        label_after=int(found[step]),
+        output_change=_change(first, second[step : step + 1] if steps > 1 else second),
     )
 
 
-def _label(outputs: Outputs) -> int:
-    predicted = scores(outputs, batch=1)
-    return -1 if predicted is None else int(labels(predicted))
+def _labels(outputs: Outputs, *, batch: int) -> Int64[Tensor, " batch"]:
+    """Return the label predicted in each row; -1 where none is."""
+    predicted = scores(outputs, batch=batch)
+    return torch.full((batch,), -1) if predicted is None else labels(predicted)
 
 
-def _change(before: Outputs, after: Outputs) -> float:
-    """Return the length of the difference of the first output over its length before."""
-    if not before:
-        raise ConfigError("the model returns no tensor, so no change of its answer can be seen")
-    first, second = (_exact(next(iter(outputs.values()))) for outputs in (before, after))
+def _change(before: Tensor, after: Tensor) -> float:
+    """Return the length of the difference over the length before."""
+    first, second = _exact(before), _exact(after)
     moved = (second - first).norm()
     # A number that is not one, before or after, is no small change.
     share = (moved / first.norm()).nan_to_num(nan=torch.inf, posinf=torch.inf)

@@ -71,13 +71,30 @@ X = torch.tensor([[3.0, 2.0, 0.0, 4.0, 4.5]])
 
 
 def test_silenced_components_take_their_share_of_a_linear_answer() -> None:
-    explanation = named(charge("set", 3), charge("set", 0))
-    (one,) = found(linear_head(WEIGHT), X, explanation, whole())
-    assert (one.site, one.what, one.removed, one.absent) == ("0", "components", (0, 3), ())
+    (one,) = found(linear_head(WEIGHT), X, named(charge("set", 0)), whole())
+    assert (one.site, one.what, one.removed, one.absent) == ("0", "components", (0,), ())
     assert (one.label_before, one.label_after, one.is_changed) == (0, 2, True)
-    # Label 0 falls from 5 to what the centre gives it, 1.5 times 0.25.
-    moved = 5 - 1.5 * CENTRE
-    assert one.output_change == pytest.approx(moved / math.sqrt(5**2 + 2**2 + 4.5**2))
+    # Label 0 loses what component 0 gave it: its magnitude, from the centre to 3.
+    assert one.output_change == pytest.approx((3 - CENTRE) / math.sqrt(5**2 + 2**2 + 4.5**2))
+
+
+@pytest.mark.parametrize(
+    ("order", "removed"),
+    [((0, 3, 1), (0,)), ((1, 3, 0), (1, 3)), ((1, 0, 3), (1, 0)), ((1,), (1,))],
+)
+def test_no_more_is_silenced_than_changes_the_label_in_the_order_of_the_explanation(
+    order: tuple[int, ...], removed: tuple[int, ...]
+) -> None:
+    explanation = named(*(charge("set", index) for index in order))
+    (one,) = found(linear_head(WEIGHT), X, explanation, whole())
+    assert one.removed == removed
+    # The label needs components 0 and 3; component 1 speaks for another.
+    gone = X[0].clone()
+    gone[list(removed)] = CENTRE
+    after = WEIGHT @ gone
+    assert one.label_after == int(after.argmax())
+    before = WEIGHT @ X[0]
+    assert one.output_change == pytest.approx(float((after - before).norm() / before.norm()))
 
 
 def test_a_component_the_answer_does_not_need_changes_nothing_much() -> None:
@@ -105,6 +122,7 @@ def test_what_is_named_though_silent_stays_silent_and_is_said_to() -> None:
     explanation = named(charge("set", 2), charge("set", 0))
     (one,) = found(linear_head(WEIGHT), X, explanation, whole())
     assert (one.removed, one.absent) == ((0,), (2,))
+    assert one.is_changed
     (alone,) = found(linear_head(WEIGHT), X, named(charge("set", 0)), whole())
     assert alone.output_change == one.output_change
     assert found(linear_head(WEIGHT), X, named(charge("set", 2)), whole()) == []
