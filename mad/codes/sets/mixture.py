@@ -1,0 +1,155 @@
+"""Clusters of active sets: which components go together, whatever the model says of the input."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from mad.codes.sets.clusters import (
+    MAX_CLUSTERS,
+    MAX_STEPS,
+    TOLERANCE_BITS,
+    ClusterSums,
+    drawn,
+    entropy_of_choice,
+    mixed_lengths,
+    number_of_clusters,
+    place_of,
+    posterior,
+    summed,
+    with_choice,
+)
+from mad.codes.sets.independent import entropy, krichevsky_trofimov, silence_and_correction
+from mad.codes.sets.samples import as_activity
+from mad.codes.statistics import KeptSets, SetCounts
+from mad.types import Activity, Bits, Context
+
+SHRINKAGE = 1.0
+"""Pseudo-sets by which a cluster's rates lean on the rates over all."""
+
+
+@final
+@dataclass(frozen=True)
+class MixtureCode:
+    """Each set belongs to a hidden cluster, and components are coins whose bias it sets.
+
+    ``P(A | y) = sum_k weight[y, k] prod_j rate[j, k]^a_j (1 - rate[j, k])^(1 - a_j)``. Row ``i`` of
+    ``weight`` belongs to ``contexts[i]`` (ascending), its last row to every other context. A usual
+    component costs much where the components it goes with are silent.
+    """
+
+    contexts: Int64[Tensor, " context"]
+    weight: Float64[Tensor, "context_and_any cluster"]
+    rate: Float64[Tensor, "component cluster"]
+
+    @staticmethod
+    def fit(
+        sets: KeptSets, counts: SetCounts, *, clusters: int = MAX_CLUSTERS, seed: int = 0
+    ) -> "MixtureCode":
+        """Fit clusters to kept sets by expectation maximisation; rates over all come from counts.
+
+        There is a cluster for every 20 kept sets, at most ``clusters`` and no fewer than two. The
+        same sets and seed give the same code. Needs at least one set.
+        """
+        code = _seeded(sets, counts, number_of_clusters(len(sets), most=clusters), seed)
+        before = math.inf
+        for _ in range(MAX_STEPS):
+            sums = code.expect(sets)
+            code = MixtureCode.of(sums, counts)
+            if before - sums.bits < TOLERANCE_BITS * len(sets):
+                break
+            before = sums.bits
+        return code
+
+    @staticmethod
+    def of(sums: ClusterSums, counts: SetCounts) -> "MixtureCode":
+        """Return the likeliest code given which sets belong to which cluster (M step)."""
+        overall = krichevsky_trofimov(counts.active.sum(dim=0), counts.inputs.sum()).unsqueeze(1)
+        rate = (sums.active + SHRINKAGE * overall) / (sums.inputs.sum(dim=0) + SHRINKAGE)
+        return MixtureCode(counts.contexts, sums.weight, rate)
+
+    def expect(self, sets: KeptSets) -> ClusterSums:
+        """Share some trusted sets among the clusters (E step); sums of shards merge."""
+        place = place_of(self.contexts, sets.context)
+        joint = self._joint(as_activity(sets), place)
+        return ClusterSums.of(sets, place, joint, contexts=self.contexts.numel())
+
+    def lengths(self, activity: Activity, context: Context) -> Bits:
+        """Return the code length of each active set, in bits."""
+        return mixed_lengths(self._joint_of(activity, context))
+
+    def contributions(
+        self, activity: Activity, context: Context
+    ) -> Float64[Tensor, "batch component"]:
+        """Charge each component its mean bits over the posterior of clusters.
+
+        What choosing the clusters costs, the divergence of the posterior from the weights, is
+        shared evenly by the active components.
+        """
+        joint = self._joint_of(activity, context)
+        share = posterior(joint)
+        silence, correction = self._bits
+        entries = (activity.rows, activity.components)
+        active = (correction[activity.components] * share[activity.rows]).sum(dim=1)
+        within = (share @ silence.T).index_put(entries, active, accumulate=True)
+        return with_choice(within, mixed_lengths(joint), activity)
+
+    def typical(self, context: Context) -> Float64[Tensor, "batch component"]:
+        """Return the mean of each component's contribution, exact but for naming the cluster.
+
+        Within clusters the mean is the entropy of the component's coins. Choosing the cluster is
+        taken to cost the entropy of the weights, which it does where sets tell clusters apart and
+        never exceeds on average, and to fall to components by their rates.
+        """
+        weight = self.weight[place_of(self.contexts, context)]
+        rates = weight @ self.rate.T
+        within = weight @ entropy(self.rate).T
+        return within + rates * (entropy_of_choice(weight) / rates.sum(dim=1)).unsqueeze(1)
+
+    def rates(self, context: Context) -> Float64[Tensor, "batch component"]:
+        """Return the rates over all clusters in each input's context."""
+        return self.weight[place_of(self.contexts, context)] @ self.rate.T
+
+    def rates_given(
+        self, activity: Activity, context: Context
+    ) -> Float64[Tensor, "batch component"]:
+        """Return the rates in the clusters that each whole set speaks for."""
+        return posterior(self._joint_of(activity, context)) @ self.rate.T
+
+    def _joint_of(self, activity: Activity, context: Context) -> Float64[Tensor, "batch cluster"]:
+        return self._joint(activity, place_of(self.contexts, context))
+
+    def _joint(
+        self, activity: Activity, place: Int64[Tensor, " batch"]
+    ) -> Float64[Tensor, "batch cluster"]:
+        own = summed(self._log_odds, activity.components, activity.offsets)
+        return self._start[place] + own
+
+    @cached_property
+    def _start(self) -> Float64[Tensor, "context_and_any cluster"]:
+        """``ln`` of the probability of each cluster and of no component."""
+        return self.weight.log() + torch.log1p(-self.rate).sum(dim=0)
+
+    @cached_property
+    def _log_odds(self) -> Float64[Tensor, "component cluster"]:
+        return torch.logit(self.rate)
+
+    @cached_property
+    def _bits(
+        self,
+    ) -> tuple[Float64[Tensor, "component cluster"], Float64[Tensor, "component cluster"]]:
+        """What a silent component costs in each cluster, and an active one beyond that."""
+        return silence_and_correction(self.rate)
+
+
+def _seeded(sets: KeptSets, counts: SetCounts, clusters: int, seed: int) -> MixtureCode:
+    """Start with clusters around kept sets, each half its own set and half the rates over all."""
+    overall = krichevsky_trofimov(counts.active.sum(dim=0), counts.inputs.sum())
+    generator = torch.Generator().manual_seed(seed)
+    _, members = drawn(sets, clusters=clusters, generator=generator)
+    weight = torch.full((counts.contexts.numel() + 1, clusters), 1 / clusters, dtype=torch.float64)
+    return MixtureCode(counts.contexts, weight, (members + overall.unsqueeze(1)) / 2)
