@@ -53,7 +53,7 @@ class ContextMeans:
             inputs.index_add_(0, torch.searchsorted(contexts, part.contexts), part.inputs)
         for part in (self, other):
             row = torch.searchsorted(contexts, part.contexts)
-            weight = part.inputs / inputs[row]
+            weight = part.inputs.double() / inputs[row]
             mean.index_add_(0, row, part.mean * weight.unsqueeze(1))
         return ContextMeans(contexts, inputs, mean)
 

@@ -117,15 +117,19 @@ class MagnitudeCode:
         entries = int(overall.counts.active.sum())
         prior = (everything[0], everything[1] / entries if entries else torch.ones(1, 1).double())
         own = _shrunk(overall, *prior)
-        given = _shrunk(moments, *own)
-        location, variance = (torch.cat(pair) for pair in zip(given, own, strict=True))
-        active = torch.cat([moments.counts.active, overall.counts.active])
+        given = _shrunk(moments, *own[:2])
+        # One context is all of them: a row of its own would lean on the same entries twice.
+        rows = slice(0, 0 if moments.counts.contexts.numel() == 1 else None)
+        location, variance, freedom = (
+            torch.cat([of_context[rows], of_all])
+            for of_context, of_all in zip(given, own, strict=True)
+        )
         return MagnitudeCode(
-            moments.counts.contexts,
-            ConditionalCode.fit(moments.counts).rate,
+            moments.counts.contexts[rows],
+            ConditionalCode.fit(moments.counts).rate[-len(location) :],
             location,
             variance.sqrt().clamp_min(2 * RELATIVE_RESOLUTION),
-            freedom=active + PRIOR_WEIGHT,
+            freedom,
             negative_rate=(moments.negative + 0.5) / (entries + 1),
         )
 
@@ -164,12 +168,8 @@ class MagnitudeCode:
         freedom = self.freedom[at]
         away = (_logs(activity) - self.location[at]) / self.scale[at]
         nats = (freedom + 1) / 2 * torch.log1p(away.square() / freedom) - self._log_height[at]
-        sign = torch.where(
-            activity.magnitudes < 0,
-            math.log2(self.negative_rate),
-            math.log2(1 - self.negative_rate),
-        )
-        return nats / math.log(2) - sign.double()
+        share = torch.tensor([1 - self.negative_rate, self.negative_rate], dtype=torch.float64)
+        return nats / math.log(2) - share.log2()[(activity.magnitudes < 0).long()]
 
     @cached_property
     def _log_height(self) -> Float64[Tensor, "context_and_any component"]:
@@ -197,9 +197,10 @@ def _shrunk(
     moments: MagnitudeMoments,
     location: Float64[Tensor, "1 column"],
     variance: Float64[Tensor, "1 column"],
-) -> tuple[Float64[Tensor, "context component"], Float64[Tensor, "context component"]]:
-    """Return mean and variance with PRIOR_WEIGHT entries of the given ones added."""
-    active, weight = moments.counts.active, moments.counts.active + PRIOR_WEIGHT
+) -> tuple[Float64[Tensor, "context component"], ...]:
+    """Return mean, variance and number of entries with PRIOR_WEIGHT of the given ones added."""
+    active = moments.counts.active.double()
+    weight = active + PRIOR_WEIGHT
     mean = (active * moments.mean + PRIOR_WEIGHT * location) / weight
     squares = moments.squares + active * (moments.mean - mean).square()
-    return mean, (squares + PRIOR_WEIGHT * variance) / weight
+    return mean, (squares + PRIOR_WEIGHT * variance) / weight, weight

@@ -83,8 +83,8 @@ class TreeCode:
     def typical(self, context: Context) -> Float64[Tensor, "batch component"]:
         """Return the mean entropy of each component's coin, over what its parent does."""
         parents = self._usage[self.parent.clamp_min(0)]
-        mean = torch.lerp(entropy(self.given_silent), entropy(self.given_active), parents)
-        return mean.expand(context.numel(), -1)
+        silent, beside = entropy(torch.stack([self.given_silent, self.given_active]))
+        return torch.lerp(silent, beside, parents).expand(context.numel(), -1)
 
     def rates(self, context: Context) -> Float64[Tensor, "batch component"]:
         """Return the same rates for every context."""
