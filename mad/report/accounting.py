@@ -37,9 +37,11 @@ NOTHING = Described("", 0, 1, 0.0)
 class SiteAccount:
     """What one vocabulary costs at one site.
 
-    ``vocabulary_parameters`` are those of the components themselves, ``pitches`` how many
-    precisions of its magnitudes were tried. ``largest_error_steps`` is the furthest that what was
-    described lies from the activation, in any coordinate of any held-out input, in grid steps.
+    ``active`` is how many components an input uses on average. ``vocabulary_parameters`` are those
+    of the components themselves, ``pitches`` how many precisions of magnitudes there were to
+    choose from, and ``pitch_steps`` the one chosen, in grid steps. ``largest_error_steps`` is the
+    furthest that what was described lies from the activation, in any coordinate of any held-out
+    input, in grid steps.
     """
 
     site: Site
@@ -48,6 +50,7 @@ class SiteAccount:
     pitch_steps: float
     pitches: int
     components: int
+    active: float
     vocabulary_parameters: int
     set: Described
     magnitudes: Described

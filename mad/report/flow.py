@@ -29,7 +29,7 @@ SAMPLE = 4_096
 """Fitting inputs that settle grid and precision, and whose sets teach the mixtures."""
 
 BATCH = 256
-NEURONS, PRINCIPAL = "neurons", "pca"
+NEURONS, PRINCIPAL = "neurons", "PCA"
 
 _Key: TypeAlias = tuple[Site, str]
 

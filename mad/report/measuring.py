@@ -16,11 +16,16 @@ from mad.types import Activity, Context, Site
 @final
 @dataclass(frozen=True)
 class Tally:
-    """Bits of every candidate summed over held-out inputs; ``squares`` is None with no residual."""
+    """Bits of every candidate, summed over held-out inputs.
+
+    ``entries`` is how many components were active in all, ``largest_error`` a distance in one
+    coordinate, and ``squares`` None where there is no residual.
+    """
 
     inputs: int
-    sets: Float64[Tensor, " code"]
-    magnitudes: Float64[Tensor, " code"]
+    entries: int
+    sets: Float64[Tensor, " set_code"]
+    magnitudes: Float64[Tensor, " magnitude_code"]
     squares: Squares | None
     largest_error: float
 
@@ -32,6 +37,7 @@ class Tally:
         gaussians = fitted.gaussians
         return Tally(
             len(said),
+            len(said.components),
             _stacked([one.lengths(said, context).sum() for one in fitted.sets]),
             _stacked([one.lengths(said).sum() for one in fitted.magnitudes]),
             None if gaussians is None else gaussians.squares(said.residual.double()),
@@ -43,6 +49,7 @@ class Tally:
         left, right = self.squares, other.squares
         return Tally(
             self.inputs + other.inputs,
+            self.entries + other.entries,
             self.sets + other.sets,
             self.magnitudes + other.magnitudes,
             None if left is None or right is None else left.merge(right),
@@ -68,6 +75,7 @@ def settle(
         pitch_steps=vocabulary.pitch / vocabulary.step,
         pitches=pitches,
         components=split.directions if is_principal else vocabulary.components,
+        active=float(split.directions) if is_principal else tally.entries / tally.inputs,
         vocabulary_parameters=split.frame_parameters if is_principal else vocabulary.parameters,
         set=of_set,
         magnitudes=split.leading if is_principal else of_magnitudes,

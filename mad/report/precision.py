@@ -50,7 +50,9 @@ def words_of(
     ends the search.
     """
     components = sample[0].activity.num_components
-    directions = decomposition.directions(site, torch.arange(components)).double()
+    directions = sample[0].activity.activation[:0].double()
+    if components:
+        directions = decomposition.directions(site, torch.arange(components)).double()
     offset = _offset(sample[0].activity, directions)
     best, least = None, math.inf
     for pitch in PITCHES:

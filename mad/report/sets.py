@@ -15,7 +15,7 @@ from mad.codes.sets.mixture import MixtureCode
 from mad.codes.statistics import KeptSets, SetCounts
 from mad.types import Activity, Bits, Context
 
-CLUSTERS = (4, 16, 64)
+CLUSTERS = (4, 8, 16, 32, 64)
 """Sizes of mixture to try; a larger one must pay for its parameters."""
 
 

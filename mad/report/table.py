@@ -6,8 +6,16 @@ from dataclasses import asdict
 from mad.report.accounting import SHARES, Accounting, SiteAccount
 from mad.types import Site
 
-COLUMNS = ("described in", "parameters", *(f"{share} bits" for share in SHARES), "bits an input")
-CODES = ("described in", "components", "pitch, steps", "set", "magnitudes", "residual")
+COLUMNS = (
+    "described in",
+    "parameters",
+    "parameter bits",
+    "set bits",
+    "magnitude bits",
+    "residual bits",
+    "bits an input",
+)
+CODES = ("described in", "components", "active", "pitch, steps", "set", "magnitudes", "residual")
 
 
 def rows(accounting: Accounting, site: Site | None = None) -> Iterator[tuple[str, ...]]:
@@ -32,6 +40,7 @@ def codes(accounting: Accounting, site: Site) -> Iterator[tuple[str, ...]]:
             yield (
                 vocabulary,
                 str(account.components),
+                f"{account.active:.1f}",
                 f"{account.pitch_steps:g}",
                 *(term.code for term in account.terms),
             )

@@ -5,7 +5,7 @@ of the grid, so whoever knows the vocabulary can read that very point back.
 """
 
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
@@ -15,6 +15,7 @@ from torch.nn import functional
 from mad.types import Activity
 
 
+@runtime_checkable
 class Vocabulary(Protocol):
     """A way to describe points of the grid.
 
