@@ -31,7 +31,7 @@ class ChangeDetector:
         return ChangeDetector(NOTHING)
 
     @staticmethod
-    def threshold_bits(run_length: float) -> float:
+    def threshold_bits(run_length: int) -> float:
         """Return the bits that ordinary streams reach after so many inputs or more, on average."""
         return math.log2(1 + run_length)
 

@@ -74,7 +74,7 @@ class StreamMonitor:
         reference: Float64[np.ndarray, " reference"],
         *,
         false_alarm_rate: float,
-        inputs_per_false_alarm: float,
+        inputs_per_false_alarm: int,
     ) -> "StreamMonitor":
         """Prepare to watch streams against an ascending reference."""
         # Half of the rate is for an unlucky reference, half for an unlucky stream.

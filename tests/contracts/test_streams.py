@@ -87,7 +87,7 @@ def test_ordinary_streams_reach_the_thresholds_as_rarely_as_promised() -> None:
         rich += MixtureMartingale.start().advance(p)[1].max() >= MixtureMartingale.threshold_bits(
             0.1
         )
-        early += ChangeDetector.start().advance(p)[1].max() >= ChangeDetector.threshold_bits(1000.0)
+        early += ChangeDetector.start().advance(p)[1].max() >= ChangeDetector.threshold_bits(1000)
     assert binomtest(rich, 600, 0.1, alternative="greater").pvalue > 1e-3
     assert binomtest(early, 600, 200 / 1000, alternative="greater").pvalue > 1e-3
 

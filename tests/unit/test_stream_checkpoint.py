@@ -17,7 +17,7 @@ SURPRISE = np.concatenate([np.random.default_rng(1).standard_normal(300), np.ful
 
 def monitor_of(seed: int) -> StreamMonitor:
     reference = np.sort(np.random.default_rng(seed).standard_normal(500))
-    return StreamMonitor.of(reference, false_alarm_rate=0.01, inputs_per_false_alarm=1e5)
+    return StreamMonitor.of(reference, false_alarm_rate=0.01, inputs_per_false_alarm=100_000)
 
 
 MONITOR = monitor_of(0)

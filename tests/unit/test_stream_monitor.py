@@ -15,7 +15,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 @pytest.fixture
 def monitor() -> StreamMonitor:
     reference = np.sort(np.random.default_rng(0).standard_normal(2000))
-    return StreamMonitor.of(reference, false_alarm_rate=0.01, inputs_per_false_alarm=1e5)
+    return StreamMonitor.of(reference, false_alarm_rate=0.01, inputs_per_false_alarm=100_000)
 
 
 def ordinary(count: int) -> Float64[np.ndarray, " batch"]:
