@@ -4,16 +4,19 @@ Higher scores are more anomalous. Every figure is a function of a tally, so that
 replicate, which is only another tally, is measured by the same line of code as the scores.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple, TypeAlias, final
 
 import numpy as np
-from jaxtyping import Float64, Int64, Shaped
+from jaxtyping import Float64, Int, Int64
 
 CONFIDENCE = 0.95
 """Share of replicates that an interval keeps."""
+
+_NUMBERS = 200_000
+"""How many inputs of all replicates of one pass are held at once."""
 
 
 @final
@@ -24,19 +27,25 @@ class Tally:
     Leading axes, if any, are replicates.
     """
 
-    normal: Int64[np.ndarray, "*replicate score"]
-    anomalous: Int64[np.ndarray, "*replicate score"]
+    normal: Int[np.ndarray, "*replicate score"]
+    anomalous: Int[np.ndarray, "*replicate score"]
+
+    @cached_property
+    def alarms(self) -> Int[np.ndarray, "*replicate score"]:
+        """How many ordinary inputs score as high or higher."""
+        return np.cumsum(self.normal, axis=-1, dtype=self.normal.dtype)
+
+    @cached_property
+    def found(self) -> Int[np.ndarray, "*replicate score"]:
+        """How many anomalous inputs score as high or higher."""
+        return np.cumsum(self.anomalous, axis=-1, dtype=self.anomalous.dtype)
 
     @staticmethod
     def of(
         normal: Float64[np.ndarray, " normal"], anomalous: Float64[np.ndarray, " anomalous"]
     ) -> "Tally":
         """Count the inputs with each distinct score; no score may be NaN."""
-        place, scores = _places(normal, anomalous)
-        return Tally(
-            np.bincount(place[: normal.size], minlength=scores),
-            np.bincount(place[normal.size :], minlength=scores),
-        )
+        return _Ordered.of(normal, anomalous).tally()
 
 
 Figure: TypeAlias = Callable[[Tally], Float64[np.ndarray, "*replicate"]]
@@ -52,19 +61,19 @@ class Estimate(NamedTuple):
 
 def auroc(tally: Tally) -> Float64[np.ndarray, "*replicate"]:
     """Return the chance that an anomaly scores above an ordinary input; a tie counts half."""
-    total = tally.normal.sum(axis=-1, keepdims=True)
-    below = total - np.cumsum(tally.normal, axis=-1)
+    normal, anomalous = tally.alarms[..., -1:], tally.found[..., -1]
+    below = normal - tally.alarms
     wins = (tally.anomalous * (below + 0.5 * tally.normal)).sum(axis=-1)
-    area: Float64[np.ndarray, "*replicate"] = wins / (total[..., 0] * tally.anomalous.sum(axis=-1))
+    area: Float64[np.ndarray, "*replicate"] = wins / (normal[..., 0] * anomalous.astype(float))
     return area
 
 
 def average_precision(tally: Tally) -> Float64[np.ndarray, "*replicate"]:
     """Return the precision at each distinct score, averaged over the anomalies that have it."""
-    found = np.cumsum(tally.anomalous, axis=-1)
-    flagged = found + np.cumsum(tally.normal, axis=-1)
-    precision = found / np.maximum(flagged, 1)
-    return _share(tally.anomalous * precision, of=tally.anomalous)
+    precision = tally.found / np.maximum(tally.found + tally.alarms, 1)
+    summed = (tally.anomalous * precision).sum(axis=-1)
+    mean: Float64[np.ndarray, "*replicate"] = summed / tally.found[..., -1]
+    return mean
 
 
 def recall_at(tally: Tally, *, rate: float) -> Float64[np.ndarray, "*replicate"]:
@@ -74,9 +83,10 @@ def recall_at(tally: Tally, *, rate: float) -> Float64[np.ndarray, "*replicate"]
     exceed; only scores strictly above it are flagged, so ties never break the promise.
     """
     # Without the hair, 0.29 * 100 would allow 28.
-    allowed = np.floor(rate * tally.normal.sum(axis=-1, keepdims=True) + 1e-9)
-    is_flagged = np.cumsum(tally.normal, axis=-1) <= allowed
-    return _share(tally.anomalous * is_flagged, of=tally.anomalous)
+    allowed = np.floor(rate * tally.alarms[..., -1:] + 1e-9)
+    flagged = np.where(tally.alarms <= allowed, tally.found, 0).max(axis=-1)
+    share: Float64[np.ndarray, "*replicate"] = flagged / tally.found[..., -1]
+    return share
 
 
 FIGURES: Mapping[str, Figure] = {
@@ -92,60 +102,116 @@ NEEDS_NORMAL: Mapping[str, int] = {"recall_at_fpr_01": 100, "recall_at_fpr_001":
 
 def estimate(
     names: tuple[str, ...],
-    normal: Float64[np.ndarray, " normal"],
-    anomalous: Float64[np.ndarray, " anomalous"],
+    normal: Float64[np.ndarray, "fit normal"],
+    anomalous: Float64[np.ndarray, "fit anomalous"],
     *,
-    generator: np.random.Generator,
-    replicates: int = 1_000,
+    seed: int,
+    replicates: int = 500,
 ) -> dict[str, Estimate | None]:
-    """Return some of ``FIGURES`` with stratified percentile-bootstrap intervals.
+    """Return some of ``FIGURES``, means over fits, with percentile-bootstrap intervals.
 
-    Replicates redraw ordinary and anomalous inputs apart, with replacement. Drawing an anomaly
-    twice raises precision, so with few anomalies the interval of a low average precision can lie
-    above it. None stands for a recall whose false-alarm rate these ordinary inputs cannot resolve.
+    A replicate redraws ordinary inputs, anomalous inputs and fits, each with replacement and apart:
+    inputs are the same for every fit, so what is redrawn of them is too. Drawing an anomaly twice
+    raises precision, so with few anomalies the interval of a low average precision can lie above
+    it. None stands for a recall whose false-alarm rate these ordinary inputs cannot resolve.
     """
-    measured = {name: FIGURES[name] for name in names if normal.size >= NEEDS_NORMAL.get(name, 1)}
-    tally = Tally.of(normal, anomalous)
-    drawn: dict[str, list[Float64[np.ndarray, " replicate"]]] = {name: [] for name in measured}
-    # A few at a time: every replicate holds two counts for each distinct score.
-    per_pass = max(1, 2_000_000 // (normal.size + anomalous.size))
-    for start in range(0, replicates, per_pass):
-        count = min(per_pass, replicates - start)
-        replicate = Tally(
-            _redrawn(tally.normal, count, generator), _redrawn(tally.anomalous, count, generator)
-        )
-        for name, figure in measured.items():
-            drawn[name].append(figure(replicate))
+    assert normal.shape[0] == anomalous.shape[0]
+    count = normal.shape[1]
+    measured = {name: FIGURES[name] for name in names if count >= NEEDS_NORMAL.get(name, 1)}
+    fits = [_Ordered.of(*one) for one in zip(normal, anomalous, strict=True)]
+    generator = np.random.default_rng(seed)
+    of_fit = np.array([[figure(one.tally()) for one in fits] for figure in measured.values()])
+    drawn = _replicates(list(measured.values()), fits, replicates, generator)
     tail = (1 - CONFIDENCE) / 2
     found: dict[str, Estimate | None] = dict.fromkeys(names)
-    for name, figure in measured.items():
-        low, high = np.quantile(np.concatenate(drawn[name]), (tail, 1 - tail))
-        found[name] = Estimate(float(figure(tally)), float(low), float(high))
+    for place, name in enumerate(measured):
+        low, high = np.quantile(drawn[place], (tail, 1 - tail))
+        found[name] = Estimate(float(of_fit[place].mean()), float(low), float(high))
     return found
 
 
-def _places(
-    normal: Float64[np.ndarray, " normal"], anomalous: Float64[np.ndarray, " anomalous"]
-) -> tuple[Int64[np.ndarray, " input"], int]:
-    """Return each input's place among the distinct scores, highest first, and their number."""
-    scores = np.concatenate([normal, anomalous])
-    assert not np.isnan(scores).any()
-    distinct, place = np.unique(-scores, return_inverse=True)
-    return place, distinct.size
+def share(
+    happened: Float64[np.ndarray, "fit input"], *, seed: int, replicates: int = 500
+) -> Estimate:
+    """Return how often something happened, with a bootstrap over inputs and fits."""
+    fits, inputs = happened.shape
+    generator = np.random.default_rng(seed)
+    of_inputs = _times(inputs, replicates, generator) / inputs
+    of_fits = _times(fits, replicates, generator) / fits
+    drawn = ((of_inputs @ happened.T) * of_fits).sum(axis=1)
+    low, high = np.quantile(drawn, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
+    return Estimate(float(happened.mean()), float(low), float(high))
 
 
-def _share(
-    part: Shaped[np.ndarray, "*replicate score"], *, of: Int64[np.ndarray, "*replicate score"]
-) -> Float64[np.ndarray, "*replicate"]:
-    share: Float64[np.ndarray, "*replicate"] = part.sum(axis=-1) / of.sum(axis=-1)
-    return share
+@final
+@dataclass(frozen=True)
+class _Ordered:
+    """The inputs of one fit, highest score first; ``starts`` is where each distinct score does."""
+
+    order: Int64[np.ndarray, " input"]
+    starts: Int64[np.ndarray, " score"]
+    num_normal: int
+
+    @staticmethod
+    def of(
+        normal: Float64[np.ndarray, " normal"], anomalous: Float64[np.ndarray, " anomalous"]
+    ) -> "_Ordered":
+        scores = np.concatenate([normal, anomalous])
+        assert not np.isnan(scores).any()
+        order = np.argsort(-scores, kind="stable")
+        ranked = scores[order]
+        # Compared, not subtracted: two infinite scores are a tie.
+        starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+        return _Ordered(order, starts, normal.size)
+
+    def tally(self) -> Tally:
+        """Count every input once."""
+        counted = self.tally_of(np.ones((1, self.order.size), dtype=np.int32))
+        return Tally(counted.normal[0], counted.anomalous[0])
+
+    def tally_of(self, times: Int[np.ndarray, "replicate input"]) -> Tally:
+        """Count each input as often as it was drawn; in ``times`` ordinary inputs come first."""
+        ordered = times[:, self.order]
+        is_normal = self.order < self.num_normal
+        return Tally(self._by_score(ordered * is_normal), self._by_score(ordered * ~is_normal))
+
+    def _by_score(
+        self, counts: Int[np.ndarray, "replicate input"]
+    ) -> Int[np.ndarray, "replicate score"]:
+        if self.starts.size == self.order.size:
+            return counts
+        return np.add.reduceat(counts, self.starts, axis=1)
 
 
-def _redrawn(
-    counts: Int64[np.ndarray, " score"], replicates: int, generator: np.random.Generator
-) -> Int64[np.ndarray, "replicate score"]:
-    places = np.repeat(np.arange(counts.size), counts)
-    chosen = places[generator.integers(places.size, size=(replicates, places.size))]
-    chosen += counts.size * np.arange(replicates)[:, None]
-    flat = np.bincount(chosen.ravel(), minlength=replicates * counts.size)
-    return flat.reshape(replicates, counts.size)
+def _replicates(
+    measured: Sequence[Figure],
+    fits: Sequence[_Ordered],
+    replicates: int,
+    generator: np.random.Generator,
+) -> Float64[np.ndarray, "figure replicate"]:
+    """Measure redrawn inputs, and average over redrawn fits."""
+    normal = fits[0].num_normal
+    anomalous = fits[0].order.size - normal
+    # A few at a time: every replicate holds several numbers for each input.
+    per_pass = max(1, _NUMBERS // (normal + anomalous))
+    drawn = []
+    for start in range(0, replicates, per_pass):
+        count = min(per_pass, replicates - start)
+        times = np.concatenate(
+            [_times(normal, count, generator), _times(anomalous, count, generator)], axis=1
+        )
+        weight = _times(len(fits), count, generator) / len(fits)
+        tallies = [one.tally_of(times) for one in fits]
+        of_fits = np.array([[figure(one) for figure in measured] for one in tallies])
+        drawn.append(np.einsum("rf,fmr->mr", weight, of_fits))
+    return np.concatenate(drawn, axis=1)
+
+
+def _times(
+    size: int, replicates: int, generator: np.random.Generator
+) -> Int[np.ndarray, "replicate input"]:
+    """Draw ``size`` of as many with replacement, and count how often each was drawn."""
+    chosen = generator.integers(size, size=(replicates, size))
+    chosen += size * np.arange(replicates)[:, None]
+    counted = np.bincount(chosen.ravel(), minlength=replicates * size).reshape(replicates, size)
+    return counted.astype(np.int32)  # half the memory: every number is read a dozen times

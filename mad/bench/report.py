@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from mad.bench.detection import Estimate
@@ -17,6 +18,8 @@ COLUMNS = (
     "recall at 1 %",
     "95 % interval",
     "false alarms",
+    "99 % interval",
+    "shift flagged",
     "fit s",
     "ms per 1,000",
 )
@@ -24,19 +27,27 @@ COLUMNS = (
 
 def rows(result: Result) -> Iterator[tuple[str, ...]]:
     """Return one row a method, in the order of ``COLUMNS``; empty where there is no figure."""
-    for method, figures in result.figures.items():
+    offline = ((f"offline: {method}", figures) for method, figures in result.offline.items())
+    for method, figures in chain(result.figures.items(), offline):
         found = figures.estimates
-        recall = found["recall_at_fpr_01"]
+        recall, realised = found["recall_at_fpr_01"], figures.realised_interval
         yield (
             method,
-            _shown(found["auroc"], "{:.4f}"),
-            _shown(found["auroc_vs_shift"], "{:.4f}"),
-            _shown(recall, "{:.3f}"),
+            shown(found["auroc"], "{:.4f}"),
+            shown(found["auroc_vs_shift"], "{:.4f}"),
+            shown(recall, "{:.3f}"),
             "" if recall is None else f"{recall.low:.3f} - {recall.high:.3f}",
-            _shown(found["realised_fpr_alpha_01"], "{:.2%}"),
+            shown(found["realised_fpr_alpha_01"], "{:.2%}"),
+            f"{realised.low:.2%} - {realised.high:.2%}",
+            shown(found["shift_flag_rate_alpha_01"], "{:.2%}"),
             f"{figures.fit_seconds:.1f}",
             f"{figures.ms_per_1000:.0f}",
         )
+
+
+def shown(found: Estimate | None, form: str) -> str:
+    """Return a figure as text; empty where there is none."""
+    return "" if found is None else form.format(found.value)
 
 
 def as_json(result: Result) -> dict[str, object]:
@@ -45,6 +56,7 @@ def as_json(result: Result) -> dict[str, object]:
         "task": result.task,
         "configuration": dict(result.settings),
         "scores": {method: _scores(figures) for method, figures in result.figures.items()},
+        "offline": {method: _scores(figures) for method, figures in result.offline.items()},
     }
 
 
@@ -61,11 +73,19 @@ def write(results: Sequence[Result], out: str) -> None:
         if out.endswith("/") or path.is_dir():
             path.mkdir(parents=True, exist_ok=True)
             for result in results:
-                _replace(path / f"{Path(result.task).name}.json", as_json(result))
+                _replace(path / f"{Path(result.task).name}.json", _json(as_json(result)))
         else:
-            _replace(path, [as_json(result) for result in results])
+            _replace(path, _json([as_json(result) for result in results]))
     except OSError as cause:
         raise ConfigError(f"cannot write results to {out}: {cause.strerror}") from cause
+
+
+def write_text(text: str, path: Path) -> None:
+    """Replace a file as a whole; ConfigError if it cannot be written."""
+    try:
+        _replace(path, text)
+    except OSError as cause:
+        raise ConfigError(f"cannot write results to {path}: {cause.strerror}") from cause
 
 
 def _scores(figures: Figures) -> dict[str, object]:
@@ -75,6 +95,7 @@ def _scores(figures: Figures) -> dict[str, object]:
         "n_calibration": figures.n_calibration,
         "fit_seconds": round(figures.fit_seconds, 3),
         "ms_per_1000": round(figures.ms_per_1000, 3),
+        "realised_fpr_ci99": [round(end, 6) for end in figures.realised_interval],
         "ci95": {
             name: None if one is None else [round(one.low, 6), round(one.high, 6)]
             for name, one in estimates
@@ -82,11 +103,11 @@ def _scores(figures: Figures) -> dict[str, object]:
     }
 
 
-def _shown(found: Estimate | None, form: str) -> str:
-    return "" if found is None else form.format(found.value)
+def _json(content: object) -> str:
+    return json.dumps(content, indent=2) + "\n"
 
 
-def _replace(path: Path, content: object) -> None:
+def _replace(path: Path, text: str) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(content, indent=2) + "\n")
+    unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)

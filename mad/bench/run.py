@@ -1,105 +1,68 @@
 """One task in, every method's figures on it out: the same rule and settings for every task."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from typing import TypeAlias, final
-
-import numpy as np
-import torch
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import final
 
 from mad.arrays import Table
 from mad.bench.figures import Figures, Measured, figures
-from mad.bench.peer_run import measure_peers
-from mad.bench.tasks import Task, batches
-from mad.components.base import Decomposition
-from mad.components.dictionaries.train import DictionaryPlan
-from mad.components.joined import Joined
-from mad.errors import ConfigError
-from mad.fit import FitPlan, Split, fit, split, train_dictionaries
-from mad.scoring import ContextRule, Scorer
-from mad.types import Bits, Inputs, Ledger, Progress, Term
-
-Clock: TypeAlias = Callable[[], float]
+from mad.bench.offline import measure_offline
+from mad.bench.own import CONFIGURATIONS, DEFAULT, Clock, Plans, check_names, measure_own
+from mad.bench.peers.measure import measure_peers
+from mad.bench.seen import see_task
+from mad.bench.tasks import Task
+from mad.fit import split
+from mad.types import Progress
 
 
 @final
 @dataclass(frozen=True)
-class Configuration:
-    """A way to score: what codes are conditioned on, and which terms of the ledger count."""
+class Asked:
+    """What to measure: mad in other configurations, the peers, and how many seeds of fit."""
 
-    context: ContextRule
-    terms: tuple[Term, ...]
-
-
-DEFAULT = "default"
-
-CONFIGURATIONS: Mapping[str, Configuration] = {
-    DEFAULT: Configuration("predicted", ("set", "residual", "neighbours")),
-    "independent": Configuration("none", ("set", "residual", "neighbours")),
-    "set": Configuration("predicted", ("set",)),
-    "residual": Configuration("predicted", ("residual",)),
-    "neighbours": Configuration("predicted", ("neighbours",)),
-}
-
-
-@final
-@dataclass(frozen=True)
-class Plans:
-    """How dictionaries are trained and a baseline is fitted, the same for every task."""
-
-    fit: FitPlan
-    dictionary: DictionaryPlan
-
-    @staticmethod
-    def usual(*, seed: int) -> "Plans":
-        """What an operator who sets nothing gets."""
-        return Plans(FitPlan(name="bench", seed=seed), DictionaryPlan(seed=seed))
+    configurations: tuple[str, ...] = ()
+    peers: bool = False
+    seeds: int = 1
 
 
 @final
 @dataclass(frozen=True)
 class Result:
-    """Every method's figures on one task; ``settings`` is what the default configuration was."""
+    """Every method's figures on one task; ``settings`` is what the default configuration was.
+
+    ``offline`` are methods that read the inputs they judge, which online ones never do.
+    ``first`` is what each online method scored with the first seed.
+    """
 
     task: str
     settings: Mapping[str, object]
     figures: Mapping[str, Figures]
-
-
-def check_names(configurations: Sequence[str]) -> None:
-    """Raise ConfigError when one of these is no configuration's name."""
-    for name in configurations:
-        if name not in CONFIGURATIONS:
-            raise ConfigError(f"configuration {name!r} is none of {', '.join(CONFIGURATIONS)}")
+    offline: Mapping[str, Figures]
+    first: Mapping[str, Measured]
 
 
 def run(
     task: Task,
     plans: Plans,
+    asked: Asked = Asked(),
     *,
-    configurations: Sequence[str] = (),
-    with_peers: bool = False,
     progress: Progress,
     clock: Clock = time.perf_counter,
 ) -> Result:
     """Fit on the task's trusted inputs, score its test inputs, and measure.
 
-    The default configuration always runs, as ``mad``; others are named ``mad:NAME``. The same
-    task and plans give the same figures, but for the times.
+    The default configuration always runs, as ``mad``; others are named ``mad:NAME``. Each further
+    seed splits, trains and fits anew. The same task and plans give the same figures, but for times.
 
     Raises:
         ConfigError: there is no configuration of that name, or too few trusted inputs.
     """
-    check_names(configurations)
-    rows = split(len(Table(task.trusted)), plans.fit)
-    names = dict.fromkeys((DEFAULT, *configurations))
-    measured = _measure_own(task, rows, names, plans, progress=progress, clock=clock)
-    if with_peers:
-        measured |= measure_peers(
-            task, rows, plans.dictionary.pooling, progress=progress, clock=clock
-        )
+    check_names(asked.configurations)
+    seeds = range(plans.fit.seed, plans.fit.seed + asked.seeds)
+    fits = [
+        _measure(task, plans.seeded(seed), asked, progress=progress, clock=clock) for seed in seeds
+    ]
     return Result(
         task=task.name,
         settings={
@@ -107,99 +70,43 @@ def run(
             "false_alarm_rate": plans.fit.false_alarm_rate,
             "reference_share": plans.fit.reference_share,
             "seed": plans.fit.seed,
+            "seeds": list(seeds),
             "dictionary": asdict(plans.dictionary),
         },
-        figures={
-            # A generator of its own: a method's intervals do not depend on what else was asked for.
-            name: figures(one, generator=np.random.default_rng(plans.fit.seed))
-            for name, one in measured.items()
-        },
+        figures=_figures([one.online for one in fits], seed=plans.fit.seed),
+        offline=_figures([one.offline for one in fits], seed=plans.fit.seed),
+        first=fits[0].online,
     )
+
+
+def is_own(method: str) -> bool:
+    """Say whether a method is mad, and no peer."""
+    return method == "mad" or method.startswith("mad:")
 
 
 @final
 @dataclass(frozen=True)
-class _Scored:
-    """The ledgers that one fit gives every test and the reference."""
+class _Fit:
+    """What every method scored with one seed."""
 
-    ledgers: Mapping[str, Ledger]
-    fit_seconds: float
-    ms_per_1000: float
-
-    def measured(self, terms: tuple[Term, ...]) -> Measured:
-        """Let only some terms count; the reference is ranked by the same ones."""
-        scores = {name: _bits(ledger, terms) for name, ledger in self.ledgers.items()}
-        return Measured(scores, self.fit_seconds, self.ms_per_1000)
+    online: Mapping[str, Measured]
+    offline: Mapping[str, Measured]
 
 
-def _measure_own(
-    task: Task,
-    rows: Split,
-    names: Iterable[str],
-    plans: Plans,
-    *,
-    progress: Progress,
-    clock: Clock,
-) -> dict[str, Measured]:
-    """Train dictionaries once, fit once for each context, and count terms for each name."""
-    start = clock()
-    trained = train_dictionaries(
-        task.model,
-        task.sites,
-        Table(task.trusted),
-        plans.dictionary,
-        rows=rows.fitting,
-        progress=progress,
+def _measure(task: Task, plans: Plans, asked: Asked, *, progress: Progress, clock: Clock) -> _Fit:
+    rows = split(len(Table(task.trusted)), plans.fit)
+    names = dict.fromkeys((DEFAULT, *asked.configurations))
+    online = measure_own(task, rows, names, plans, progress=progress, clock=clock)
+    if not asked.peers:
+        return _Fit(online, {})
+    seen = see_task(task, rows, plans.dictionary.pooling, clock=clock)
+    seed = plans.fit.seed
+    online |= measure_peers(
+        seen, is_classifier=task.is_classifier, seed=seed, progress=progress, clock=clock
     )
-    train_seconds = clock() - start
-    scored: dict[ContextRule, _Scored] = {}
-    measured: dict[str, Measured] = {}
-    for name in names:
-        wanted = CONFIGURATIONS[name]
-        if wanted.context not in scored:
-            own_plan = replace(plans.fit, context=wanted.context)
-            one = _score_all(
-                task, Joined(trained.dictionaries), rows, own_plan, progress=progress, clock=clock
-            )
-            scored[wanted.context] = replace(one, fit_seconds=train_seconds + one.fit_seconds)
-        method = "mad" if name == DEFAULT else f"mad:{name}"
-        measured[method] = scored[wanted.context].measured(wanted.terms)
-    return measured
+    return _Fit(online, measure_offline(seen, seed=seed, clock=clock))
 
 
-def _score_all(
-    task: Task,
-    decomposition: Decomposition,
-    rows: Split,
-    plan: FitPlan,
-    *,
-    progress: Progress,
-    clock: Clock,
-) -> _Scored:
-    """Fit a baseline and score the reference and every test, without explaining alerts."""
-    data = Table(task.trusted)
-    start = clock()
-    baseline = fit(
-        task.model, decomposition, data, plan, created=datetime.now(UTC), progress=progress
-    )
-    fit_seconds = clock() - start
-    scorer = Scorer(task.model, decomposition, baseline.parts, plan.context)
-    start = clock()
-    asked = {"reference": data.take(rows.reference), **task.tests}
-    ledgers: dict[str, Ledger] = {}
-    for done, (name, inputs) in enumerate(asked.items()):
-        progress("scoring", done=done, total=len(asked), note=name)
-        ledgers[name] = _ledger(scorer, inputs, plan.batch_size)
-    progress("scoring", done=len(asked), total=len(asked))
-    count = sum(len(ledger.bits) for ledger in ledgers.values())
-    return _Scored(ledgers, fit_seconds, 1e6 * (clock() - start) / count)
-
-
-def _ledger(scorer: Scorer, inputs: Inputs, batch_size: int) -> Ledger:
-    parts = [scorer.score(batch).ledger for batch in batches(inputs, size=batch_size)]
-    return Ledger(parts[0].keys, torch.cat([part.bits for part in parts]))
-
-
-def _bits(ledger: Ledger, terms: tuple[Term, ...]) -> Bits:
-    columns = [place for place, (_, term) in enumerate(ledger.keys) if term in terms]
-    return ledger.bits[:, columns].sum(dim=1)
+def _figures(fits: Sequence[Mapping[str, Measured]], *, seed: int) -> dict[str, Figures]:
+    """Measure each method; its intervals do not depend on which others there are."""
+    return {name: figures([one[name] for one in fits], seed=seed) for name in fits[0]}

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from scipy.stats import beta
 
 from mad.bench.figures import Figures, Measured, figures
 from mad.bench.report import COLUMNS, rows, write
@@ -14,7 +14,7 @@ from mad.errors import ConfigError
 
 
 def measured(**scores: torch.Tensor) -> Figures:
-    return figures(Measured(scores, 1.0, 2.0), generator=np.random.default_rng(0))
+    return figures([Measured(scores, 1.0, 2.0)], seed=0)
 
 
 def numbers(start: float, stop: float) -> torch.Tensor:
@@ -57,13 +57,52 @@ def test_a_task_without_a_shift_has_no_figures_of_one() -> None:
     assert plain.estimates["shift_flag_rate_alpha_01"] is None
 
 
+def test_a_promise_is_kept_when_the_exact_interval_holds_the_nominal_rate() -> None:
+    assert ONE.realised_interval == pytest.approx(
+        (beta.ppf(0.005, 2, 199), beta.ppf(0.995, 3, 198))
+    )
+    assert ONE.keeps_its_promise
+    loud = measured(
+        reference=numbers(0, 199), test_normal=numbers(0, 400), test_anomalous=numbers(0, 9)
+    )
+    assert loud.realised_interval.low > 0.01
+    assert not loud.keeps_its_promise
+
+
+def test_several_fits_give_the_mean_of_what_each_gives() -> None:
+    far, near = (
+        Measured(
+            {
+                "reference": numbers(0, 199),
+                "test_normal": numbers(0, 200),
+                "test_anomalous": numbers(0, 100) + shift,
+            },
+            fit_seconds=seconds,
+            ms_per_1000=1.0,
+        )
+        for shift, seconds in ((1_000, 2.0), (-1_000, 4.0))
+    )
+    found = figures([far, near], seed=0)
+    area = found.estimates["auroc"]
+    assert area is not None
+    assert (area.value, area.low, area.high) == (0.5, 0.0, 1.0)
+    assert found.fit_seconds == 3.0
+    realised = found.estimates["realised_fpr_alpha_01"]
+    assert realised is not None
+    assert realised.value == 2 / 200
+
+
 def test_the_table_has_a_cell_for_every_column() -> None:
-    (row,) = rows(Result("t", {}, {"mad": ONE}))
-    assert len(row) == len(COLUMNS)
-    assert row[:2] == ("mad", f"{(50 * 174.5 + 25 + 50 * 200) / 20_000:.4f}")
+    online, offline = rows(Result("t", {}, {"mad": ONE}, {"que": ONE}, {}))
+    assert len(online) == len(offline) == len(COLUMNS)
+    assert offline[0] == "offline: que"
+    assert online[:2] == ("mad", f"{(50 * 174.5 + 25 + 50 * 200) / 20_000:.4f}")
 
 
-RESULTS = [Result("first", {"seed": 0}, {"mad": ONE}), Result("second", {"seed": 0}, {})]
+RESULTS = [
+    Result("first", {"seed": 0}, {"mad": ONE}, {"que": ONE}, {}),
+    Result("second", {"seed": 0}, {}, {}, {}),
+]
 
 
 def test_a_file_gets_a_list_and_a_directory_one_file_a_task(tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from mad.arrays import Table
+from mad.bench.own import Plans
+from mad.bench.peers.measure import JOINT_PEERS, SITE_PEERS
+from mad.bench.peers.outputs import OUTPUT_PEERS
 from mad.bench.report import as_json
-from mad.bench.run import Plans, run
+from mad.bench.run import Asked, run
 from mad.bench.tasks import load_task
 from mad.cli.main import main
 from mad.components.dictionaries.train import DictionaryPlan
@@ -29,8 +32,14 @@ FIGURES = {
     "realised_fpr_alpha_01",
 }
 TIMES = {"fit_seconds", "ms_per_1000"}
-PEERS = ["mahalanobis", "knn", "knn_cosine", "max_softmax"]
+PEERS = [
+    *(f"{name}_{rule}" for name in SITE_PEERS for rule in ("mean", "max")),
+    "ensemble",
+    *JOINT_PEERS,
+    *OUTPUT_PEERS,
+]
 PLANS = Plans(FitPlan(name="tiny"), DictionaryPlan(width=32, k=4, steps=60, batch_size=128))
+MAD_ALONE = Asked()
 
 Scores = dict[str, dict[str, Any]]
 
@@ -40,31 +49,49 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_task(tmp_path_factory.mktemp("tasks") / "good")
 
 
-def measure(folder: Path, *others: str, with_peers: bool = False) -> Scores:
-    task = load_task(folder)
-    result = run(task, PLANS, configurations=others, with_peers=with_peers, progress=quiet)
-    return json.loads(json.dumps(as_json(result)))["scores"]  # type: ignore[no-any-return]  # JSON
+def measure(folder: Path, asked: Asked = MAD_ALONE) -> dict[str, Any]:
+    result = run(load_task(folder), PLANS, asked, progress=quiet)
+    return json.loads(json.dumps(as_json(result)))  # type: ignore[no-any-return]  # JSON
 
 
 @pytest.fixture(scope="module")
-def scores(folder: Path) -> Scores:
-    return measure(folder, "residual", "independent", with_peers=True)
+def whole(folder: Path) -> dict[str, Any]:
+    return measure(folder, Asked(("residual", "independent"), peers=True))
 
 
-def test_every_method_has_exactly_the_agreed_keys(scores: Scores) -> None:
+@pytest.fixture(scope="module")
+def scores(whole: dict[str, Any]) -> Scores:
+    return whole["scores"]  # type: ignore[no-any-return]  # JSON
+
+
+def test_every_method_has_exactly_the_agreed_keys(whole: dict[str, Any]) -> None:
+    assert set(whole) == {"task", "configuration", "scores", "offline"}
+    scores = whole["scores"]
     assert list(scores) == ["mad", "mad:residual", "mad:independent", *PEERS]
-    for of_method in scores.values():
-        assert set(of_method) == FIGURES | TIMES | {"n_calibration", "ci95"}
-        assert set(of_method["ci95"]) == FIGURES
-        assert of_method["n_calibration"] == 160
-        assert of_method["recall_at_fpr_001"] is None
+    assert list(whole["offline"]) == ["que_untrusted10", "spectral_untrusted10"]
+    for method, found in (scores | whole["offline"]).items():
+        assert set(found) == FIGURES | TIMES | {"n_calibration", "ci95", "realised_fpr_ci99"}
+        assert set(found["ci95"]) == FIGURES
+        # Peers learn on half of what is held out what a score at one site means.
+        assert found["n_calibration"] == (160 if method.startswith("mad") else 80)
+        assert found["recall_at_fpr_001"] is None
         for name in ("auroc", "auroc_vs_shift", "realised_fpr_alpha_01"):
-            low, high = of_method["ci95"][name]
-            assert low <= of_method[name] <= high
+            low, high = found["ci95"][name]
+            assert low <= found[name] <= high
+        low, high = found["realised_fpr_ci99"]
+        assert low <= found["realised_fpr_alpha_01"] <= high
 
 
 def test_a_blatant_anomaly_is_found_by_every_way_of_scoring(scores: Scores) -> None:
-    for method in ("mad", "mad:residual", "mad:independent", "mahalanobis", "knn"):
+    for method in (
+        "mad",
+        "mad:residual",
+        "mad:independent",
+        "maha_mean",
+        "knn_max",
+        "ensemble",
+        "ae",
+    ):
         assert scores[method]["auroc"] > 0.95, method
         assert scores[method]["recall_at_fpr_01"] > 0.9, method
 
@@ -72,7 +99,7 @@ def test_a_blatant_anomaly_is_found_by_every_way_of_scoring(scores: Scores) -> N
 def test_the_same_task_and_plans_give_the_same_figures_whatever_else_is_asked(
     folder: Path, scores: Scores
 ) -> None:
-    again = measure(folder)["mad"]
+    again = measure(folder)["scores"]["mad"]
     for name in FIGURES | {"ci95"}:
         assert again[name] == scores["mad"][name]
 
@@ -95,6 +122,18 @@ def test_alarms_are_those_that_the_monitor_raises(folder: Path, scores: Scores) 
         assert scores["mad"][figure] == pytest.approx(share, abs=1e-6)
 
 
+def test_seeds_of_fit_are_averaged(folder: Path) -> None:
+    both = measure(folder, Asked(seeds=2))
+    assert both["configuration"]["seeds"] == [0, 1]
+    first, second = (
+        json.loads(json.dumps(as_json(run(load_task(folder), PLANS.seeded(seed), progress=quiet))))
+        for seed in (0, 1)
+    )
+    for name in ("auroc", "recall_at_fpr_01", "realised_fpr_alpha_01", "auroc_vs_shift"):
+        of_seeds = [one["scores"]["mad"][name] for one in (first, second)]
+        assert both["scores"]["mad"][name] == pytest.approx(sum(of_seeds) / 2, abs=2e-6)
+
+
 @pytest.mark.slow
 def test_a_broken_task_gets_one_line_and_the_others_still_run(
     folder: Path, capsys: pytest.CaptureFixture[str]
@@ -110,7 +149,7 @@ def test_a_broken_task_gets_one_line_and_the_others_still_run(
     assert "not 'audio'" in told[0]
     assert printed.err.splitlines()[-1] == "1 of 2 tasks could not be measured; see above"
     (only,) = json.loads(out.read_text())
-    assert set(only) == {"task", "configuration", "scores"}
+    assert set(only) == {"task", "configuration", "scores", "offline"}
     assert only["task"] == "tiny_far_s0"
     assert list(only["scores"]) == ["mad"]
     assert "tiny_far_s0" in printed.out

@@ -1,0 +1,81 @@
+"""Inputs in, what other detectors read of them out: a vector for each site, and the answer."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mad.arrays import Table
+from mad.bench.tasks import Task, batches
+from mad.capture.hooks import capture
+from mad.capture.model import MonitoredModel
+from mad.components.pooling import Pooling, pool
+from mad.fit import Split
+from mad.scoring import context_of
+from mad.types import Context, Inputs, Site, batch_size
+
+BATCH = 256
+
+
+@final
+@dataclass(frozen=True)
+class Seen:
+    """What a run of the model on some inputs showed, and the seconds it took.
+
+    ``predicted`` is the label that mad conditions its codes on, too.
+    """
+
+    vectors: Mapping[Site, Float[Tensor, "batch coordinate"]]
+    output: Float[Tensor, "batch ..."]
+    predicted: Context
+    seconds: float
+
+    def __len__(self) -> int:
+        """Return the number of inputs."""
+        return len(self.predicted)
+
+
+def see(
+    model: MonitoredModel,
+    sites: tuple[Site, ...],
+    inputs: Inputs,
+    pooling: Pooling,
+    *,
+    clock: Callable[[], float],
+) -> Seen:
+    """Run the model and pool the positions of each site."""
+    start = clock()
+    vectors: dict[Site, list[Tensor]] = {site: [] for site in sites}
+    outputs, predicted = [], []
+    for batch in batches(inputs, size=BATCH):
+        run = capture(model, sites, batch)
+        outputs.append(next(iter(run.outputs.values())))
+        predicted.append(context_of(run.outputs, "predicted", batch=batch_size(batch)))
+        for site in sites:
+            vectors[site].append(pool(run.activations[site], pooling).float())
+    joined = {site: torch.cat(parts) for site, parts in vectors.items()}
+    return Seen(joined, torch.cat(outputs), torch.cat(predicted), clock() - start)
+
+
+def see_task(
+    task: Task, rows: Split, pooling: Pooling, *, clock: Callable[[], float]
+) -> dict[str, Seen]:
+    """See a task's trusted inputs and tests.
+
+    Half of the trusted inputs held out from the fit are ``scaling``, which says what a score at one
+    site means, and half the ``reference`` that p-values rank against.
+    """
+    data = Table(task.trusted)
+    parts = {
+        "fitting": data.take(rows.fitting),
+        "scaling": data.take(rows.reference[::2]),
+        "reference": data.take(rows.reference[1::2]),
+        **task.tests,
+    }
+    return {
+        name: see(task.model, task.sites, inputs, pooling, clock=clock)
+        for name, inputs in parts.items()
+    }
