@@ -13,6 +13,7 @@ from torch import Tensor
 from mad import tensors
 from mad.baseline.bundle import Baseline, InputSpec, Manifest
 from mad.codes.accounting import CodedPart
+from mad.codes.base import Code
 from mad.codes.kinds import KINDS
 from mad.errors import BaselineError
 
@@ -26,14 +27,9 @@ def encode(baseline: Baseline) -> dict[str, bytes]:
     arrays: dict[str, Tensor] = {"reference": baseline.reference}
     rows = []
     for number, part in enumerate(baseline.parts):
-        values = {field.name: getattr(part.code, field.name) for field in fields(_kind(part))}
-        arrays |= {
-            f"part.{number}.{name}": value
-            for name, value in values.items()
-            if isinstance(value, Tensor)
-        }
-        numbers = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
-        rows.append({"site": part.site, "term": part.term, "kind": _name(part), "numbers": numbers})
+        row, own = _written(part.code, prefix=f"part.{number}.")
+        arrays |= own
+        rows.append({"site": part.site, "term": part.term, **row})
     content = tensors.serialise(arrays)
     manifest = {
         "format": FORMAT,
@@ -82,7 +78,8 @@ def _baseline(sealed: Mapping[str, Any], content: bytes, *, name: str) -> Baseli
         )
     arrays = tensors.parse_tensors(content, name=f"{name}/{ARRAYS}", error=BaselineError)
     parts = tuple(
-        _part(row, number, arrays, name=name) for number, row in enumerate(sealed["parts"])
+        CodedPart(row["site"], row["term"], _read(row, f"part.{number}.", arrays, name=name))
+        for number, row in enumerate(sealed["parts"])
     )
     return Baseline(_manifest(sealed["baseline"], name=name), parts, arrays["reference"])
 
@@ -122,19 +119,45 @@ def _manifest(row: Mapping[str, Any], *, name: str) -> Manifest:
     return Manifest(**{**row, **converted})
 
 
-def _part(
-    row: Mapping[str, Any], number: int, arrays: Mapping[str, Tensor], *, name: str
-) -> CodedPart:
+def _written(code: Code, *, prefix: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return a code's row of the manifest, and its arrays with those of the codes it is made of."""
+    arrays: dict[str, Tensor] = {}
+    numbers: dict[str, Any] = {}
+    codes: dict[str, list[dict[str, Any]]] = {}
+    for name, value in _values(code):
+        if isinstance(value, Tensor):
+            # Codes fitted together may share a tensor, and safetensors refuses to write one twice.
+            arrays[prefix + name] = value.clone()
+        elif isinstance(value, tuple):
+            inner = [
+                _written(one, prefix=f"{prefix}{name}.{number}.")
+                for number, one in enumerate(value)
+            ]
+            codes[name] = [row for row, _ in inner]
+            arrays |= {key: array for _, own in inner for key, array in own.items()}
+        else:
+            numbers[name] = value
+    kind = next(name for name, kind in KINDS.items() if kind is type(code))
+    return {"kind": kind, "numbers": numbers} | ({"codes": codes} if codes else {}), arrays
+
+
+def _read(row: Mapping[str, Any], prefix: str, arrays: Mapping[str, Tensor], *, name: str) -> Code:
+    """Return the code of a row; ``name`` is the bundle's, for messages."""
     if row["kind"] not in KINDS:
         raise BaselineError(f"{name} uses code {row['kind']!r}, which this version does not know")
-    prefix = f"part.{number}."
-    own = {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)}
-    return CodedPart(row["site"], row["term"], KINDS[row["kind"]](**own, **row["numbers"]))
+    codes = {
+        field: tuple(
+            _read(inner, f"{prefix}{field}.{number}.", arrays, name=name)
+            for number, inner in enumerate(rows)
+        )
+        for field, rows in row.get("codes", {}).items()
+    }
+    own = {
+        key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)
+    }
+    flat = {field: array for field, array in own.items() if "." not in field}
+    return KINDS[row["kind"]](**flat, **row["numbers"], **codes)
 
 
-def _name(part: CodedPart) -> str:
-    return next(name for name, kind in KINDS.items() if kind is type(part.code))
-
-
-def _kind(part: CodedPart) -> Any:  # noqa: ANN401  # Code is a Protocol; its kinds are dataclasses
-    return type(part.code)
+def _values(code: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401  # kinds are dataclasses
+    return ((field.name, getattr(code, field.name)) for field in fields(code))

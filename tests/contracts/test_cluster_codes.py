@@ -14,53 +14,28 @@ from torch import Tensor
 from mad.codes.base import SetCode
 from mad.codes.sets.clusters import ClusterSums
 from mad.codes.sets.experts import ExpertsCode
-from mad.codes.sets.independent import IndependentCode
 from mad.codes.sets.mixture import MixtureCode
-from mad.codes.statistics import KeptSets, SetCounts
-from mad.types import Activity
+from mad.codes.statistics import SetCounts
+from tests.contracts.clustered import (
+    CODES,
+    CONTEXT,
+    COUNTS,
+    EXPERTS,
+    INDEPENDENT,
+    INPUTS,
+    MIXTURE,
+    SAMPLE,
+    TRUSTED,
+    TRUSTED_SETS,
+    two_groups,
+)
 from tests.contracts.test_codes import activity_of
-
-COMPONENTS = 8
-INPUTS = 400
-NEVER_SEEN = 99
-EVERY_CONTEXT = [0, 1, 2, NEVER_SEEN, -1]
-EVERY_SET = activity_of(torch.tensor(list(itertools.product([False, True], repeat=COMPONENTS))))
-GENERATOR = torch.Generator().manual_seed(0)
-
-
-def two_groups(count: int, *, mixed: bool = False) -> Tensor:
-    """Draw sets of four out of eight: all of one half, or, when mixed, two of each; then noise."""
-    first = torch.rand(count, generator=GENERATOR) < 0.5
-    halves = torch.stack([first] * 4 + [~first] * 4, dim=1)
-    if mixed:
-        half_of_each = torch.rand(count, 2, 4, generator=GENERATOR).argsort(dim=2) < 2
-        halves = half_of_each.flatten(start_dim=1)
-    return halves ^ (torch.rand(count, COMPONENTS, generator=GENERATOR) < 0.05)
-
-
-def kept(sets: Tensor, context: Tensor, *, first_row: int = 0) -> KeptSets:
-    rows = torch.arange(first_row, first_row + len(sets))
-    everyone = torch.ones(len(sets), dtype=torch.bool)
-    return KeptSets.of(activity_of(sets), context, rows=rows, keep=everyone)
-
-
-TRUSTED_SETS = two_groups(INPUTS)
-TRUSTED = activity_of(TRUSTED_SETS)
-CONTEXT = torch.randint(3, (INPUTS,), generator=GENERATOR)
-SAMPLE = kept(TRUSTED_SETS, CONTEXT)
-COUNTS = SetCounts.of(TRUSTED, CONTEXT)
-MIXTURE = MixtureCode.fit(SAMPLE, COUNTS)
-EXPERTS = ExpertsCode.fit(SAMPLE, COUNTS)
-CODES: dict[str, SetCode] = {"mixture": MIXTURE, "experts": EXPERTS}
+from tests.contracts.trusted_sets import COMPONENTS, EVERY_CONTEXT, EVERY_SET, everywhere, kept
 
 
 @pytest.fixture(params=CODES)
 def code(request: pytest.FixtureRequest) -> SetCode:
     return CODES[request.param]
-
-
-def everywhere(context: int) -> Tensor:
-    return torch.full((len(EVERY_SET),), context)
 
 
 @pytest.mark.parametrize("context", EVERY_CONTEXT)
@@ -160,9 +135,7 @@ def test_a_step_of_fitting_is_the_formula() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, INPUTS - 1), min_size=1, max_size=4), st.randoms())
-def test_sums_of_shards_merge_in_any_order_to_those_of_all(
-    cuts: list[int], random: Random
-) -> None:
+def test_sums_of_shards_merge_in_any_order_to_those_of_all(cuts: list[int], random: Random) -> None:
     edges = [0, *sorted(set(cuts)), INPUTS]
     shards = [
         MIXTURE.expect(kept(TRUSTED_SETS[a:b], CONTEXT[a:b], first_row=a))
@@ -179,8 +152,9 @@ def test_sums_of_shards_merge_in_any_order_to_those_of_all(
 
 
 def test_a_fit_does_not_depend_on_the_order_of_shards_and_repeats_for_a_seed() -> None:
-    first, second = kept(TRUSTED_SETS[:150], CONTEXT[:150]), kept(
-        TRUSTED_SETS[150:], CONTEXT[150:], first_row=150
+    first, second = (
+        kept(TRUSTED_SETS[:150], CONTEXT[:150]),
+        kept(TRUSTED_SETS[150:], CONTEXT[150:], first_row=150),
     )
     for sample in (first.merge(second), second.merge(first), SAMPLE):
         again = MixtureCode.fit(sample, COUNTS)
@@ -203,7 +177,7 @@ def test_held_out_sets_of_two_groups_cost_fewer_bits_than_under_independent_coin
     """A group saves three of four components' bits: the fourth of each half follows the first."""
     held_out, context = activity_of(two_groups(1_000)), torch.zeros(1_000, dtype=torch.int64)
     by_cluster = MIXTURE.lengths(held_out, context).mean().item()
-    by_coins = IndependentCode.fit(COUNTS).lengths(held_out, context).mean().item()
+    by_coins = INDEPENDENT.lengths(held_out, context).mean().item()
     noise = -(0.05 * math.log2(0.05) + 0.95 * math.log2(0.95))
     assert by_coins == pytest.approx(COMPONENTS, rel=0.02)
     assert by_cluster == pytest.approx(1 + COMPONENTS * noise, rel=0.05)
@@ -217,10 +191,72 @@ def area_under_curve(ordinary: Tensor, unusual: Tensor) -> float:
 def test_unusual_combinations_stand_out_where_independent_coins_see_nothing() -> None:
     context = torch.zeros(1_000, dtype=torch.int64)
     ordinary, unusual = activity_of(two_groups(1_000)), activity_of(two_groups(1_000, mixed=True))
-    independent = IndependentCode.fit(COUNTS)
     found = area_under_curve(MIXTURE.lengths(ordinary, context), MIXTURE.lengths(unusual, context))
     chance = area_under_curve(
-        independent.lengths(ordinary, context), independent.lengths(unusual, context)
+        INDEPENDENT.lengths(ordinary, context), INDEPENDENT.lengths(unusual, context)
     )
     assert found > 0.98
     assert chance == pytest.approx(0.5, abs=0.05)
+
+
+def entropy(code: SetCode, context: int) -> float:
+    lengths = code.lengths(EVERY_SET, everywhere(context))
+    return (torch.exp2(-lengths) * lengths).sum().item()
+
+
+@pytest.mark.parametrize("context", EVERY_CONTEXT)
+@pytest.mark.parametrize("name", ["mixture", "experts"])
+def test_typical_bits_are_those_of_a_set_that_also_names_its_cluster(
+    name: str, context: int
+) -> None:
+    """The entropy of set and cluster is that of the set, or above by what the set leaves unsaid."""
+    code = MIXTURE if name == "mixture" else EXPERTS
+    typical = code.typical(torch.tensor([context]))[0]
+    row = context if context in (0, 1, 2) else 3
+    weight = code.weight[row]
+    choice = -(weight * weight.log2()).sum().item()
+    assert (typical > 0).all()
+    assert 0 <= typical.sum().item() - entropy(code, context) <= choice
+
+
+def apart(bias: float) -> MixtureCode:
+    """Two clusters, each of one half of the components."""
+    first = torch.tensor([bias] * 4 + [1 - bias] * 4, dtype=torch.float64)
+    weight = torch.full((2, 2), 0.5, dtype=torch.float64)
+    return MixtureCode(torch.tensor([0]), weight, torch.stack([first, 1 - first], dim=1))
+
+
+def test_typical_bits_are_the_mean_contribution_where_sets_tell_clusters_apart() -> None:
+    code = apart(1e-6)
+    chance = torch.exp2(-code.lengths(EVERY_SET, everywhere(0))).unsqueeze(1)
+    mean = (chance * code.contributions(EVERY_SET, everywhere(0))).sum(dim=0)
+    torch.testing.assert_close(code.typical(torch.tensor([0]))[0], mean, rtol=1e-5, atol=0)
+
+
+def test_a_whole_set_says_which_rates_its_clusters_have() -> None:
+    half = torch.tensor([[True] * 4 + [False] * 4])
+    given = apart(0.01).rates_given(activity_of(half), torch.tensor([0]))[0]
+    torch.testing.assert_close(
+        given, torch.tensor([0.99] * 4 + [0.01] * 4).double(), atol=1e-6, rtol=0
+    )
+
+
+@pytest.mark.parametrize("kind", [MixtureCode, ExpertsCode])
+@pytest.mark.parametrize(
+    "sets",
+    [
+        torch.zeros(3, 5, dtype=torch.bool),
+        torch.ones(3, 5, dtype=torch.bool),
+        torch.tensor([[True]]),
+        torch.tensor([[True, False]]).repeat(500, 1),
+    ],
+)
+def test_trusted_sets_that_are_all_alike_still_have_a_code(
+    kind: type[MixtureCode] | type[ExpertsCode], sets: Tensor
+) -> None:
+    context = torch.arange(len(sets)) % 2
+    code = kind.fit(kept(sets, context), SetCounts.of(activity_of(sets), context))
+    every = activity_of(torch.tensor(list(itertools.product([False, True], repeat=sets.shape[1]))))
+    lengths = code.lengths(every, torch.zeros(len(every), dtype=torch.int64))
+    assert torch.exp2(-lengths).sum().item() == pytest.approx(1, abs=1e-12)
+    assert lengths.min() == code.lengths(activity_of(sets[:1]), torch.tensor([0]))

@@ -129,7 +129,7 @@ def with_choice(
 
 def entropy_of_choice(weight: Float64[Tensor, "batch cluster"]) -> Bits:
     """Return the mean bits of naming a cluster drawn by its weight."""
-    return -(weight * weight.log2()).sum(dim=1)
+    return -torch.xlogy(weight, weight).sum(dim=1) / math.log(2)
 
 
 def drawn(

@@ -41,7 +41,7 @@ HELD_OUT = 5
 
 TRIAL_STEPS = 6
 
-MAX_STEPS = 15
+MAX_STEPS = 30
 
 
 @final

@@ -13,6 +13,9 @@ SHRINKAGES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0)
 MAX_MOVE = 1.5
 """No log odds move further in one Newton step."""
 
+MIN_PULL = 0.05
+"""Ridge on the shift of a component that is never used; it grows by the component's rate."""
+
 
 def leaning(
     counts: SetCounts, places: Int64[Tensor, " context"], overall: Float64[Tensor, " component"]
@@ -51,6 +54,6 @@ def moved(
         rate = torch.sigmoid(own.unsqueeze(1) + shift)
         expected.addcmul_(rate, inputs)
         variance.addcmul_(rate * (1 - rate), inputs)
-    pull = (5 * odds[-1].sigmoid().clamp_max(0.5) + 0.05).unsqueeze(1)
+    pull = (odds[-1].sigmoid().clamp_max(0.5) + MIN_PULL).unsqueeze(1)
     move = (sums.active - expected - pull * shift) / (variance + pull)
     return shift + move.clamp(-MAX_MOVE, MAX_MOVE)
