@@ -1,0 +1,97 @@
+"""Every Prometheus series this service exports, in one table.
+
+One shannon is one bit; Prometheus reserves the word "bits" for sizes of data. The p-values are a
+histogram with an edge at every false-alarm rate in use, so
+``mad_p_value_bucket{le="0.01"} / mad_p_value_count`` is the observed alarm rate at 1 %.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple, TypeAlias, final
+
+Traffic: TypeAlias = Literal["live", "trusted", "canary"]
+"""What a request is evidence of: ordinary use, known-ordinary inputs, or planted anomalies."""
+
+TRAFFIC: Final[tuple[Traffic, ...]] = ("live", "trusted", "canary")
+
+SHED_REASONS: Final = ("queue_full", "draining")
+INVALID_REASONS: Final = ("input", "too_large", "decode", "not_found")
+# A rate of errors needs a zero to rise from, so these exist before the first error.
+CODES: Final = (
+    "OK",
+    "INVALID_ARGUMENT",
+    "NOT_FOUND",
+    "RESOURCE_EXHAUSTED",
+    "DEADLINE_EXCEEDED",
+    "CANCELLED",
+    "UNAVAILABLE",
+    "INTERNAL",
+)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One row of the table; only a histogram has bucket edges."""
+
+    kind: Literal["counter", "gauge", "histogram"]
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    edges: tuple[float, ...] = ()
+
+
+class Rpc(NamedTuple):
+    """One method of the gRPC interface, such as unary mad.v1.ScoringService Score."""
+
+    kind: Literal["unary", "client_stream", "server_stream", "bidi_stream"]
+    service: str
+    method: str
+
+
+_RPC = ("grpc_type", "grpc_service", "grpc_method")
+_MODEL = ("model",)
+_BASELINE = ("model", "baseline")
+_TRAFFIC = ("model", "baseline", "traffic")
+_REVISION = ("model", "baseline", "revision", "digest")
+_STAGE = ("model", "stage")
+_REASON = ("model", "reason")
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_SHANNONS = (0, 8, 16, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 16384)
+# Surprises of one model lie close together, wherever they lie: eight edges an octave tell a
+# harmless shift from none.
+_FINE_SHANNONS = (
+    *(0, 8, 16, 24, 32, 40, 48, 56),
+    *(2**octave * eighths / 8 for octave in range(6, 13) for eighths in range(8, 16)),
+    *(8192, 16384),
+)
+_POWERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_P_VALUES = (
+    *(1e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05),
+    *(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+)
+
+TABLE: Final = (
+    Series("counter", "grpc_server_started_total", "Calls started.", _RPC),
+    Series("counter", "grpc_server_handled_total", "Calls ended.", (*_RPC, "grpc_code")),
+    Series("histogram", "grpc_server_handling_seconds", "Time of a call.", _RPC, _SECONDS),
+    Series("counter", "mad_inputs_scored_total", "Inputs scored.", _TRAFFIC),
+    Series("histogram", "mad_surprise_shannons", "Bits of an input.", _TRAFFIC, _FINE_SHANNONS),
+    Series("histogram", "mad_residual_shannons", "Bits of its residual.", _BASELINE, _SHANNONS),
+    Series("histogram", "mad_p_value", "P-value of an input.", _TRAFFIC, _P_VALUES),
+    Series("histogram", "mad_components_active", "Active components.", _BASELINE, _POWERS),
+    Series("counter", "mad_alerts_total", "Alerts written to the alert log.", _BASELINE),
+    Series("gauge", "mad_baseline_alpha_ratio", "Nominal false-alarm rate.", _BASELINE),
+    Series("gauge", "mad_baseline_info", "Revision that scores.", _REVISION),
+    Series("gauge", "mad_baseline_fit_samples", "Inputs the codes were fitted on.", _BASELINE),
+    Series("gauge", "mad_baseline_reference_samples", "Inputs of the reference.", _BASELINE),
+    Series("histogram", "mad_stage_duration_seconds", "Time of a stage.", _STAGE, _SECONDS),
+    Series("histogram", "mad_batch_size", "Inputs of one run of the model.", _MODEL, _POWERS),
+    Series("gauge", "mad_queue_depth", "Inputs that wait to be scored.", _MODEL),
+    Series("gauge", "mad_requests_in_flight", "Requests being answered.", _MODEL),
+    Series("counter", "mad_requests_shed_total", "Requests refused, to be retried.", _REASON),
+    Series("counter", "mad_invalid_inputs_total", "Requests that cannot be scored.", _REASON),
+    Series("counter", "mad_alert_log_errors_total", "Failed writes of the alert log.", _MODEL),
+    Series("histogram", "mad_alert_log_append_seconds", "Time of a write.", _MODEL, _SECONDS),
+    Series("gauge", "mad_build_info", "What runs here.", ("version", "python", "torch")),
+)
