@@ -1,0 +1,60 @@
+"""Charges that account for most of what is rare come first."""
+
+import torch
+from hypothesis import given, settings, strategies as st
+
+from mad.codes.ranking import most_telling
+
+
+def chosen(
+    excess: list[float], part: list[int], rarity: list[float], *, limit: int = 99
+) -> list[int]:
+    found = most_telling(
+        torch.tensor(excess, dtype=torch.float64),
+        torch.tensor(part),
+        torch.tensor(rarity, dtype=torch.float64),
+        limit=limit,
+    )
+    return [int(index) for index in found]
+
+
+def test_a_rare_part_is_named_before_one_that_is_ordinary() -> None:
+    # The second part has the largest excess, but is as long as usual.
+    assert chosen([2.0, 3.0, 9.0, -6.0], [0, 0, 1, 1], [20.0, 1.0]) == [1, 0, 2, 3]
+
+
+def test_charges_of_two_rare_parts_mix_by_their_shares_of_rarity() -> None:
+    # Of 10 bits, 9 and 1; of 12 bits, 8 and 4.
+    assert chosen([9.0, 1.0, 2.0, 1.0], [0, 0, 1, 1], [10.0, 12.0]) == [0, 2, 3, 1]
+
+
+def test_a_charge_that_names_nothing_comes_last_and_keeps_a_place() -> None:
+    excess, part, rarity = [500.0, 3.0, 2.0, 1.0], [0, 1, 1, 1], [90.0, 5.0]
+    assert chosen(excess, part, rarity) == [1, 2, 3, 0]
+    assert chosen(excess, part, rarity, limit=3) == [1, 2, 0]
+    assert chosen(excess, part, rarity, limit=1) == [1]
+    assert chosen(excess, part, rarity, limit=0) == []
+
+
+def test_bits_without_end_come_first_and_leave_an_order() -> None:
+    infinity = float("inf")
+    assert chosen([1.0, 2.0, infinity, 0.0], [0, 0, 1, 1], [50.0, infinity])[0] == 2
+    assert chosen([-1.0, -2.0, 3.0, 1.0], [0, 0, 1, 1], [0.0, 2.0])[:2] == [2, 3]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.floats(-9, 9), st.integers(0, 2), st.floats(0, 50)), min_size=1, max_size=20
+    ),
+    st.integers(0, 25),
+)
+def test_no_charge_is_chosen_twice_and_as_many_as_there_may_be(
+    charges: list[tuple[float, int, float]], limit: int
+) -> None:
+    excess, part, rarity = (list(column) for column in zip(*charges, strict=True))
+    indices = chosen(excess, part, [*rarity, 1.0, 1.0, 1.0][:3], limit=limit)
+    assert len(set(indices)) == len(indices)
+    alone = sum(part.count(number) == 1 for number in part)
+    most = min(limit - min(limit // 2, alone), len(part) - alone) + min(limit // 2, alone)
+    assert len(indices) == most
