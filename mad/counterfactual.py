@@ -12,15 +12,15 @@ from mad.capture.answer import labels, scores
 from mad.capture.edit import run_edited
 from mad.capture.hooks import Outputs, capture
 from mad.capture.model import MonitoredModel
-from mad.components.base import Decomposition
+from mad.components.base import Decomposition, View
 from mad.errors import ConfigError
-from mad.types import Activity, Charge, Explanation, Inputs, Site, Term, batch_size
+from mad.types import Activity, Charge, Explanation, Inputs, Term, batch_size
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Counterfactual:
-    """What the model says of one input when something is taken away at one site.
+    """What the model says of one input when something is taken away in one view of a site.
 
     Components in ``removed`` are silenced: their share of the activation is subtracted, and
     everything else, the residual too, stays. Silence, and not their mean, since a sparse component
@@ -34,7 +34,7 @@ class Counterfactual:
     moves, as a share of its length.
     """
 
-    site: Site
+    site: View
     what: Literal["components", "residual"]
     removed: tuple[int, ...]
     absent: tuple[int, ...]
@@ -53,7 +53,7 @@ def counterfactuals(
 ) -> tuple[Counterfactual, ...]:
     """Take away what the explanation of one input charges above its typical bits, and run again.
 
-    At each site first the components named are silenced, one more at a time, then, if it is
+    In each view first the components named are silenced, one more at a time, then, if it is
     named, the residual is taken away: one more run of the model each, the first on as many copies
     of the input as there are components. What runs after the site answers to the change. A label
     that stays does not clear the components: others may do the same work.
@@ -67,20 +67,20 @@ def counterfactuals(
         raise ConfigError("the model returns no tensor, so no change of its answer can be seen")
     is_labelled = scores(run.outputs, batch=1) is not None
     found = []
-    for site, activity in decomposition.activity(run.activations).items():
-        charges = [charge for charge in explanation.charges if charge.site == site]
+    for view, activity in decomposition.activity(run.activations).items():
+        charges = [charge for charge in explanation.charges if charge.site == view]
         takings = (_components(decomposition, activity, charges), _residual(activity, charges))
         for taken in filter(None, takings):
             steps = taken if is_labelled else taken.at_once()
-            after = _run_without(model, decomposition, inputs, site, steps.shares)
-            found.append(_compared(site, steps, run.outputs, after))
+            after = _run_without(model, decomposition, inputs, view, steps.shares)
+            found.append(_compared(view, steps, run.outputs, after))
     return tuple(found)
 
 
 @final
 @dataclass(frozen=True)
 class _Taken:
-    """What is taken away in each step, and its share of the site's pooled vector.
+    """What is taken away in each step, and its share of the view's pooled vector.
 
     The first step takes the first of ``components``, the next the first two, and so on.
     """
@@ -126,19 +126,19 @@ def _run_without(
     model: MonitoredModel,
     decomposition: Decomposition,
     inputs: Inputs,
-    site: Site,
+    view: View,
     shares: Float[Tensor, "step coordinate"],
 ) -> Outputs:
     """Run the model on as many copies of one input as there are shares, each without its own."""
 
     def edit(activations: Float[Tensor, "step ..."]) -> Float[Tensor, "step ..."]:
-        return activations + decomposition.spread(site, -shares, activations)
+        return activations + decomposition.spread(view, -shares, activations)
 
     copies = {name: value.repeat_interleave(len(shares), dim=0) for name, value in inputs.items()}
-    return run_edited(model, {site: edit}, copies)
+    return run_edited(model, {decomposition.views[view]: edit}, copies)
 
 
-def _compared(site: Site, taken: _Taken, before: Outputs, after: Outputs) -> Counterfactual:
+def _compared(view: View, taken: _Taken, before: Outputs, after: Outputs) -> Counterfactual:
     """Compare at the first step that changes the label, or at the last."""
     steps = len(taken.shares)
     label, found = _labels(before, batch=1), _labels(after, batch=steps)
@@ -146,7 +146,7 @@ def _compared(site: Site, taken: _Taken, before: Outputs, after: Outputs) -> Cou
     step = changed[0] if changed else steps - 1
     first, second = (next(iter(outputs.values())) for outputs in (before, after))
     return Counterfactual(
-        site=site,
+        site=view,
         what=taken.what,
         removed=taken.components[: len(taken.components) - (steps - 1 - step)],
         absent=taken.absent,

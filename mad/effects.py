@@ -14,9 +14,9 @@ from mad.capture.answer import confidence, scores
 from mad.capture.gradients import Slopes, slopes
 from mad.capture.hooks import Outputs
 from mad.capture.model import MonitoredModel
-from mad.components.base import Decomposition
+from mad.components.base import Decomposition, View
 from mad.errors import ConfigError
-from mad.types import Activity, Inputs, Site, batch_size
+from mad.types import Activity, Inputs, batch_size
 
 Effect: TypeAlias = Literal["prediction", "norm"]
 """An effect on the score of the label that the model predicts, or on the length of its first
@@ -32,8 +32,8 @@ def effects(
     *,
     keep: int,
     on: Effect = "prediction",
-) -> Mapping[Site, Activity]:
-    """Return the components that the model's answer to each input depends on most, at each site.
+) -> Mapping[View, Activity]:
+    """Return the components that the model's answer to each input depends on most, in each view.
 
     One forward and one backward pass, which leave the model as it was. An effect is magnitude
     times the derivative of the answer by the magnitude: to first order, what the answer would lose
@@ -55,13 +55,13 @@ def differentiated(
     return slopes(model, decomposition.sites, inputs, of=answer)
 
 
-def by_effect(decomposition: Decomposition, seen: Slopes, *, keep: int) -> Mapping[Site, Activity]:
+def by_effect(decomposition: Decomposition, seen: Slopes, *, keep: int) -> Mapping[View, Activity]:
     """Return the activity of a run with effects for magnitudes, the strongest of each input."""
     return {
-        site: _strongest(
-            replace(activity, magnitudes=_effects(decomposition, site, seen, activity)), keep
+        view: _strongest(
+            replace(activity, magnitudes=_effects(decomposition, view, seen, activity)), keep
         )
-        for site, activity in decomposition.activity(seen.activations).items()
+        for view, activity in decomposition.activity(seen.activations).items()
     }
 
 
@@ -84,11 +84,11 @@ _MEASURES: Mapping[Effect, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _effects(
-    decomposition: Decomposition, site: Site, seen: Slopes, activity: Activity
+    decomposition: Decomposition, view: View, seen: Slopes, activity: Activity
 ) -> Float[Tensor, " entry"]:
-    slope = _pooled_slope(decomposition, site, seen, like=activity.activation)
+    slope = _pooled_slope(decomposition, view, seen, like=activity.activation)
     rates = [
-        (decomposition.directions(site, components) * slope[rows]).sum(dim=1)
+        (decomposition.directions(view, components) * slope[rows]).sum(dim=1)
         for components, rows in zip(
             # In pieces: a direction an entry can be far more than the activations.
             activity.components.split(_PIECE),
@@ -102,15 +102,16 @@ def _effects(
 
 def _pooled_slope(
     decomposition: Decomposition,
-    site: Site,
+    view: View,
     seen: Slopes,
     *,
     like: Float[Tensor, "batch coordinate"],
 ) -> Float[Tensor, "batch coordinate"]:
     """Return the derivative by the pooled vector that components add up to."""
+    site = decomposition.views[view]
     with torch.inference_mode(mode=False), torch.enable_grad():
         still = torch.zeros_like(like).requires_grad_()
-        added = decomposition.spread(site, still, seen.activations[site])
+        added = decomposition.spread(view, still, seen.activations[site])
         (slope,) = torch.autograd.grad((added * seen.gradients[site]).sum(), still)
     return slope
 

@@ -2,6 +2,7 @@
 
 A site is ``module[#call][@output]``: the name as in ``named_modules()``; ``#2`` for the second time
 the module runs in one forward pass; ``@1`` or ``@key`` for one entry of a tuple or dict output.
+There is no colon in it: ``site:suffix`` is a view of a site, as decompositions name theirs.
 """
 
 import difflib
@@ -28,6 +29,11 @@ class Address:
     @staticmethod
     def parse(site: Site) -> "Address":
         """Take a site name apart, or raise ConfigError."""
+        if ":" in site:
+            raise ConfigError(
+                f"site {site!r}: ':' separates a site from the view of it in ledgers, so no site "
+                "has one; name the site alone, or rename the module"
+            )
         rest, _, output = site.partition("@")
         module, hash_sign, call = rest.partition("#")
         if hash_sign and not (call.isdecimal() and int(call) >= 1):
@@ -39,7 +45,7 @@ def resolve(module: nn.Module, patterns: Sequence[str]) -> tuple[Site, ...]:
     """Return the sites that match any pattern (``*`` and ``?`` as in globs), in model order.
 
     Raises:
-        ConfigError: when a pattern matches no module.
+        ConfigError: when a pattern matches no module, or one whose name cannot be a site.
     """
     names = [name for name, _ in module.named_modules() if name]
     found: dict[Site, int] = {}
@@ -50,5 +56,7 @@ def resolve(module: nn.Module, patterns: Sequence[str]) -> tuple[Site, ...]:
             close = difflib.get_close_matches(address.module, names, n=3) or names[:8]
             raise ConfigError(f"no module of the model matches site {pattern!r}; there is {close}")
         suffix = pattern[len(address.module) :]
-        found |= {name + suffix: names.index(name) for name in matches}
+        for name in matches:
+            Address.parse(name + suffix)
+            found[name + suffix] = names.index(name)
     return tuple(sorted(found, key=lambda site: (found[site], site)))

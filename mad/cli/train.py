@@ -25,10 +25,10 @@ def show_figures(figures: Sequence["DictionaryFigures"]) -> None:
     """Print how well each dictionary explains the vectors it was trained on."""
     screen.table(
         "Dictionaries",
-        ("site", "unexplained variance", "active latents", "dead latents"),
+        ("view", "unexplained variance", "active latents", "dead latents"),
         [
             (
-                one.site,
+                one.view,
                 f"{one.unexplained_variance:.3f}",
                 f"{one.active_latents:.1f}",
                 f"{one.dead_share:.1%}",

@@ -1,15 +1,16 @@
-"""Several decompositions, of different sites, as one."""
+"""Several decompositions, of different sites or of different views of them, as one."""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import final
 
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mad.components.base import Decomposition
+from mad.components.base import Decomposition, View
 from mad.errors import ConfigError
 from mad.types import Activations, Activity, Site
 
@@ -17,18 +18,24 @@ from mad.types import Activations, Activity, Site
 @final
 @dataclass(frozen=True)
 class Joined:
-    """The parts side by side; no site may occur in two of them."""
+    """The parts side by side; they may share sites, but no view may occur in two of them."""
 
     parts: tuple[Decomposition, ...]
 
     def __post_init__(self) -> None:
-        if not self.parts or len(set(self.sites)) < len(self.sites):
-            raise ConfigError(f"each site needs exactly one decomposition, got {self.sites}")
+        views = tuple(chain.from_iterable(part.views for part in self.parts))
+        if not views or len(set(views)) < len(views):
+            raise ConfigError(f"each view needs exactly one decomposition, got {views}")
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        """The parts' sites, in order."""
-        return tuple(chain.from_iterable(part.sites for part in self.parts))
+        """The parts' sites, each once, in order."""
+        return tuple(dict.fromkeys(chain.from_iterable(part.sites for part in self.parts)))
+
+    @property
+    def views(self) -> Mapping[View, Site]:
+        """The parts' views, in order."""
+        return {view: site for part in self.parts for view, site in part.views.items()}
 
     @property
     def fingerprint(self) -> str:
@@ -37,28 +44,29 @@ class Joined:
             " ".join(part.fingerprint for part in self.parts).encode()
         ).hexdigest()
 
-    def activity(self, activations: Activations) -> Mapping[Site, Activity]:
-        """Decompose each site with its own part."""
+    def activity(self, activations: Activations) -> Mapping[View, Activity]:
+        """Decompose each view with its own part."""
         return {
-            site: activity
+            view: activity
             for part in self.parts
-            for site, activity in part.activity(activations).items()
+            for view, activity in part.activity(activations).items()
         }
 
     def directions(
-        self, site: Site, components: Int64[Tensor, " entry"]
+        self, view: View, components: Int64[Tensor, " entry"]
     ) -> Float[Tensor, "entry coordinate"]:
-        """Ask the site's own part."""
-        return self._part(site).directions(site, components)
+        """Ask the view's own part."""
+        return self._owners[view].directions(view, components)
 
     def spread(
         self,
-        site: Site,
+        view: View,
         change: Float[Tensor, "batch coordinate"],
         activations: Float[Tensor, "batch ..."],
     ) -> Float[Tensor, "batch ..."]:
-        """Ask the site's own part."""
-        return self._part(site).spread(site, change, activations)
+        """Ask the view's own part."""
+        return self._owners[view].spread(view, change, activations)
 
-    def _part(self, site: Site) -> Decomposition:
-        return next(part for part in self.parts if site in part.sites)
+    @cached_property
+    def _owners(self) -> Mapping[View, Decomposition]:
+        return {view: part for part in self.parts for view in part.views}

@@ -1,5 +1,6 @@
 """Positions of one input, as of a sequence or a convolutional map, to one vector an input."""
 
+from collections.abc import Mapping
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -19,8 +20,7 @@ def pool(
     Two axes are taken as they are. With three, positions come before features; with more, channels
     come before positions. ``mean_max`` joins the mean and the maximum over positions: a mechanism
     that acts at one position shows in the maximum, one that acts at all in the mean. ``auto`` is
-    ``mean_max`` for maps and ``last`` for sequences, where the answer is made at the last position
-    and averages over the others drown it.
+    the first of ``poolings``.
     """
     by_position = _by_position(activations)
     match _settled(activations, pooling):
@@ -34,6 +34,20 @@ def pool(
             return by_position[:, -1]
         case "mean_max":
             return torch.cat([by_position.mean(dim=1), by_position.amax(dim=1)], dim=1)
+
+
+def poolings(activations: Float[Tensor, "batch ..."], pooling: Pooling) -> Mapping[str, Pooling]:
+    """Return the poolings to look at activations of this shape through, by suffix of the view.
+
+    One, with no suffix, unless it is ``auto``. That stands for ``mean_max`` of maps. Of sequences
+    it stands for ``last``, where the answer is made and which averages over the others drown, and
+    ``max``, for what acts at any position: the two together find more than either.
+    """
+    if pooling != "auto":
+        return {"": pooling}
+    settled = _settled(activations, pooling)
+    has_others = settled == "last" and activations.shape[1] > 1
+    return {"": settled, "max": "max"} if has_others else {"": settled}
 
 
 def unpool(

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from mad.components.base import View
 from mad.components.pooling import Pooling, pool, unpool
 from mad.types import Activations, Activity, Site
 
@@ -26,11 +27,16 @@ class Unexplained:
         return (self.site,)
 
     @property
+    def views(self) -> Mapping[View, Site]:
+        """The default view of the site."""
+        return {self.site: self.site}
+
+    @property
     def fingerprint(self) -> str:
         """The settings are all there is."""
         return f"unexplained {self.site} {self.pooling}"
 
-    def activity(self, activations: Activations) -> Mapping[Site, Activity]:
+    def activity(self, activations: Activations) -> Mapping[View, Activity]:
         """Leave everything over."""
         x = pool(activations[self.site], self.pooling)
         nothing = torch.zeros(x.shape[0] + 1, dtype=torch.int64)
@@ -38,7 +44,7 @@ class Unexplained:
 
     def directions(
         self,
-        site: Site,  # noqa: ARG002  # Decomposition
+        view: View,  # noqa: ARG002  # Decomposition
         components: Int64[Tensor, " entry"],
     ) -> Float[Tensor, "entry coordinate"]:
         """Return none, since there are no components to ask for."""
@@ -47,7 +53,7 @@ class Unexplained:
 
     def spread(
         self,
-        site: Site,  # noqa: ARG002  # Decomposition
+        view: View,  # noqa: ARG002  # Decomposition
         change: Float[Tensor, "batch coordinate"],
         activations: Float[Tensor, "batch ..."],
     ) -> Float[Tensor, "batch ..."]:

@@ -1,7 +1,8 @@
 """Train dictionaries on the fitting part of trusted data."""
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from mad.capture.hooks import capture
 from mad.capture.model import MonitoredModel
+from mad.components.base import view_of
 from mad.components.dictionaries.topk import TopKDictionary
 from mad.components.dictionaries.train import (
     DictionaryFigures,
@@ -17,7 +19,7 @@ from mad.components.dictionaries.train import (
     figures,
     train_topk,
 )
-from mad.components.pooling import pool
+from mad.components.pooling import Pooling, pool, poolings
 from mad.fit.reading import batches, row_digests, try_out
 from mad.types import Dataset, Progress, Site
 
@@ -44,7 +46,9 @@ def train_dictionaries(
     rows: Int64[Tensor, " fitting"],
     progress: Progress,
 ) -> Trained:
-    """Train one dictionary a site on the fitting part of the trusted data, and measure each.
+    """Train dictionaries on the fitting part of the trusted data, and measure each.
+
+    One for each view of a site that the plan's pooling asks for.
 
     Raises:
         ConfigError: the model fails on the data, or a site cannot be read or teaches nothing.
@@ -53,16 +57,23 @@ def train_dictionaries(
     generator = torch.Generator().manual_seed(plan.seed)
     chosen = torch.randperm(len(rows), generator=generator)[:MAX_TRAINING_VECTORS].sort().values
     vectors, seen = _vectors(model, sites, data, plan, rows=rows[chosen], progress=progress)
-    dictionaries = []
-    for site in sites:
-
-        def step_done(step: int, unexplained: float, *, site: Site = site) -> None:
-            note = f"unexplained variance {unexplained:.3f}"
-            progress(f"training dictionary {site}", done=step, total=plan.steps, note=note)
-
-        dictionaries.append(train_topk(site, vectors[site], plan, step_done=step_done))
-    measured = tuple(figures(one, vectors[one.site]) for one in dictionaries)
+    dictionaries = [
+        _train(look, of_view, plan, progress=progress) for look, of_view in vectors.items()
+    ]
+    measured = tuple(
+        figures(one, of_view) for one, of_view in zip(dictionaries, vectors.values(), strict=True)
+    )
     return Trained(tuple(dictionaries), measured, seen)
+
+
+@final
+@dataclass(frozen=True)
+class _Look:
+    """One way to look at a site."""
+
+    site: Site
+    suffix: str
+    pooling: Pooling
 
 
 def _vectors(
@@ -73,13 +84,32 @@ def _vectors(
     *,
     rows: Int64[Tensor, " fitting"],
     progress: Progress,
-) -> tuple[dict[Site, Float[Tensor, "vector coordinate"]], Int64[Tensor, " vector"]]:
-    """Pool the activations of some rows, site by site, and digest the inputs."""
-    pooled: dict[Site, list[Tensor]] = {site: [] for site in sites}
+) -> tuple[dict[_Look, Float[Tensor, "vector coordinate"]], Int64[Tensor, " vector"]]:
+    """Pool the activations of some rows in every way asked for, and digest the inputs."""
+    pooled: dict[_Look, list[Tensor]] = defaultdict(list)
     digests = []
     for _, inputs in batches(data, rows, 256, "capturing activations", progress):
         digests.append(row_digests(inputs))
         activations = capture(model, sites, inputs).activations
         for site in sites:
-            pooled[site].append(pool(activations[site], plan.pooling).float())
-    return {site: torch.cat(parts) for site, parts in pooled.items()}, torch.cat(digests)
+            for suffix, pooling in poolings(activations[site], plan.pooling).items():
+                vectors = pool(activations[site], pooling).float()
+                pooled[_Look(site, suffix, pooling)].append(vectors)
+    return {look: torch.cat(parts) for look, parts in pooled.items()}, torch.cat(digests)
+
+
+def _train(
+    look: _Look,
+    vectors: Float[Tensor, "vector coordinate"],
+    plan: DictionaryPlan,
+    *,
+    progress: Progress,
+) -> TopKDictionary:
+    stage = f"training dictionary {view_of(look.site, look.suffix)}"
+
+    def step_done(step: int, unexplained: float) -> None:
+        note = f"unexplained variance {unexplained:.3f}"
+        progress(stage, done=step, total=plan.steps, note=note)
+
+    own = replace(plan, pooling=look.pooling)
+    return replace(train_topk(look.site, vectors, own, step_done=step_done), suffix=look.suffix)

@@ -1,5 +1,7 @@
 """Laws of every decomposition; a new one joins by adding one line to a table."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -32,7 +34,15 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
     "topk": dictionary("flat", 6),
     "topk of a map": dictionary("map", 8),
     "unexplained": Unexplained("sequence"),
+    "topk of another view": replace(dictionary("sequence", 3), pooling="max", suffix="max"),
     "joined": Joined((dictionary("flat", 6), Unexplained("map"), dictionary("sequence", 3))),
+    "two views of one site": Joined(
+        (
+            Unexplained("sequence"),
+            dictionary("flat", 6),
+            replace(dictionary("sequence", 3), pooling="max", suffix="max"),
+        )
+    ),
 }
 
 
@@ -45,10 +55,23 @@ def entries(activity: Activity, row: int) -> Tensor:
     return activity.row(row).components
 
 
-def test_every_site_has_one_activity_a_batch(decomposition: Decomposition) -> None:
+def test_every_view_has_one_activity_a_batch(decomposition: Decomposition) -> None:
     activity = decomposition.activity(ACTIVATIONS)
-    assert tuple(activity) == decomposition.sites
-    assert {len(of_site) for of_site in activity.values()} == {40}
+    assert tuple(activity) == tuple(decomposition.views)
+    assert {len(of_view) for of_view in activity.values()} == {40}
+
+
+def test_views_are_of_the_sites_and_bear_their_names(decomposition: Decomposition) -> None:
+    assert tuple(dict.fromkeys(decomposition.views.values())) == decomposition.sites
+    for view, site in decomposition.views.items():
+        assert view.partition(":")[0] == site
+
+
+def test_only_the_sites_are_read(decomposition: Decomposition) -> None:
+    alone = {site: ACTIVATIONS[site] for site in decomposition.sites}
+    for view, activity in decomposition.activity(alone).items():
+        expected = decomposition.activity(ACTIVATIONS)[view].residual
+        assert torch.equal(activity.residual, expected)
 
 
 def test_components_are_ascending_distinct_and_active(decomposition: Decomposition) -> None:
@@ -64,10 +87,10 @@ def test_an_input_has_the_same_activity_alone_and_in_a_batch(decomposition: Deco
     together = decomposition.activity(ACTIVATIONS)
     for row in range(40):
         alone = decomposition.activity({s: a[row : row + 1] for s, a in ACTIVATIONS.items()})
-        for site, activity in alone.items():
-            assert torch.equal(activity.components, entries(together[site], row))
-            torch.testing.assert_close(activity.magnitudes, together[site].row(row).magnitudes)
-            torch.testing.assert_close(activity.residual, together[site].row(row).residual)
+        for view, activity in alone.items():
+            assert torch.equal(activity.components, entries(together[view], row))
+            torch.testing.assert_close(activity.magnitudes, together[view].row(row).magnitudes)
+            torch.testing.assert_close(activity.residual, together[view].row(row).residual)
 
 
 def test_the_fingerprint_is_stable_and_its_own(decomposition: Decomposition) -> None:
@@ -81,8 +104,8 @@ def test_activations_of_another_precision_are_read(
     decomposition: Decomposition, dtype: torch.dtype
 ) -> None:
     activity = decomposition.activity({site: a.to(dtype) for site, a in ACTIVATIONS.items()})
-    for site, expected in decomposition.activity(ACTIVATIONS).items():
-        found = activity[site].residual.float()
+    for view, expected in decomposition.activity(ACTIVATIONS).items():
+        found = activity[view].residual.float()
         torch.testing.assert_close(found.mean(), expected.residual.mean(), rtol=0, atol=0.01)
 
 
@@ -90,10 +113,10 @@ def test_directions_and_residual_say_where_the_whole_activation_comes_from(
     decomposition: Decomposition,
 ) -> None:
     """Two inputs with the same part that is nobody's differ by their shares and residuals."""
-    for site, activity in decomposition.activity(ACTIVATIONS).items():
+    for view, activity in decomposition.activity(ACTIVATIONS).items():
         explained = torch.zeros_like(activity.activation)
         if len(activity.components):
-            directions = decomposition.directions(site, activity.components)
+            directions = decomposition.directions(view, activity.components)
             shares = activity.magnitudes.unsqueeze(1) * directions
             explained = explained.index_add(0, activity.rows, shares)
         left = activity.activation - explained - activity.residual
@@ -103,11 +126,12 @@ def test_directions_and_residual_say_where_the_whole_activation_comes_from(
 def test_a_change_that_is_spread_is_the_change_of_the_pooled_vector(
     decomposition: Decomposition,
 ) -> None:
-    for site, activity in decomposition.activity(ACTIVATIONS).items():
+    for view, activity in decomposition.activity(ACTIVATIONS).items():
         change = activity.activation.roll(1, dims=0) - activity.activation
-        added = decomposition.spread(site, change, ACTIVATIONS[site])
+        site = decomposition.views[view]
+        added = decomposition.spread(view, change, ACTIVATIONS[site])
         assert added.shape == ACTIVATIONS[site].shape
-        moved = decomposition.activity({**ACTIVATIONS, site: ACTIVATIONS[site] + added})[site]
+        moved = decomposition.activity({**ACTIVATIONS, site: ACTIVATIONS[site] + added})[view]
         torch.testing.assert_close(moved.activation, activity.activation + change)
 
 
@@ -138,6 +162,25 @@ def test_a_dictionary_refuses_activations_of_another_width() -> None:
         dictionary("flat", 6).activity({"flat": torch.ones(2, 7)})
 
 
-def test_a_site_cannot_be_decomposed_twice() -> None:
-    with pytest.raises(ConfigError, match="exactly one decomposition"):
-        Joined((Unexplained("flat"), Unexplained("flat")))
+def test_a_view_cannot_be_decomposed_twice() -> None:
+    with pytest.raises(ConfigError, match=r"each view needs .* \('flat', 'flat'\)"):
+        Joined((Unexplained("flat"), dictionary("flat", 6)))
+
+
+def test_two_views_of_a_site_have_components_of_their_own() -> None:
+    last = replace(dictionary("sequence", 3), pooling="last")
+    highest = replace(dictionary("sequence", 3), pooling="max", suffix="max")
+    joined = Joined((last, highest))
+    assert joined.sites == ("sequence",)
+    assert joined.views == {"sequence": "sequence", "sequence:max": "sequence"}
+    activity = joined.activity(ACTIVATIONS)
+    assert torch.equal(activity["sequence"].activation, ACTIVATIONS["sequence"][:, -1])
+    assert torch.equal(activity["sequence:max"].activation, ACTIVATIONS["sequence"].amax(dim=1))
+    wanted = torch.tensor([4])
+    for view, own in (("sequence", last), ("sequence:max", highest)):
+        assert torch.equal(joined.directions(view, wanted), own.directions(view, wanted))
+
+
+def test_the_fingerprint_knows_the_view() -> None:
+    one = dictionary("flat", 6)
+    assert replace(one, suffix="again").fingerprint != one.fingerprint

@@ -1,6 +1,7 @@
 """Taking away what an explanation names, against closed forms on a linear model."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -149,6 +150,16 @@ def test_each_site_is_changed_alone_and_later_ones_answer_to_it() -> None:
     ]
     # The second site copies the first, so both changes give the same answer.
     assert first.output_change == pytest.approx(third.output_change)
+
+
+def test_components_of_another_view_are_taken_from_the_site_behind_it() -> None:
+    half = replace(dictionary("0", torch.eye(FEATURES)[:-1] / 2), suffix="half")
+    both = Joined((whole(), half))
+    explanation = named(charge("set", 0), charge("set", 0, site="0:half"))
+    first, second = found(linear_head(WEIGHT), X, explanation, both)
+    assert (first.site, second.site) == ("0", "0:half")
+    # The magnitude and the direction are each half of the other view's.
+    assert second.output_change == pytest.approx(first.output_change / 4)
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from mad.capture.model import MonitoredModel
 from mad.components.dictionaries.files import load_dictionaries, load_seen, save_dictionaries
 from mad.components.dictionaries.topk import TopKDictionary
 from mad.components.dictionaries.train import DictionaryPlan, figures, train_topk
+from mad.components.pooling import Pooling
 from mad.errors import ConfigError
+from mad.fit import train_dictionaries
+from tests.worlds import Rows, quiet
 
 SEEN = torch.tensor([3, -7])
 PLAN = DictionaryPlan(width=16, k=2, steps=1500, batch_size=128)
@@ -107,13 +111,55 @@ def test_vectors_that_teach_nothing_are_refused(vectors: Tensor, message: str) -
         train_topk("site", vectors, PLAN, step_done=lambda *_: None)
 
 
+class Sequences(nn.Module):
+    """Hands on a sequence, and a vector made of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.whole = nn.Identity(), nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens: Tensor = self.tokens(x)
+        whole: Tensor = self.whole(tokens.sum(dim=1))
+        return whole
+
+
+@pytest.mark.parametrize(
+    ("pooling", "views"),
+    [("auto", {"tokens": "last", "tokens:max": "max", "whole": "flatten"}), ("mean", None)],
+)
+def test_a_sequence_gets_a_dictionary_a_view_unless_a_pooling_is_named(
+    pooling: Pooling, views: dict[str, str] | None
+) -> None:
+    data = Rows(torch.randn(80, 3, 5, generator=torch.Generator().manual_seed(0)))
+    trained = train_dictionaries(
+        MonitoredModel.of(Sequences(), name="m", inputs=["x"]),
+        ["tokens", "whole"],
+        data,
+        replace(PLAN, steps=2, pooling=pooling),
+        rows=torch.arange(80),
+        progress=quiet,
+    )
+    expected = views or {"tokens": "mean", "whole": "mean"}
+    assert {one.view: one.pooling for one in trained.dictionaries} == expected
+    assert [one.view for one in trained.figures] == list(expected)
+    centres = {one.view: one.centre for one in trained.dictionaries}
+    if views:
+        torch.testing.assert_close(centres["tokens"], data.x[:, -1].mean(dim=0))
+        torch.testing.assert_close(centres["tokens:max"], data.x.amax(dim=1).mean(dim=0))
+
+
 def test_dictionaries_come_back_from_disk_exactly(
     dictionary: TopKDictionary, tmp_path: Path
 ) -> None:
-    save_dictionaries(tmp_path, [dictionary], seen=SEEN)
-    (again,) = load_dictionaries(tmp_path).parts
-    assert again.fingerprint == dictionary.fingerprint
-    assert again.sites == ("site",)
+    other = replace(dictionary, pooling="max", suffix="max")
+    save_dictionaries(tmp_path, [dictionary, other], seen=SEEN)
+    again = load_dictionaries(tmp_path)
+    assert [part.fingerprint for part in again.parts] == [
+        dictionary.fingerprint,
+        other.fingerprint,
+    ]
+    assert again.views == {"site": "site", "site:max": "site"}
 
 
 def test_what_the_dictionaries_saw_comes_back(dictionary: TopKDictionary, tmp_path: Path) -> None:
@@ -151,7 +197,8 @@ def test_a_directory_without_an_index_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 7}, "format 7; this version reads 1"),
+        ({"format": 7}, r"format 7; this version reads 2: train .* with `mad train`"),
+        ({"format": 1}, r"format 1; this version reads 2: train .* with `mad train`"),
         ({"dictionaries": [{"site": "s"}]}, "not an index of dictionaries"),
         ({"dictionaries": None}, "not an index of dictionaries"),
         ({"dictionaries": []}, "exactly one decomposition"),

@@ -1,5 +1,7 @@
 """Effects of components on a model's answer, against closed forms on linear models."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -107,6 +109,16 @@ def test_a_component_without_effect_is_not_active() -> None:
     found = effects(monitored(module), dictionary("0"), {"x": x}, keep=FEATURES)["0"]
     assert found.counts.tolist() == [FEATURES - 1] * 3
     assert 2 not in found.components.tolist()
+
+
+def test_each_view_of_a_site_has_effects_of_its_own() -> None:
+    module, _ = linear_head()
+    x = torch.randn(8, FEATURES, generator=torch.Generator().manual_seed(5))
+    half = replace(dictionary("0"), scale=torch.tensor(1.0), suffix="half")
+    both = Joined((dictionary("0"), half))
+    found = effects(monitored(module), both, {"x": x}, keep=FEATURES)
+    assert tuple(found) == ("0", "0:half")
+    torch.testing.assert_close(dense(found["0:half"]), dense(found["0"]))
 
 
 class Positions(nn.Module):

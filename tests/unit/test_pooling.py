@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from mad.components.pooling import Pooling, parse_pooling, pool, unpool
+from mad.components.pooling import Pooling, parse_pooling, pool, poolings, unpool
 from mad.errors import ConfigError
 
 SEQUENCE = torch.tensor([[[1.0, 10.0], [3.0, 20.0], [2.0, 60.0]]])
@@ -30,6 +30,23 @@ def test_a_sequence_is_pooled_over_positions(pooling: Pooling, expected: list[fl
 def test_a_convolutional_map_has_its_channels_first() -> None:
     channels = SEQUENCE.transpose(1, 2).reshape(1, 2, 3, 1)
     assert pool(channels, "auto").tolist() == [[2.0, 30.0, 3.0, 60.0]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "pooling", "expected"),
+    [
+        ((2,), "auto", {"": "flatten"}),
+        ((2, 3), "auto", {"": "flatten"}),
+        ((2, 5, 3), "auto", {"": "last", "max": "max"}),
+        ((2, 1, 3), "auto", {"": "last"}),
+        ((2, 3, 5, 5), "auto", {"": "mean_max"}),
+        ((2, 5, 3), "mean", {"": "mean"}),
+    ],
+)
+def test_a_sequence_is_looked_at_in_two_ways_unless_one_is_named(
+    shape: tuple[int, ...], pooling: Pooling, expected: dict[str, Pooling]
+) -> None:
+    assert poolings(torch.zeros(shape), pooling) == expected
 
 
 def test_vectors_and_numbers_are_taken_as_they_are() -> None:

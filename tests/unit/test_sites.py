@@ -38,5 +38,12 @@ def test_a_call_number_counts_from_one(site: str) -> None:
         Address.parse(site)
 
 
+def test_a_colon_is_left_to_the_names_of_views() -> None:
+    with pytest.raises(ConfigError, match="site 'stem:max': ':' separates a site from the view"):
+        resolve(module(), ["stem:max"])
+    with pytest.raises(ConfigError, match=r"'a:b': .* rename the module"):
+        resolve(nn.ModuleDict({"a:b": nn.ReLU()}), ["*"])
+
+
 def test_a_site_name_is_taken_apart() -> None:
     assert Address.parse("a.b#2@key") == Address("a.b", 2, "key")

@@ -1,4 +1,4 @@
-"""A directory of dictionaries on disk: one safetensors file a site, and ``dictionaries.json``."""
+"""A directory of dictionaries on disk: one safetensors file a view, and ``dictionaries.json``."""
 
 import json
 import tempfile
@@ -18,7 +18,7 @@ from mad.components.pooling import parse_pooling
 from mad.errors import ConfigError
 
 INDEX = "dictionaries.json"
-_FORMAT = 1
+_FORMAT = 2
 _SEEN = "seen.safetensors"
 
 
@@ -26,6 +26,7 @@ _SEEN = "seen.safetensors"
 @dataclass(frozen=True)
 class _Row:
     site: str
+    suffix: str
     kind: str
     pooling: str
     k: int
@@ -82,6 +83,7 @@ def _write(
         rows.append(
             {
                 "site": dictionary.site,
+                "suffix": dictionary.suffix,
                 "kind": "topk",
                 "pooling": dictionary.pooling,
                 "k": dictionary.k,
@@ -121,7 +123,10 @@ def load_dictionaries(directory: Path) -> Joined:
     try:
         index = json.loads(content)
         if index["format"] != _FORMAT:
-            raise ConfigError(f"{path} has format {index['format']}; this version reads {_FORMAT}")
+            raise ConfigError(
+                f"{path} has format {index['format']}; this version reads {_FORMAT}: train the "
+                "dictionaries again with `mad train`"
+            )
         return Joined(tuple(_read(directory, _Row(**row)) for row in index["dictionaries"]))
     except (ValueError, KeyError, TypeError) as cause:
         raise ConfigError(
@@ -136,7 +141,11 @@ def _read(directory: Path, row: _Row) -> TopKDictionary:
     weights = tensors.read_tensors(path)
     try:
         dictionary = TopKDictionary(
-            site=row.site, pooling=parse_pooling(row.pooling), k=int(row.k), **weights
+            site=row.site,
+            pooling=parse_pooling(row.pooling),
+            k=int(row.k),
+            suffix=row.suffix,
+            **weights,
         )
     except TypeError as cause:
         raise ConfigError(f"{path} does not hold a TopK dictionary: {cause}") from cause

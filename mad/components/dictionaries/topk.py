@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mad import tensors
+from mad.components.base import View, view_of
 from mad.components.pooling import Pooling, pool, unpool
 from mad.errors import ConfigError
 from mad.types import Activations, Activity, Site
@@ -19,11 +20,12 @@ from mad.types import Activations, Activity, Site
 @final
 @dataclass(frozen=True)
 class TopKDictionary:
-    """A TopK sparse autoencoder at one site (Gao et al. 2024, equation 2).
+    """A TopK sparse autoencoder of one view of a site (Gao et al. 2024, equation 2).
 
     With ``u = (x - centre) / scale`` the latents are the ``k`` largest of
     ``relu(u @ encoder + bias)``, the reconstruction is ``centre + scale * latents @ decoder``, and
-    the residual is what it misses, in the units of the activations.
+    the residual is what it misses, in the units of the activations. ``suffix`` names the view
+    where it is not the site's default one.
     """
 
     site: Site
@@ -34,16 +36,27 @@ class TopKDictionary:
     decoder: Float[Tensor, "component coordinate"]
     centre: Float[Tensor, " coordinate"]
     scale: Float[Tensor, ""]
+    suffix: str = ""
 
     @property
     def sites(self) -> tuple[Site, ...]:
         """The one site this dictionary reads."""
         return (self.site,)
 
+    @property
+    def view(self) -> View:
+        """The name of its view."""
+        return view_of(self.site, self.suffix)
+
+    @property
+    def views(self) -> Mapping[View, Site]:
+        """The one view, of its site."""
+        return {self.view: self.site}
+
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the weights and settings."""
-        return tensors.digest(self.weights, note=f"topk {self.site} {self.pooling} {self.k}")
+        return tensors.digest(self.weights, note=f"topk {self.view} {self.pooling} {self.k}")
 
     @property
     def weights(self) -> Mapping[str, Tensor]:
@@ -51,7 +64,7 @@ class TopKDictionary:
         names = ("encoder", "bias", "decoder", "centre", "scale")
         return {name: getattr(self, name) for name in names}
 
-    def activity(self, activations: Activations) -> Mapping[Site, Activity]:
+    def activity(self, activations: Activations) -> Mapping[View, Activity]:
         """Encode the site's activations; a latent that the rectifier silences is not active."""
         # Models of half or double precision are read in the precision of the dictionary.
         x = pool(activations[self.site], self.pooling).to(self.centre.dtype)
@@ -74,11 +87,11 @@ class TopKDictionary:
             activation=x,
             num_components=self.bias.numel(),
         )
-        return {self.site: activity}
+        return {self.view: activity}
 
     def directions(
         self,
-        site: Site,  # noqa: ARG002  # Decomposition
+        view: View,  # noqa: ARG002  # Decomposition
         components: Int64[Tensor, " entry"],
     ) -> Float[Tensor, "entry coordinate"]:
         """Return the latents' decoder directions, in the units of the activations."""
@@ -86,7 +99,7 @@ class TopKDictionary:
 
     def spread(
         self,
-        site: Site,  # noqa: ARG002  # Decomposition
+        view: View,  # noqa: ARG002  # Decomposition
         change: Float[Tensor, "batch coordinate"],
         activations: Float[Tensor, "batch ..."],
     ) -> Float[Tensor, "batch ..."]:

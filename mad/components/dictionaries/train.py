@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from mad.components.base import View
 from mad.components.dictionaries.topk import TopKDictionary
 from mad.components.pooling import Pooling
 from mad.errors import ConfigError
@@ -40,12 +41,12 @@ class DictionaryPlan:
 @final
 @dataclass(frozen=True)
 class DictionaryFigures:
-    """How well a dictionary explains vectors.
+    """How well a dictionary explains the vectors of its view.
 
     Share of variance left over, mean active latents, and share of latents that are never active.
     """
 
-    site: Site
+    view: View
     unexplained_variance: float
     active_latents: float
     dead_share: float
@@ -98,15 +99,15 @@ def train_topk(
 def figures(
     dictionary: TopKDictionary, vectors: Float[Tensor, "vector coordinate"]
 ) -> DictionaryFigures:
-    """Measure a dictionary on pooled vectors of its site."""
+    """Measure a dictionary on pooled vectors of its view."""
     unexplained, uses = 0.0, torch.zeros(dictionary.bias.numel(), dtype=torch.int64)
     # In pieces: all vectors by all latents at once can be far larger than the vectors.
     for piece in vectors.split(_PIECE):
-        activity = dictionary.activity({dictionary.site: piece})[dictionary.site]
+        activity = dictionary.activity({dictionary.site: piece})[dictionary.view]
         unexplained += float(activity.residual.square().sum())
         uses += activity.components.bincount(minlength=uses.numel())
     return DictionaryFigures(
-        site=dictionary.site,
+        view=dictionary.view,
         unexplained_variance=unexplained / float((vectors - vectors.mean(dim=0)).square().sum()),
         active_latents=int(uses.sum()) / len(vectors),
         dead_share=int((uses == 0).sum()) / uses.numel(),
