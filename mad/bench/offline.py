@@ -39,11 +39,15 @@ def quantum_entropy(trusted: Vectors, untrusted: Vectors) -> VectorScore:
 
     ``z`` is whitened by the trusted mean and covariance, and ``C`` is the covariance of the
     untrusted ``z`` with its largest eigenvalue ``|C|`` (Dong, Hopkins and Li 2019; whitened as in
-    cupbearer, and on both sides as in EleutherAI's fork).
+    cupbearer, and on both sides as in EleutherAI's fork). In ``C`` no ``z`` is longer than the
+    longest trusted one: one huge input would be all that the batch has in common.
     """
     mean = trusted.double().mean(dim=0)
     whitening = _whitening(trusted.double() - mean)
-    values, directions = torch.linalg.eigh(_covariance((untrusted.double() - mean) @ whitening))
+    longest = ((trusted.double() - mean) @ whitening).norm(dim=1).amax()
+    whitened = (untrusted.double() - mean) @ whitening
+    cut = (longest / whitened.norm(dim=1, keepdim=True)).clamp_max(1.0)
+    values, directions = torch.linalg.eigh(_covariance(whitened * cut))
     weight = (SHARPNESS * values / values[-1].clamp_min(1e-300)).exp()
     turned = whitening @ directions
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BEST_PEERS = 3
 """Peers drawn beside mad: those with the highest recall at 1 %."""
 
-FURTHEST = 8
+FURTHEST = 15
 """The axis ends at so many times the distance from the median to the threshold."""
 
 _COLOURS = {
@@ -91,23 +91,23 @@ def _roc(axes: "Axes", result: Result) -> None:
         tally = Tally.of(scores["test_normal"].numpy(), scores["test_anomalous"].numpy())
         # What is found without a false alarm, which a log axis has no place for, starts the line.
         alarms = np.maximum(tally.alarms / tally.alarms[-1], least / 2)
-        axes.step(alarms, tally.found / tally.found[-1], where="post", **_style(name))
+        axes.step(alarms, tally.found / tally.found[-1], where="post", **_style(result, name))
     rates = np.geomspace(least, 1, 100)
     axes.plot(rates, rates, color="#a0aec0", linewidth=1, linestyle=":", label="chance")
     axes.axvline(ALPHA, color="#4a5568", linewidth=0.8, linestyle="--")
-    axes.set(xscale="log", xlim=(least, 1), ylim=(0, 1.02))
+    axes.set(xscale="log", xlim=(least, 1), ylim=(0, 1.03))
     axes.set(xlabel="false-alarm rate on normal inputs", ylabel="share of anomalies found")
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, loc="best")
+    axes.legend(fontsize=8, loc="best", title="recall at 1 %", title_fontsize=8)
 
 
-def _style(name: str) -> dict[str, Any]:
-    """Draw mad boldly, its other configurations thinly and peers dashed."""
+def _style(result: Result, name: str) -> dict[str, Any]:
+    """Draw mad boldly, behind what may cover it; its other configurations thinly; peers dashed."""
+    recall = result.figures[name].estimates["recall_at_fpr_01"]
+    label = name if recall is None else f"{name}  {recall.value:.2f}"
     if name == "mad":
-        return {"label": name, "color": "#1a202c", "linewidth": 2.4, "zorder": 3}
-    if is_own(name):
-        return {"label": name, "linewidth": 1.2}
-    return {"label": name, "linewidth": 1.2, "linestyle": "--"}
+        return {"label": label, "color": "#1a202c", "linewidth": 3.0, "zorder": 1.5}
+    return {"label": label, "linewidth": 1.3, "linestyle": "-" if is_own(name) else "--"}
 
 
 def _histograms(axes: "Axes", result: Result) -> None:

@@ -24,6 +24,8 @@ COLUMNS = (
     "ms per 1,000",
 )
 
+BRIEF = ("method", "AUROC", "against shift", "recall at 1 %", "false alarms", "ms per 1,000")
+
 
 def rows(result: Result) -> Iterator[tuple[str, ...]]:
     """Return one row a method, in the order of ``COLUMNS``; empty where there is no figure."""
@@ -43,6 +45,13 @@ def rows(result: Result) -> Iterator[tuple[str, ...]]:
             f"{figures.fit_seconds:.1f}",
             f"{figures.ms_per_1000:.0f}",
         )
+
+
+def brief(result: Result) -> Iterator[tuple[str, ...]]:
+    """Return what fits a terminal of each row: the columns of ``BRIEF``."""
+    places = [COLUMNS.index(column) for column in BRIEF]
+    for row in rows(result):
+        yield tuple(row[place] for place in places)
 
 
 def shown(found: Estimate | None, form: str) -> str:

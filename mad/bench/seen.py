@@ -1,6 +1,6 @@
 """Inputs in, what other detectors read of them out: a vector for each site, and the answer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -41,16 +41,16 @@ class Seen:
 def see(
     model: MonitoredModel,
     sites: tuple[Site, ...],
-    inputs: Inputs,
+    inputs: Iterable[Inputs],
     pooling: Pooling,
     *,
     clock: Callable[[], float],
 ) -> Seen:
-    """Run the model and pool the positions of each site."""
+    """Run the model on inputs, a batch at a time, and pool the positions of each site."""
     start = clock()
     vectors: dict[Site, list[Tensor]] = {site: [] for site in sites}
     outputs, predicted = [], []
-    for batch in batches(inputs, size=BATCH):
+    for batch in inputs:
         run = capture(model, sites, batch)
         outputs.append(next(iter(run.outputs.values())))
         predicted.append(context_of(run.outputs, "predicted", batch=batch_size(batch)))
@@ -76,6 +76,6 @@ def see_task(
         **task.tests,
     }
     return {
-        name: see(task.model, task.sites, inputs, pooling, clock=clock)
+        name: see(task.model, task.sites, batches(inputs, size=BATCH), pooling, clock=clock)
         for name, inputs in parts.items()
     }

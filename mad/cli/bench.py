@@ -94,7 +94,7 @@ def _show(results: "Sequence[Result]", *, out: str, table: Path | None, plot: Pa
     from mad.bench import markdown, report
 
     newest = results[-1]
-    screen.table(newest.task, report.COLUMNS, list(report.rows(newest)))
+    screen.table(newest.task, report.BRIEF, list(report.brief(newest)))
     if out:
         report.write(results, out)
     if table is not None:

@@ -9,6 +9,7 @@ from mad.cli import screen, verdicts
 from mad.cli.options import Config, Inputs, Revision
 
 if TYPE_CHECKING:
+    from mad.deployment import Deployment
     from mad.monitor import Monitor
     from mad.types import Dataset, Verdict
 
@@ -23,21 +24,36 @@ def score(
         Path | None, typer.Option(help="Write every verdict to this file, one JSON object a line.")
     ] = None,
     top: Annotated[int, typer.Option(help="Most surprising inputs to show.", min=0)] = 10,
+    *,
+    offline: Annotated[
+        bool,
+        typer.Option("--offline", help="Also score what the inputs, as a batch, have in common."),
+    ] = False,
 ) -> None:
-    """Score inputs offline; raises no alert."""
+    """Score inputs without a server; raises no alert."""
     from mad.arrays import open_dataset
     from mad.deployment import Deployment
 
     deployment = Deployment.load(config)
     monitor = deployment.monitor(baseline)
     data = open_dataset([inputs], names=deployment.model.inputs)
+    batch = _offline(deployment, data) if offline else []
     found = _judge_all(monitor, data)
-    order = sorted(range(len(found)), key=lambda row: -found[row].surprise_bits)
+    # What only the batch shows would be far down a list by surprise.
+    merit = batch or [verdict.surprise_bits for verdict in found]
+    order = sorted(range(len(found)), key=lambda row: -merit[row])
     names = [name for name, _ in verdicts.summary(found[0])]
     screen.table(
-        f"Most surprising of {len(found)} inputs",
-        ("row", *names),
-        [(str(row), *(value for _, value in verdicts.summary(found[row]))) for row in order[:top]],
+        f"Most surprising of {len(found)} inputs{', offline' if offline else ''}",
+        ("row", *(["offline, bits"] if offline else []), *names),
+        [
+            (
+                str(row),
+                *([f"{batch[row]:.1f}"] if offline else []),
+                *(value for _, value in verdicts.summary(found[row])),
+            )
+            for row in order[:top]
+        ],
     )
     alerts = sum(verdict.is_alert for verdict in found)
     manifest = monitor.baseline.manifest
@@ -46,8 +62,25 @@ def score(
         f"{manifest.false_alarm_rate:g}, the false-alarm rate of {manifest.revision}"
     )
     if out is not None:
-        verdicts.write_lines(out, found)
+        verdicts.write_lines(out, found, offline_bits=batch)
         screen.say(f"verdicts written to {out}")
+
+
+def _offline(deployment: "Deployment", data: "Dataset") -> list[float]:
+    """Score the inputs as a batch, and say how many stand out."""
+    from mad.bench.offline import check_batch
+    from mad.cli.offline import offline_bits
+
+    check_batch(len(data))
+    with screen.progress() as progress:
+        found = offline_bits(deployment, data, progress=progress)
+    above = int((found.bits > found.common_bits).sum())
+    screen.say(
+        f"offline: {above} of {len(data)} inputs ({above / len(data):.2%}) are above "
+        f"{found.common_bits:.1f} bits, which 1 % of held-out trusted inputs are; the batch shapes "
+        "its own score, so this promises no false-alarm rate"
+    )
+    return found.bits.tolist()
 
 
 def _judge_all(monitor: "Monitor", data: "Dataset") -> list["Verdict"]:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,14 +51,17 @@ def show_ledger(verdict: "Verdict", explanation: "Explanation") -> None:
     screen.say(f"everything else: {explanation.rest_bits:.1f} bits")
 
 
-def write_lines(path: Path, verdicts: Iterable["Verdict"]) -> None:
+def write_lines(
+    path: Path, verdicts: Sequence["Verdict"], *, offline_bits: Sequence[float] = ()
+) -> None:
     """Write one JSON object a line, with its row; ConfigError if the file cannot be written.
 
     JSON has no infinity: bits that are not finite are the string ``Infinity``.
     """
+    beside = [{"offline_bits": _bits(bits)} for bits in offline_bits] or [{}] * len(verdicts)
     lines = (
-        json.dumps({"row": row} | _finite(asdict(verdict)), allow_nan=False) + "\n"
-        for row, verdict in enumerate(verdicts)
+        json.dumps({"row": row} | _finite(asdict(verdict)) | extra, allow_nan=False) + "\n"
+        for row, (verdict, extra) in enumerate(zip(verdicts, beside, strict=True))
     )
     try:
         with path.open("w", encoding="utf-8") as file:

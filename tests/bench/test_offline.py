@@ -41,7 +41,10 @@ def test_quantum_entropy_is_its_formula() -> None:
     mean = TRUSTED.double().numpy().mean(axis=0)
     lower = np.linalg.cholesky(np.linalg.inv(np.cov(TRUSTED.double().numpy(), rowvar=False)))
     whitened = (untrusted.double().numpy() - mean) @ lower
-    spread = np.cov(whitened, rowvar=False)
+    longest = np.linalg.norm((TRUSTED.double().numpy() - mean) @ lower, axis=1).max()
+    length = np.linalg.norm(whitened, axis=1, keepdims=True)
+    assert (length > longest).any()
+    spread = np.cov(whitened * np.minimum(1, longest / length), rowvar=False)
     weight = expm(4 * spread / np.linalg.norm(spread, ord=2))
     z = (asked.double().numpy() - mean) @ lower
     wanted = np.einsum("bi,ij,bj->b", z, weight / np.trace(weight), z)
@@ -64,6 +67,16 @@ def test_what_a_batch_has_in_common_is_found_where_one_input_alone_looks_ordinar
     sites = {"a": TRUSTED}
     score = over_sites(quantum_entropy, sites, {"a": SCALING}, {"a": untrusted})
     found = score({"a": untrusted})
+    wins = (found[:100].unsqueeze(1) > found[100:]).double().mean()
+    assert float(wins) > 0.9
+
+
+def test_one_huge_input_does_not_hide_what_others_have_in_common() -> None:
+    untrusted = batch(1_000, odd=100)
+    untrusted[500] = 1e30
+    score = quantum_entropy(TRUSTED, untrusted)
+    found = score(untrusted)
+    assert int(found.argmax()) == 500
     wins = (found[:100].unsqueeze(1) > found[100:]).double().mean()
     assert float(wins) > 0.9
 

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import beta
 
 from mad.bench.figures import Figures, Measured, figures
-from mad.bench.report import COLUMNS, rows, write
+from mad.bench.report import BRIEF, COLUMNS, brief, rows, write
 from mad.bench.run import Result
 from mad.errors import ConfigError
 
@@ -97,6 +97,14 @@ def test_the_table_has_a_cell_for_every_column() -> None:
     assert len(online) == len(offline) == len(COLUMNS)
     assert offline[0] == "offline: que"
     assert online[:2] == ("mad", f"{(50 * 174.5 + 25 + 50 * 200) / 20_000:.4f}")
+
+
+def test_a_terminal_gets_some_of_the_columns() -> None:
+    both = Result("t", {}, {"mad": ONE}, {}, {})
+    (row,), (short,) = rows(both), brief(both)
+    assert (
+        dict(zip(BRIEF, short, strict=True)).items() <= dict(zip(COLUMNS, row, strict=True)).items()
+    )
 
 
 RESULTS = [
