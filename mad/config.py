@@ -147,9 +147,13 @@ class Baseline(Section):
     name: Name = "default"
     store: File = Path("baselines")
     false_alarm_rate: Rate = 0.01
-    reference_share: Share = 0.4
+    reference_share: Share = 0.25
+    weighing_share: Share = 0.15
+    alert_on: Literal["surprise", "mechanism", "novelty"] = "surprise"
     context: Literal["predicted", "none"] = "predicted"
     neighbours: Annotated[int, Field(ge=0, strict=True)] = 5_000
+    magnitudes: bool = False
+    residual_by_context: bool = False
     seed: Seed = 0
 
 
@@ -179,6 +183,16 @@ class Server(Section):
 
 
 @final
+class Stream(Section):
+    """How live traffic, taken together, is watched, and where its evidence outlives the server."""
+
+    checkpoint: File = Path("stream.json")
+    checkpoint_seconds: Seconds = 10.0
+    false_alarm_rate: Rate = 0.01
+    inputs_per_false_alarm: Count = 100_000
+
+
+@final
 class Settings(Section):
     """Everything an operator can set. Every path is absolute."""
 
@@ -187,6 +201,7 @@ class Settings(Section):
     data: Data
     baseline: Baseline
     server: Server
+    stream: Stream
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -202,7 +217,7 @@ class Settings(Section):
             raise ConfigError(f"cannot read settings {path}: {error.strerror}") from error
         except ValueError as error:
             raise ConfigError(f"{path} is not TOML: {error}") from error
-        tables = {"baseline": {}, "server": {}} | tables
+        tables = {"baseline": {}, "server": {}, "stream": {}} | tables
         try:
             return cls.model_validate(tables, context=path.absolute().parent)
         except ValidationError as error:

@@ -67,8 +67,12 @@ class Deployment:
             name=baseline.name,
             false_alarm_rate=baseline.false_alarm_rate,
             reference_share=baseline.reference_share,
+            weighing_share=baseline.weighing_share,
+            alert_on=baseline.alert_on,
             context=baseline.context,
             neighbours=baseline.neighbours,
+            magnitudes=baseline.magnitudes,
+            residual_by_context=baseline.residual_by_context,
             seed=baseline.seed,
         )
 

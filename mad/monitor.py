@@ -1,7 +1,8 @@
 """The score flow, top to bottom: baseline and inputs in, outputs and verdicts out."""
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -17,7 +18,7 @@ from mad.capture.model import MonitoredModel
 from mad.components.base import Decomposition
 from mad.errors import BaselineError, InputError
 from mad.scoring import Observed, Scored, Scorer
-from mad.types import Explanation, Inputs, Verdict
+from mad.types import Explanation, Inputs, Ledger, Part, Verdict, Weighed
 
 
 @final
@@ -92,41 +93,60 @@ class Monitor:
         """Run the model once and judge each input; inputs were checked before."""
         scored = self.scorer.score(inputs, clock=clock)
         start = clock()
-        verdicts = self._verdicts(scored)
+        weighed = self.baseline.weighing.weigh(scored.ledger)
+        verdicts = self._verdicts(scored, weighed)
+        judged = clock()
         explanations = {
-            row: self.scorer.explain(scored.observed, row, max_charges=max_charges)
+            row: self._explanation(scored, weighed, row, max_charges)
             for row, verdict in enumerate(verdicts)
             if verdict.is_alert
         }
-        seconds = {**scored.observed.stage_seconds, "explanations": clock() - start}
+        seconds = {
+            **scored.observed.stage_seconds,
+            "calibration": judged - start,
+            "explanations": clock() - judged,
+        }
         return Judgement(scored.observed.outputs, verdicts, explanations, seconds)
 
     def explain(self, inputs: Inputs, *, max_charges: int) -> tuple[Verdict, Explanation]:
         """Judge one input and split its surprise over components; inputs were checked before."""
         scored = self.scorer.score(inputs)
-        (verdict,) = self._verdicts(scored)
-        return verdict, self.scorer.explain(scored.observed, 0, max_charges=max_charges)
+        weighed = self.baseline.weighing.weigh(scored.ledger)
+        (verdict,) = self._verdicts(scored, weighed)
+        return verdict, self._explanation(scored, weighed, 0, max_charges)
 
-    def _verdicts(self, scored: Scored) -> tuple[Verdict, ...]:
-        surprise = scored.ledger.surprise
-        rate = self.baseline.manifest.false_alarm_rate
+    def _explanation(
+        self, scored: Scored, weighed: Weighed, row: int, max_charges: int
+    ) -> Explanation:
+        return self.scorer.explain(
+            scored.observed, row, rarity=weighed.rarity[row], max_charges=max_charges
+        )
+
+    def _verdicts(self, scored: Scored, weighed: Weighed) -> tuple[Verdict, ...]:
+        manifest = self.baseline.manifest
+        p = p_values(getattr(weighed, manifest.alert_on), self.baseline.reference)
         columns = zip(
-            surprise.tolist(),
-            p_values(surprise, self.baseline.reference).tolist(),
+            weighed.surprise.tolist(),
+            weighed.mechanism.tolist(),
+            weighed.novelty.tolist(),
+            scored.ledger.description.tolist(),
+            p.tolist(),
+            [is_alert(one, false_alarm_rate=manifest.false_alarm_rate) for one in p.tolist()],
+            _parts(scored.ledger, weighed),
             scored.observed.context.tolist(),
             _active_components(scored.observed),
             strict=True,
         )
-        return tuple(
-            Verdict(
-                surprise_bits=bits,
-                p_value=p,
-                is_alert=is_alert(p, false_alarm_rate=rate),
-                parts=scored.ledger.parts(row),
-                context=context,
-                active_components=active,
-            )
-            for row, (bits, p, context, active) in enumerate(columns)
+        return tuple(Verdict(*column) for column in columns)
+
+
+def _parts(ledger: Ledger, weighed: Weighed) -> Iterator[tuple[Part, ...]]:
+    rows = zip(ledger.bits.tolist(), weighed.rarity.tolist(), ledger.marginal.tolist(), strict=True)
+    for bits, rarity, marginal in rows:
+        each = zip(ledger.keys, bits, rarity, marginal, strict=True)
+        yield tuple(
+            Part(site, term, own, rare, None if math.isnan(alone) else alone)
+            for (site, term), own, rare, alone in each
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float64, Shaped
 from torch import Tensor
 
 from mad.capture.hooks import Outputs, capture
@@ -60,12 +60,16 @@ class Scorer:
         seconds = {**seen.stage_seconds, "codes": clock() - start}
         return Scored(Observed(seen.outputs, seen.activity, seen.context, seconds), charged)
 
-    def explain(self, observed: Observed, row: int, *, max_charges: int) -> Explanation:
-        """Split the surprise of one observed input over components."""
+    def explain(
+        self, observed: Observed, row: int, *, rarity: Float64[Tensor, " part"], max_charges: int
+    ) -> Explanation:
+        """Split the description of one observed input over components.
+
+        ``rarity`` says how rare the length of each of its parts is, in bits.
+        """
         activity = {site: activity.row(row) for site, activity in observed.activity.items()}
-        return explain(
-            self.parts, activity, observed.context[row : row + 1], max_charges=max_charges
-        )
+        context = observed.context[row : row + 1]
+        return explain(self.parts, activity, context, rarity=rarity, max_charges=max_charges)
 
 
 def observe(

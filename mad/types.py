@@ -1,9 +1,9 @@
 """The values that travel between rooms.
 
-inputs → activations → activity → ledger → verdict → alert
+inputs → activations → activity → ledger → weighed → verdict → alert
 
 Axis names: ``batch`` (one entry for one verdict), ``component``, ``coordinate`` (of a residual),
-``entry`` (one active component of one input), ``part`` (one term at one site), ``reference``.
+``entry`` (one active component of one input), ``part`` (one term of one view), ``reference``.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,8 @@ from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
 
 Site: TypeAlias = str
-"""Name of a captured output, ``module[#call][@output]``; see capture.sites."""
+"""Name of a captured output, ``module[#call][@output]``; see capture.sites. Where activity is kept
+by site, a further view of one, such as another pooling, is ``site:view``."""
 
 Inputs: TypeAlias = Mapping[str, Shaped[Tensor, "batch ..."]]
 """The monitored model's named inputs, all with one batch size."""
@@ -33,12 +34,20 @@ Bits: TypeAlias = Float64[Tensor, " batch"]
 Reference: TypeAlias = Float64[Tensor, " reference"]
 """Surprises of trusted inputs held out from the fit, in bits, ascending."""
 
+Measure: TypeAlias = Literal["surprise", "mechanism", "novelty"]
+"""What an alert can go by: how the model's mechanisms were used, how new the activity is, both."""
+
+MEASURES: tuple[Measure, ...] = ("surprise", "mechanism", "novelty")
+
 PValues: TypeAlias = Float64[Tensor, " batch"]
 """Chance, on trusted data, of a surprise at least this large."""
 
-Term: TypeAlias = Literal["set", "residual", "neighbours"]
-"""What is being described: which components were active, what they leave unexplained, or where
-the whole activation points among trusted ones."""
+Term: TypeAlias = Literal["set", "output", "magnitudes", "residual", "neighbours"]
+"""What is being described: which components were active, the model's output given them, how strong
+they were, what they leave unexplained, or where the whole activation points among trusted ones."""
+
+MECHANISM_TERMS: frozenset[Term] = frozenset({"set", "output", "magnitudes"})
+"""Terms that tell how components were used; the others tell how unlike trusted activity it is."""
 
 
 def batch_size(inputs: Inputs) -> int:
@@ -114,31 +123,56 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The bits one term costs at one site."""
+    """The bits one term costs at one site, and how rare so many are, in bits.
+
+    ``rarity_bits`` is ``-log2`` of the share of trusted inputs for which the part costs as much.
+    Of an active set, ``rare_components_bits`` is what independent components would cost; the rest
+    of ``bits`` is the rare combination, negative where components go together as usual. None for
+    other terms.
+    """
 
     site: Site
     term: Term
     bits: float
+    rarity_bits: float
+    rare_components_bits: float | None = None
+
+    @property
+    def rare_combination_bits(self) -> float | None:
+        """What the combination costs beyond its components; None where nothing is combined."""
+        alone = self.rare_components_bits
+        return None if alone is None else self.bits - alone
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """Surprise split by site and term. Law: a row of ``bits`` adds up to the surprise."""
+    """Code lengths by site and term.
+
+    Law: a row of ``bits`` adds up to the description. ``marginal`` is what the components of an
+    active set cost independently, NaN for other terms.
+    """
 
     keys: tuple[tuple[Site, Term], ...]
     bits: Float64[Tensor, "batch part"]
+    marginal: Float64[Tensor, "batch part"]
 
     @property
-    def surprise(self) -> Bits:
+    def description(self) -> Bits:
         """The code length of each input's whole activity."""
         return self.bits.sum(dim=1)
 
-    def parts(self, row: int) -> tuple[Part, ...]:
-        """Return one input's entries."""
-        return tuple(
-            Part(site, term, bits)
-            for (site, term), bits in zip(self.keys, self.bits[row].tolist(), strict=True)
-        )
+
+@dataclass(frozen=True)
+class Weighed:
+    """How rare code lengths are among trusted inputs, in bits: each part's, and taken together.
+
+    A rarity of ``b`` bits is that of one trusted input in ``2 ** b``.
+    """
+
+    rarity: Float64[Tensor, "batch part"]
+    surprise: Bits
+    mechanism: Bits
+    novelty: Bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +182,9 @@ class Charge:
     ``typical_bits`` is what it costs on average in trusted data, in the input's context; the
     difference is what is surprising. ``magnitude`` is the component's strength (0 when silent), or
     the residual's value. ``trusted_rate`` is the share of trusted inputs, in the input's context,
-    that use the component; None for anything else, which is never on or off. A neighbourhood has
-    the row of the nearest trusted input for its index, and their cosine for its magnitude.
+    that use the component; None for anything else, which is never on or off. The charges of an
+    output are those of the components that speak against it. A neighbourhood has the row of the
+    nearest trusted input for its index, and their cosine for its magnitude.
     """
 
     site: Site
@@ -163,9 +198,9 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One input's surprise, the charges furthest above their typical bits first.
+    """One input's description, the charges that account for most of its rarity first.
 
-    Law: the bits of ``charges`` and ``rest_bits`` add up to the surprise.
+    Law: the bits of ``charges`` and ``rest_bits`` add up to the description.
     """
 
     charges: tuple[Charge, ...]
@@ -174,9 +209,19 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the service says about one input."""
+    """What the service says about one input.
+
+    ``surprise_bits`` is how rare the activity is among trusted inputs, of which one in
+    ``2 ** surprise_bits`` is as rare. ``mechanism_bits`` is the same for how components were used
+    and ``novelty_bits`` for how unlike trusted activity it is. ``description_bits`` is the code
+    length of the whole activity. ``p_value`` and ``is_alert`` go by the measure that the baseline
+    alerts on, which is the surprise unless set otherwise.
+    """
 
     surprise_bits: float
+    mechanism_bits: float
+    novelty_bits: float
+    description_bits: float
     p_value: float
     is_alert: bool
     parts: tuple[Part, ...]

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import final
 
+from jaxtyping import Float64
+from torch import Tensor
+
+from mad.calibration.weighing import Weighing
 from mad.codes.accounting import CodedPart
 from mad.scoring import ContextRule
-from mad.types import Reference, Site
+from mad.types import MEASURES, Measure, Reference, Site
 
 
 @final
@@ -25,8 +29,8 @@ class InputSpec:
 class Manifest:
     """What a baseline is and where it came from.
 
-    ``version`` 0 stands for a baseline that is in no store yet. An input whose surprise exceeds
-    ``threshold_bits`` has a p-value at or below ``false_alarm_rate``.
+    ``version`` 0 stands for a baseline that is in no store yet. Alerts go by ``alert_on``: an input
+    for which it exceeds ``threshold_bits`` has a p-value at or below ``false_alarm_rate``.
     """
 
     name: str
@@ -39,8 +43,10 @@ class Manifest:
     inputs: tuple[InputSpec, ...]
     context: ContextRule
     fit_inputs: int
+    weighing_inputs: int
     reference_inputs: int
     false_alarm_rate: float
+    alert_on: Measure
     median_bits: float
     threshold_bits: float
     seed: int
@@ -55,11 +61,20 @@ class Manifest:
 @final
 @dataclass(frozen=True)
 class Baseline:
-    """Fitted codes, the surprises of held-out trusted inputs, and the manifest."""
+    """Fitted codes, what weighs them, the measures of held-out trusted inputs, and the manifest.
+
+    ``references`` has a row for each of ``MEASURES``, in bits, each ascending.
+    """
 
     manifest: Manifest
     parts: tuple[CodedPart, ...]
-    reference: Reference
+    weighing: Weighing
+    references: Float64[Tensor, "measure reference"]
+
+    @property
+    def reference(self) -> Reference:
+        """The reference of the measure that alerts go by."""
+        return self.references[MEASURES.index(self.manifest.alert_on)]
 
     @property
     def revision(self) -> str:

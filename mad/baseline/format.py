@@ -12,24 +12,31 @@ from torch import Tensor
 
 from mad import tensors
 from mad.baseline.bundle import Baseline, InputSpec, Manifest
+from mad.calibration.rarity import Rarity
+from mad.calibration.weighing import Weighing
 from mad.codes.accounting import CodedPart
 from mad.codes.base import Code
 from mad.codes.kinds import KINDS
+from mad.codes.sets.independent import IndependentCode
 from mad.errors import BaselineError
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 ARRAYS = "arrays.safetensors"
 
 
 def encode(baseline: Baseline) -> dict[str, bytes]:
     """Return the content of a bundle's files, by name."""
-    arrays: dict[str, Tensor] = {"reference": baseline.reference}
+    arrays: dict[str, Tensor] = {"references": baseline.references}
+    arrays |= {f"weighing.{name}": array for name, array in _weighing(baseline.weighing).items()}
     rows = []
     for number, part in enumerate(baseline.parts):
         row, own = _written(part.code, prefix=f"part.{number}.")
         arrays |= own
         rows.append({"site": part.site, "term": part.term, **row})
+        if part.marginal is not None:
+            rows[-1]["marginal"], own = _written(part.marginal, prefix=f"part.{number}.marginal.")
+            arrays |= own
     content = tensors.serialise(arrays)
     manifest = {
         "format": FORMAT,
@@ -78,10 +85,11 @@ def _baseline(sealed: Mapping[str, Any], content: bytes, *, name: str) -> Baseli
         )
     arrays = tensors.parse_tensors(content, name=f"{name}/{ARRAYS}", error=BaselineError)
     parts = tuple(
-        CodedPart(row["site"], row["term"], _read(row, f"part.{number}.", arrays, name=name))
+        _part(row, f"part.{number}.", arrays, name=name)
         for number, row in enumerate(sealed["parts"])
     )
-    return Baseline(_manifest(sealed["baseline"], name=name), parts, arrays["reference"])
+    manifest = _manifest(sealed["baseline"], name=name)
+    return Baseline(manifest, parts, _read_weighing(arrays), arrays["references"])
 
 
 def _open(content: bytes, *, name: str) -> dict[str, Any]:
@@ -117,6 +125,36 @@ def _manifest(row: Mapping[str, Any], *, name: str) -> Manifest:
         "inputs": inputs,
     }
     return Manifest(**{**row, **converted})
+
+
+def _weighing(weighing: Weighing) -> dict[str, Tensor]:
+    rarities = {"parts": weighing.parts, "totals": weighing.totals}
+    return {
+        f"{name}.{field.name}": getattr(rarity, field.name)
+        for name, rarity in rarities.items()
+        for field in fields(rarity)
+    } | {"place": weighing.place, "of_mechanism": weighing.of_mechanism}
+
+
+def _read_weighing(arrays: Mapping[str, Tensor]) -> Weighing:
+    parts, totals = (
+        Rarity(*(arrays[f"weighing.{name}.{field.name}"] for field in fields(Rarity)))
+        for name in ("parts", "totals")
+    )
+    return Weighing(parts, totals, arrays["weighing.place"], arrays["weighing.of_mechanism"])
+
+
+def _part(
+    row: Mapping[str, Any], prefix: str, arrays: Mapping[str, Tensor], *, name: str
+) -> CodedPart:
+    marginal = (
+        _read(row["marginal"], f"{prefix}marginal.", arrays, name=name)
+        if "marginal" in row
+        else None
+    )
+    if marginal is not None and not isinstance(marginal, IndependentCode):
+        raise BaselineError(f"{name} has a marginal code of another kind; fit again")
+    return CodedPart(row["site"], row["term"], _read(row, prefix, arrays, name=name), marginal)
 
 
 def _written(code: Code, *, prefix: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

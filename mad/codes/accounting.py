@@ -1,27 +1,32 @@
 """Keep the books: activity of every site in, ledger and explanations out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 from torch import Tensor
-from torch.nn import functional
 
 from mad.codes.base import Code, SetCode
 from mad.codes.neighbours import NeighbourCode
+from mad.codes.ranking import most_telling
+from mad.codes.sets.independent import IndependentCode
 from mad.types import Activity, Charge, Context, Explanation, Ledger, Site, Term
 
 
 @final
 @dataclass(frozen=True)
 class CodedPart:
-    """One term at one site, and the code that describes it."""
+    """One term at one site, and the code that describes it.
+
+    ``marginal`` codes the same active sets as independent components; None for other terms.
+    """
 
     site: Site
     term: Term
     code: Code
+    marginal: IndependentCode | None = None
 
 
 def ledger(
@@ -32,8 +37,25 @@ def ledger(
     An activity that is not a number, as when the model itself broke down, costs infinitely many.
     """
     bits = torch.stack([part.code.lengths(activity[part.site], context) for part in parts], dim=1)
+    nothing = torch.full((bits.shape[0],), torch.nan, dtype=torch.float64)
+    marginal = [
+        nothing if part.marginal is None else part.marginal.lengths(activity[part.site], context)
+        for part in parts
+    ]
     keys = tuple((part.site, part.term) for part in parts)
-    return Ledger(keys, bits.nan_to_num(nan=torch.inf, posinf=torch.inf))
+    return Ledger(
+        keys, bits.nan_to_num(nan=torch.inf, posinf=torch.inf), torch.stack(marginal, dim=1)
+    )
+
+
+def joined(ledgers: Iterable[Ledger]) -> Ledger:
+    """Return several ledgers of the same parts, at least one, as one."""
+    every = tuple(ledgers)
+    return Ledger(
+        every[0].keys,
+        torch.cat([one.bits for one in every]),
+        torch.cat([one.marginal for one in every]),
+    )
 
 
 def explain(
@@ -41,42 +63,30 @@ def explain(
     activity: Mapping[Site, Activity],
     context: Context,
     *,
+    rarity: Float64[Tensor, " part"],
     max_charges: int,
 ) -> Explanation:
-    """Split the surprise of one input over components, coordinates and neighbourhoods.
+    """Split the description of one input over components, coordinates and neighbourhoods.
 
-    The charges furthest above what they typically are come first, with as many places for each
-    term, so that the many coordinates of a residual do not crowd out the components.
+    ``rarity`` says of each part how rare its length is, in bits; the charges that account for most
+    of it come first.
     """
     charged = [part.code.contributions(activity[part.site], context)[0] for part in parts]
     bits = torch.cat(charged).nan_to_num(nan=torch.inf, posinf=torch.inf)
     typical = torch.cat([part.code.typical(context)[0] for part in parts])
-    terms = [part.term for part in parts]
-    term = torch.cat(
-        [torch.full((len(own),), terms.index(t)) for t, own in zip(terms, charged, strict=True)]
-    )
-    chosen = _furthest(bits - typical, term, max_charges, places=max_charges // len(set(terms)))
-    ends = torch.tensor([share.numel() for share in charged]).cumsum(dim=0)
+    sizes = torch.tensor([share.numel() for share in charged])
+    number_of = torch.repeat_interleave(torch.arange(len(parts)), sizes)
+    chosen = most_telling(bits - typical, number_of, rarity, limit=max_charges)
+    starts = sizes.cumsum(dim=0) - sizes
     charges = []
     for place in chosen.tolist():
-        number = int(torch.searchsorted(ends, place, right=True))
-        part, index = parts[number], place - int(ends[number] - charged[number].numel())
+        number = int(number_of[place])
+        part, index = parts[number], place - int(starts[number])
         shown, magnitude, rate = _shown(part, activity[part.site], context, index)
         cost = (float(bits[place]), float(typical[place]))
         charges.append(Charge(part.site, part.term, shown, *cost, magnitude, rate))
     rest = bits.index_fill(0, chosen, 0.0)
     return Explanation(tuple(charges), float(rest.sum()))
-
-
-def _furthest(
-    excess: Float64[Tensor, " index"], term: Int64[Tensor, " index"], limit: int, *, places: int
-) -> Int64[Tensor, " chosen"]:
-    """Return the largest of all, once each term has its first few; largest first."""
-    order = excess.argsort(descending=True, stable=True)
-    of_term = functional.one_hot(term[order])
-    earlier = (of_term.cumsum(dim=0) * of_term).sum(dim=1) - 1
-    kept = torch.cat([order[earlier < places], order[earlier >= places]])[:limit]
-    return kept[excess[kept].argsort(descending=True, stable=True)]
 
 
 def _shown(

@@ -1,8 +1,6 @@
-"""Add up what codes are fitted from over trusted data, and fit them."""
+"""Gather the statistics of every site over trusted data, and fit the codes from them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import final
+from collections.abc import Iterator, Mapping
 
 import torch
 from jaxtyping import Int64
@@ -10,35 +8,26 @@ from torch import Tensor
 
 from mad.capture.model import MonitoredModel
 from mad.codes.accounting import CodedPart
+from mad.codes.base import Code
+from mad.codes.bayes import BayesCode
+from mad.codes.low_rank import LowRankCode, WideMoments
+from mad.codes.magnitudes import MagnitudeCode
 from mad.codes.neighbours import MIN_KEPT, NeighbourCode
-from mad.codes.residual import MAX_COORDINATES, GaussianCode
+from mad.codes.output import OutputCode
+from mad.codes.residual import GaussianCode
 from mad.codes.sets.conditional import ConditionalCode
 from mad.codes.sets.independent import IndependentCode
-from mad.codes.statistics import Kept, ResidualMoments, SetCounts
+from mad.codes.sets.mixture import MixtureCode
 from mad.components.base import Decomposition
 from mad.errors import ConfigError
 from mad.fit.plan import FitPlan
 from mad.fit.reading import batches
-from mad.scoring import ContextRule, observe
+from mad.fit.statistics import Sampled, SiteStatistics
+from mad.scoring import observe
 from mad.types import Activity, Dataset, Progress, Site
 
-
-@final
-@dataclass(frozen=True)
-class SiteStatistics:
-    """What the codes of one site are fitted from."""
-
-    counts: SetCounts
-    moments: ResidualMoments
-    kept: Kept
-
-    def merge(self, other: "SiteStatistics") -> "SiteStatistics":
-        """Return the statistics of both parts of the data."""
-        return SiteStatistics(
-            self.counts.merge(other.counts),
-            self.moments.merge(other.moments),
-            self.kept.merge(other.kept),
-        )
+MAX_KEPT_SETS = 20_000
+"""Active sets a site keeps while its codes are fitted; what they tell needs no more."""
 
 
 def gather(
@@ -52,48 +41,61 @@ def gather(
 ) -> dict[Site, SiteStatistics]:
     """Add up the statistics of every site over some rows of the data."""
     total: dict[Site, SiteStatistics] = {}
-    generator = torch.Generator().manual_seed(plan.seed)
-    sample = rows[torch.randperm(len(rows), generator=generator)[: plan.neighbours]]
+    order = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(plan.seed))]
+    sets, activations = order[:MAX_KEPT_SETS], order[: plan.neighbours]
+    distinct: set[Site] = set()
     for chosen, inputs in batches(data, rows, plan.batch_size, "fitting codes", progress):
         seen = observe(model, decomposition, inputs, rule=plan.context)
-        is_kept = torch.isin(chosen, sample)
+        sampled = Sampled(chosen, torch.isin(chosen, sets), torch.isin(chosen, activations))
+        distinct = distinct or _distinct(seen.activity)
         for site, activity in seen.activity.items():
-            _check_width(site, activity)
-            own = SiteStatistics(
-                SetCounts.of(activity, seen.context),
-                ResidualMoments.of(activity),
-                Kept(chosen[is_kept], activity.activation[is_kept]),
+            own = SiteStatistics.of(
+                activity, seen.context, sampled, plan, keeps_neighbours=site in distinct
             )
             total[site] = total[site].merge(own) if site in total else own
     for site, statistics in total.items():
-        if not torch.isfinite(statistics.moments.scatter).all():
+        if not statistics.is_finite:
             raise ConfigError(f"site {site!r} gives NaN or infinite numbers on trusted inputs")
     return total
 
 
-def _check_width(site: Site, activity: Activity) -> None:
-    coordinates = activity.residual.shape[1]
-    if coordinates > MAX_COORDINATES:
-        raise ConfigError(
-            f"site {site!r} has {coordinates} coordinates after pooling; the residual code takes "
-            f"at most {MAX_COORDINATES}: choose pooling = 'mean_max' or a smaller site"
-        )
+def _distinct(activity: Mapping[Site, Activity]) -> set[Site]:
+    """Return the views whose activations no earlier one has."""
+    found: dict[Site, Tensor] = {}
+    for site, one in activity.items():
+        if not any(torch.equal(one.activation, other) for other in found.values()):
+            found[site] = one.activation
+    return set(found)
 
 
-def fit_codes(
-    statistics: Mapping[Site, SiteStatistics], context: ContextRule
-) -> tuple[CodedPart, ...]:
+def fit_codes(statistics: Mapping[Site, SiteStatistics], plan: FitPlan) -> tuple[CodedPart, ...]:
     """Fit the codes of each site.
 
-    One for the active set, where there are components, one for the residual, and one for the
-    neighbourhood, where enough activations were kept.
+    For the active set and the output given the set, where there are components; for the residual;
+    and for the neighbourhood, where enough activations were kept.
     """
-    parts = []
-    for site, of_site in statistics.items():
-        if of_site.counts.active.shape[1]:
-            kind = ConditionalCode if context == "predicted" else IndependentCode
-            parts.append(CodedPart(site, "set", kind.fit(of_site.counts)))
-        parts.append(CodedPart(site, "residual", GaussianCode.fit(of_site.moments)))
-        if len(of_site.kept.rows) >= MIN_KEPT:
-            parts.append(CodedPart(site, "neighbours", NeighbourCode.fit(of_site.kept)))
-    return tuple(parts)
+    return tuple(
+        part for site, of_site in statistics.items() for part in _parts(site, of_site, plan)
+    )
+
+
+def _parts(site: Site, statistics: SiteStatistics, plan: FitPlan) -> Iterator[CodedPart]:
+    counts, kept = statistics.counts, statistics.kept
+    if counts.active.shape[1]:
+        independent = IndependentCode.fit(counts)
+        clusters = MixtureCode.fit(statistics.sets, counts, seed=plan.seed)
+        members = (clusters, ConditionalCode.fit(counts), independent)
+        yield CodedPart(site, "set", BayesCode.of(members), independent)
+        if plan.context == "predicted":
+            yield CodedPart(site, "output", OutputCode.fit(statistics.sets, counts))
+        if statistics.magnitudes is not None:
+            yield CodedPart(site, "magnitudes", MagnitudeCode.fit(statistics.magnitudes))
+    yield CodedPart(site, "residual", _residual_code(statistics))
+    if kept is not None and len(kept.rows) >= MIN_KEPT:
+        yield CodedPart(site, "neighbours", NeighbourCode.fit(kept))
+
+
+def _residual_code(statistics: SiteStatistics) -> Code:
+    if isinstance(statistics.moments, WideMoments):
+        return LowRankCode.fit(statistics.moments, statistics.means)
+    return GaussianCode.fit(statistics.moments, statistics.means)

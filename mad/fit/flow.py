@@ -1,8 +1,9 @@
 """The fit flow, top to bottom: trusted data in, baseline out.
 
-Trusted inputs are split once. The first part trains dictionaries and fits codes; the second, the
-reference, is only ever scored. An input like the trusted ones is then exchangeable with the
-reference, which is all that the false-alarm promise needs.
+Trusted inputs are split once. The first part trains dictionaries and fits codes; the second says
+how rare the bits of each part are; the third, the reference, is only ever scored. An input like the
+trusted ones is then exchangeable with the reference, which is all that the false-alarm promise
+needs.
 """
 
 import platform
@@ -10,19 +11,21 @@ from datetime import datetime
 from importlib.metadata import version
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from mad.baseline.bundle import Baseline, InputSpec, Manifest
 from mad.calibration.conformal import threshold
+from mad.calibration.weighing import Weighing
 from mad.capture.model import MonitoredModel
+from mad.codes.accounting import joined
 from mad.components.base import Decomposition
 from mad.errors import ConfigError, InputError
 from mad.fit.codes import fit_codes, gather
 from mad.fit.plan import FitPlan, split
 from mad.fit.reading import batches, row_digests, try_out
 from mad.scoring import Scorer
-from mad.types import Bits, Dataset, Progress, Reference
+from mad.types import MEASURES, Dataset, Ledger, Progress, Weighed
 
 
 def fit(
@@ -34,7 +37,7 @@ def fit(
     created: datetime,
     progress: Progress,
 ) -> Baseline:
-    """Fit codes on one part of the trusted data and calibrate them on the other.
+    """Fit codes on one part of the trusted data, weigh them on another, calibrate on the last.
 
     A decomposition that was trained on inputs must have seen none of the reference; where it comes
     from disk, ``check_unseen`` comes first.
@@ -49,9 +52,17 @@ def fit(
     statistics = gather(
         model, decomposition, data, plan, rows=parts_of_data.fitting, progress=progress
     )
-    parts = fit_codes(statistics, plan.context)
-    scorer = Scorer(model, decomposition, parts, plan.context)
-    reference = _reference(scorer, data, plan, rows=parts_of_data.reference, progress=progress)
+    scorer = Scorer(model, decomposition, fit_codes(statistics, plan), plan.context)
+
+    def charged(rows: Int64[Tensor, " rows"], stage: str) -> Ledger:
+        return joined(
+            scorer.score(inputs).ledger
+            for _, inputs in batches(data, rows, plan.batch_size, stage, progress)
+        )
+
+    weighing = Weighing.fit(charged(parts_of_data.weighing, "weighing parts"))
+    references = _references(weighing.weigh(charged(parts_of_data.reference, "calibrating")))
+    reference = references[MEASURES.index(plan.alert_on)]
     manifest = Manifest(
         name=plan.name,
         version=0,
@@ -63,14 +74,16 @@ def fit(
         inputs=tuple(_spec(name, first[name]) for name in model.inputs),
         context=plan.context,
         fit_inputs=len(parts_of_data.fitting),
+        weighing_inputs=len(parts_of_data.weighing),
         reference_inputs=len(parts_of_data.reference),
         false_alarm_rate=plan.false_alarm_rate,
+        alert_on=plan.alert_on,
         median_bits=float(reference.median()),
         threshold_bits=threshold(reference, plan.false_alarm_rate),
         seed=plan.seed,
         library_versions={"python": platform.python_version(), "torch": version("torch")},
     )
-    return Baseline(manifest, parts, reference)
+    return Baseline(manifest, scorer.parts, weighing, references)
 
 
 def check_unseen(data: Dataset, plan: FitPlan, seen: Int64[Tensor, " seen"]) -> None:
@@ -83,13 +96,15 @@ def check_unseen(data: Dataset, plan: FitPlan, seen: Int64[Tensor, " seen"]) -> 
         ConfigError: says how many inputs of the reference were seen.
     """
     parts = split(len(data), plan)
-    reference = _digests(data, parts.reference, plan.batch_size)
+    reference = _digests(
+        data, torch.cat([parts.weighing, parts.reference]).sort().values, plan.batch_size
+    )
     is_seen = torch.isin(reference, seen)
     if is_seen.any():
         is_seen &= ~torch.isin(reference, _digests(data, parts.fitting, plan.batch_size))
     if leaked := int(is_seen.sum()):
         raise ConfigError(
-            f"{leaked} of the {len(reference)} inputs held out as reference have trained the "
+            f"{leaked} of the {len(reference)} inputs held out to weigh and calibrate trained the "
             "dictionaries, so the false-alarm rate would not hold: delete the dictionaries to "
             "train them again, or go back to the data, seed and reference share of their training"
         )
@@ -101,26 +116,15 @@ def _digests(
     return torch.cat([row_digests(data.take(chosen)) for chosen in rows.split(batch_size)])
 
 
-def _reference(
-    scorer: Scorer,
-    data: Dataset,
-    plan: FitPlan,
-    *,
-    rows: Int64[Tensor, " reference"],
-    progress: Progress,
-) -> Reference:
-    bits: list[Bits] = [
-        scorer.score(inputs).ledger.surprise
-        for _, inputs in batches(data, rows, plan.batch_size, "calibrating", progress)
-    ]
-    reference = torch.cat(bits).sort().values
-    if not reference.isfinite().all():
-        broken = int(reference.isinf().sum())
+def _references(weighed: Weighed) -> Float64[Tensor, "measure reference"]:
+    """Sort each measure of the reference; none may be infinite."""
+    measures = torch.stack([getattr(weighed, measure) for measure in MEASURES])
+    if broken := int((~measures.isfinite()).any(dim=0).sum()):
         raise ConfigError(
-            f"{broken} of {len(reference)} held-out trusted inputs give activations that are NaN "
-            "or infinite; remove such inputs from the trusted data"
+            f"{broken} of {measures.shape[1]} held-out trusted inputs give activations that are "
+            "NaN or infinite; remove such inputs from the trusted data"
         )
-    return reference
+    return measures.sort(dim=1).values
 
 
 def _spec(name: str, batch: Tensor) -> InputSpec:

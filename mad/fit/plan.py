@@ -1,5 +1,6 @@
 """How to fit, and which trusted inputs are for what."""
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -10,6 +11,10 @@ from torch import Tensor
 from mad.calibration.conformal import required_reference
 from mad.errors import ConfigError
 from mad.scoring import ContextRule
+from mad.types import Measure
+
+MIN_WEIGHING = 50
+"""Fewer trusted inputs do not say how rare a length is."""
 
 
 @final
@@ -17,15 +22,22 @@ from mad.scoring import ContextRule
 class FitPlan:
     """How to fit a baseline.
 
-    ``reference_share`` is the share of trusted inputs held out. ``neighbours`` is how many trusted
-    activations a site keeps to compare with, at most; fewer than 20 are none.
+    ``weighing_share`` and ``reference_share`` are the shares of trusted inputs held out to say how
+    rare each part's bits are, and to calibrate. ``alert_on`` is what alerts and p-values go by.
+    ``neighbours`` is how many trusted activations a site keeps to compare with, at most; fewer
+    than 20 are none. ``magnitudes`` adds a code of how strongly components act, and
+    ``residual_by_context`` gives residuals a mean for each context.
     """
 
     name: str
     false_alarm_rate: float = 0.01
-    reference_share: float = 0.4
+    reference_share: float = 0.25
+    weighing_share: float = 0.15
+    alert_on: Measure = "surprise"
     context: ContextRule = "predicted"
     neighbours: int = 5_000
+    magnitudes: bool = False
+    residual_by_context: bool = False
     batch_size: int = 256
     seed: int = 0
 
@@ -36,6 +48,7 @@ class Split:
     """Rows of the trusted data, ascending and disjoint."""
 
     fitting: Int64[Tensor, " fitting"]
+    weighing: Int64[Tensor, " weighing"]
     reference: Int64[Tensor, " reference"]
 
 
@@ -43,17 +56,21 @@ def split(count: int, plan: FitPlan) -> Split:
     """Divide trusted inputs at random.
 
     Raises:
-        ConfigError: the reference would be too small for the false-alarm rate; says how many
-            trusted inputs are needed.
+        ConfigError: the reference would be too small for the false-alarm rate, or what is held
+            out to weigh parts too small for that; says how many trusted inputs are needed.
     """
-    held_out = int(count * plan.reference_share)
+    held_out, weighing = int(count * plan.reference_share), int(count * plan.weighing_share)
     needed = required_reference(plan.false_alarm_rate)
-    if held_out < needed or count - held_out < 2:  # noqa: PLR2004  # a spread needs two
-        total = max(int(needed / plan.reference_share) + 1, held_out + 2)
+    total = max(
+        math.ceil(needed / plan.reference_share), math.ceil(MIN_WEIGHING / plan.weighing_share)
+    )
+    if held_out < needed or weighing < MIN_WEIGHING or count - held_out - weighing < 2:  # noqa: PLR2004  # a spread needs two
         raise ConfigError(
-            f"{count} trusted inputs leave a reference of {held_out}, and a false-alarm rate of "
-            f"{plan.false_alarm_rate:g} needs {needed}: give at least {total} trusted inputs, or "
-            "raise the rate or the reference share"
+            f"{count} trusted inputs leave {held_out} for the reference and {weighing} to weigh "
+            f"parts; a false-alarm rate of {plan.false_alarm_rate:g} needs {needed} and "
+            f"{MIN_WEIGHING}: give at least {total} trusted inputs, or raise the rate or the shares"
         )
     order = torch.randperm(count, generator=torch.Generator().manual_seed(plan.seed))
-    return Split(order[held_out:].sort().values, order[:held_out].sort().values)
+    parts = order.split([held_out, weighing, count - held_out - weighing])
+    reference, weighed, fitting = (part.sort().values for part in parts)
+    return Split(fitting, weighed, reference)
