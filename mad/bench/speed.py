@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mad.arrays import Table
+from mad.bench.set_speed import fit_set_codes, measure_sets, show_sets
 from mad.capture.model import MonitoredModel
 from mad.components.dictionaries.topk import TopKDictionary
 from mad.components.joined import Joined
@@ -73,13 +74,28 @@ def build(size: Size) -> Scorer:
     )
     model = MonitoredModel.of(module, name="speed", inputs=["x"])
     sites = [str(2 * number + 1) for number in range(size.layers)]
-    decomposition = Joined(tuple(_untrained(site, size) for site in sites))
+    decomposition = Joined(tuple(untrained(site, size) for site in sites))
     trusted = Table({"x": torch.randn(1_000, size.width)})
     plan = FitPlan(name="speed")
     baseline = fit(
         model, decomposition, trusted, plan, created=datetime.now(UTC), progress=_no_progress
     )
     return Scorer(model, decomposition, baseline.parts, plan.context)
+
+
+def untrained(site: str, size: Size) -> TopKDictionary:
+    """Make a dictionary of random unit directions."""
+    directions = functional.normalize(torch.randn(size.components, size.width), dim=1)
+    return TopKDictionary(
+        site=site,
+        pooling="auto",
+        k=size.active,
+        encoder=directions.T.contiguous(),
+        bias=torch.zeros(size.components),
+        decoder=directions,
+        centre=torch.zeros(size.width),
+        scale=torch.tensor(1.0),
+    )
 
 
 def measure(
@@ -124,20 +140,6 @@ def show(costs: Sequence[Cost], console: Console) -> None:
     console.print(printed)
 
 
-def _untrained(site: str, size: Size) -> TopKDictionary:
-    directions = functional.normalize(torch.randn(size.components, size.width), dim=1)
-    return TopKDictionary(
-        site=site,
-        pooling="auto",
-        k=size.active,
-        encoder=directions.T.contiguous(),
-        bias=torch.zeros(size.components),
-        decoder=directions,
-        centre=torch.zeros(size.width),
-        scale=torch.tensor(1.0),
-    )
-
-
 def _no_progress(stage: str, *, done: int, total: int, note: str = "") -> None:
     """Say nothing."""
 
@@ -147,3 +149,7 @@ if __name__ == "__main__":
     watched = build(size)
     batches = (torch.randn(batch, size.width) for batch in BATCHES)
     show([measure(watched, x, rounds=ROUNDS) for x in batches], Console())
+    dictionary = untrained("site", size)
+    codes = fit_set_codes(dictionary)
+    batches = (torch.randn(batch, size.width) for batch in BATCHES)
+    show_sets([measure_sets(dictionary, codes, x, rounds=ROUNDS) for x in batches], Console())
