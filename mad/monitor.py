@@ -16,6 +16,7 @@ from mad.calibration.conformal import p_values
 from mad.capture.hooks import Outputs
 from mad.capture.model import MonitoredModel
 from mad.components.base import Decomposition
+from mad.counterfactual import Counterfactual, counterfactuals
 from mad.errors import BaselineError, InputError
 from mad.scoring import Observed, Scored, Scorer
 from mad.types import Explanation, Inputs, Ledger, Part, Verdict, Weighed
@@ -114,6 +115,12 @@ class Monitor:
         weighed = self.baseline.weighing.weigh(scored.ledger)
         (verdict,) = self._verdicts(scored, weighed)
         return verdict, self._explanation(scored, weighed, 0, max_charges)
+
+    def counterfactuals(
+        self, inputs: Inputs, explanation: Explanation
+    ) -> tuple[Counterfactual, ...]:
+        """Run the model on one input without what its explanation names, and compare answers."""
+        return counterfactuals(self.scorer.model, self.scorer.decomposition, inputs, explanation)
 
     def _explanation(
         self, scored: Scored, weighed: Weighed, row: int, max_charges: int

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
 import torch
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64
 from torch import Tensor
 
+from mad.capture.answer import labels, scores
 from mad.capture.hooks import Outputs, capture
 from mad.capture.model import MonitoredModel
 from mad.codes.accounting import CodedPart, explain, ledger
@@ -96,21 +97,5 @@ def context_of(outputs: Outputs, rule: ContextRule, *, batch: int) -> Context:
     The predicted label is the largest of the first output's last axis at its last position, or the
     sign of a single number. An output of complex numbers, or of none, predicts nothing.
     """
-    first = next(iter(outputs.values()), None)
-    if rule == "none" or first is None or not _is_prediction(first, batch=batch):
-        return torch.full((batch,), -1)
-    return _predicted(first) % MAX_CONTEXTS
-
-
-def _is_prediction(output: Tensor, *, batch: int) -> bool:
-    has_rows = output.ndim > 0 and output.shape[0] == batch and output.numel() > 0
-    return has_rows and not output.is_complex()
-
-
-def _predicted(output: Shaped[Tensor, "batch ..."]) -> Context:
-    by_label = output.reshape(output.shape[0], -1, output.shape[-1] if output.ndim > 1 else 1)[
-        :, -1
-    ]
-    if by_label.shape[1] == 1:
-        return (by_label[:, 0] > 0).long()
-    return (by_label.byte() if by_label.dtype == torch.bool else by_label).argmax(dim=1)
+    predicted = None if rule == "none" else scores(outputs, batch=batch)
+    return torch.full((batch,), -1) if predicted is None else labels(predicted) % MAX_CONTEXTS

@@ -19,7 +19,7 @@ def scores(outputs: Outputs, *, batch: int) -> Float[Tensor, "batch label"] | No
     if first.is_complex():
         return None
     last = first.reshape(batch, -1, first.shape[-1] if first.ndim > 1 else 1)[:, -1]
-    return last if last.is_floating_point() else last.float()
+    return last if last.is_floating_point() else last.double()
 
 
 def labels(scores: Float[Tensor, "batch label"]) -> Int64[Tensor, " batch"]:

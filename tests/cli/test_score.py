@@ -1,6 +1,7 @@
 """``mad score`` and ``mad explain``: verdicts without a server."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,18 @@ def test_explain_names_sites_terms_and_components_that_add_up(mad: Mad, fitted: 
     assert "set" in done.out
     assert "residual" in done.out
     assert "everything else:" in done.out
+
+
+def test_explain_says_what_the_model_would_answer_without_what_is_named(
+    mad: Mad, fitted: Path
+) -> None:
+    arguments = ("explain", fitted, fitted.with_name("strange.npz"), 2, "--charges", 1000)
+    done = mad(*arguments, "--counterfactual")
+    assert done.code == 0
+    table = done.out.partition("Without what is named")[2]
+    for taken in (r"\d+( \d+)*", "the residual"):
+        assert re.search(rf"│ +1 │ {taken} +│ +[0-2] │ +[0-2] │ +[\d.]+% │", table)
+    assert "Without what is named" not in mad(*arguments).out
 
 
 @pytest.mark.parametrize(

@@ -48,14 +48,15 @@ class Reads(nn.Module):
 
     def __init__(self, kind: str) -> None:
         super().__init__()
+        self.kind = kind
         self.part = Returns(kind)
 
     def forward(self, x: Tensor) -> Tensor:
         made = self.part(x)
-        match made:
-            case Record():
+        match self.kind:
+            case "record":
                 second = made.state
-            case Halves():
+            case "named tuple":
                 second = made.high
             case _:
                 second = made[1]
@@ -144,6 +145,21 @@ def test_one_of_several_calls_is_edited() -> None:
 def test_an_entry_of_any_kind_of_output_is_edited_in_its_place(kind: str, site: str) -> None:
     found = run_edited(monitored(Reads(kind)), {site: torch.neg}, {"x": torch.ones(2, 1)})
     assert found["output"].tolist() == [[-2.0], [-2.0]]
+
+
+def test_a_mapping_that_the_model_keeps_is_left_alone() -> None:
+    class Keeps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kept = Record(state=torch.ones(2, 1))
+
+        def forward(self, x: Tensor) -> Record:  # noqa: ARG002  # it answers what it kept
+            return self.kept
+
+    module = nn.Sequential(Keeps())
+    found = run_edited(monitored(module), {"0": torch.neg}, {"x": torch.ones(2, 1)})
+    assert found["state"].tolist() == [[-1.0], [-1.0]]
+    assert module(torch.ones(2, 1))["state"].tolist() == [[1.0], [1.0]]
 
 
 @pytest.mark.parametrize(

@@ -251,6 +251,20 @@ def test_any_answer_can_be_compared(how: str, labels: tuple[int, int], change: f
     assert one.output_change == pytest.approx(change)
 
 
+def test_an_answer_that_is_no_row_of_labels_loses_all_that_is_named_at_once() -> None:
+    decomposition = dictionary("site", torch.eye(FEATURES))
+    explanation = named(charge("set", 2, site="site"), charge("set", 0, site="site"))
+    (one,) = found(Answers("complex"), torch.ones(1, FEATURES), explanation, decomposition)
+    assert one.removed == (2, 0)
+    assert one.output_change == pytest.approx(0.75 * math.sqrt(2 / 5))
+
+
+def test_an_answer_of_zeros_that_stays_has_not_moved() -> None:
+    weight = torch.zeros(LABELS, FEATURES)
+    (one,) = found(linear_head(weight), X, named(charge("set", 0)), whole())
+    assert (one.is_changed, one.output_change) == (False, 0.0)
+
+
 def test_a_model_without_an_answer_is_refused() -> None:
     decomposition = dictionary("site", torch.eye(FEATURES))
     with pytest.raises(ConfigError, match="returns no tensor"):

@@ -28,6 +28,11 @@ def test_charges_of_two_rare_parts_mix_by_their_shares_of_rarity() -> None:
     assert chosen([9.0, 1.0, 2.0, 1.0], [0, 0, 1, 1], [10.0, 12.0]) == [0, 2, 3, 1]
 
 
+def test_what_is_below_typical_takes_nothing_from_what_is_above() -> None:
+    # The first charge has all 6 bits of its part; the third 7 of 8 shares of 10 bits.
+    assert chosen([3.0, -2.0, 7.0, 1.0], [0, 0, 1, 1], [6.0, 10.0]) == [2, 0, 3, 1]
+
+
 def test_a_charge_that_names_nothing_comes_last_and_keeps_a_place() -> None:
     excess, part, rarity = [500.0, 3.0, 2.0, 1.0], [0, 1, 1, 1], [90.0, 5.0]
     assert chosen(excess, part, rarity) == [1, 2, 3, 0]
