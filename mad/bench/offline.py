@@ -15,8 +15,8 @@ from mad.bench.figures import Measured
 from mad.bench.peers.base import Scores, Vectors, VectorScore
 from mad.bench.peers.combine import rarity_sum
 from mad.bench.seen import Seen
+from mad.components.base import View
 from mad.errors import InputError
-from mad.types import Site
 
 OfflinePeer: TypeAlias = Callable[[Vectors, Vectors], VectorScore]
 """Fitted on trusted and untrusted vectors of one site."""
@@ -75,10 +75,10 @@ OFFLINE_PEERS: Mapping[str, OfflinePeer] = {
 
 def over_sites(
     peer: OfflinePeer,
-    fitting: Mapping[Site, Vectors],
-    scaling: Mapping[Site, Vectors],
-    untrusted: Mapping[Site, Vectors],
-) -> Callable[[Mapping[Site, Vectors]], Scores]:
+    fitting: Mapping[View, Vectors],
+    scaling: Mapping[View, Vectors],
+    untrusted: Mapping[View, Vectors],
+) -> Callable[[Mapping[View, Vectors]], Scores]:
     """Fit a peer at every site; add up the rarity, in bits, of its scores at each.
 
     ``scaling`` are trusted inputs that were not fitted on, and say what is rare.
@@ -89,7 +89,7 @@ def over_sites(
     check_batch(len(next(iter(untrusted.values()))))
     scores = {site: peer(trusted, untrusted[site]) for site, trusted in fitting.items()}
 
-    def columns(vectors: Mapping[Site, Vectors]) -> Float64[Tensor, "batch site"]:
+    def columns(vectors: Mapping[View, Vectors]) -> Float64[Tensor, "batch site"]:
         return torch.stack([score(vectors[site]) for site, score in scores.items()], dim=1)
 
     combine = rarity_sum(columns(scaling))
@@ -120,15 +120,16 @@ def measure_offline(
 
 
 def check_batch(inputs: int) -> None:
-    """Refuse a batch whose covariance would be chance; InputError says how many are needed."""
+    """Refuse a batch, or a half of one, whose covariance would be chance; InputError says so."""
     if inputs < MIN_BATCH:
         raise InputError(
-            f"{inputs} untrusted inputs are too few to say what a batch has in common: give at "
-            f"least {MIN_BATCH}, or score them online, without --offline"
+            f"{inputs} untrusted inputs to learn from are too few to say what a batch has in "
+            f"common: give at least {MIN_BATCH}, twice that where each half is scored by the "
+            "other, or score them online, without --offline"
         )
 
 
-def _mixed(normal: Seen, anomalous: Seen, *, seed: int) -> dict[Site, Vectors]:
+def _mixed(normal: Seen, anomalous: Seen, *, seed: int) -> dict[View, Vectors]:
     """Draw as many tests as make a batch of which one in ten is anomalous."""
     generator = torch.Generator().manual_seed(seed)
     odd = min(len(anomalous), len(normal) // (TENTH - 1))

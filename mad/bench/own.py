@@ -3,20 +3,20 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TypeAlias, final
-
-import torch
+from typing import TypeAlias, final, get_args
 
 from mad.arrays import Table
 from mad.bench.figures import Measured
 from mad.bench.tasks import Task, batches
+from mad.calibration.weighing import Weighing
+from mad.codes.accounting import joined
 from mad.components.base import Decomposition
 from mad.components.dictionaries.train import DictionaryPlan
 from mad.components.joined import Joined
 from mad.errors import ConfigError
 from mad.fit import FitPlan, Split, fit, train_dictionaries
 from mad.scoring import ContextRule, Scorer
-from mad.types import Bits, Inputs, Ledger, Progress, Term
+from mad.types import MEASURES, Inputs, Ledger, Measure, Progress, Term
 
 Clock: TypeAlias = Callable[[], float]
 
@@ -31,11 +31,13 @@ class Configuration:
 
 
 DEFAULT = "default"
+TERMS: tuple[Term, ...] = get_args(Term)
 
 CONFIGURATIONS: Mapping[str, Configuration] = {
-    DEFAULT: Configuration("predicted", ("set", "residual", "neighbours")),
-    "independent": Configuration("none", ("set", "residual", "neighbours")),
+    DEFAULT: Configuration("predicted", TERMS),
+    "independent": Configuration("none", TERMS),
     "set": Configuration("predicted", ("set",)),
+    "output": Configuration("predicted", ("output",)),
     "residual": Configuration("predicted", ("residual",)),
     "neighbours": Configuration("predicted", ("neighbours",)),
 }
@@ -75,7 +77,13 @@ def measure_own(
     progress: Progress,
     clock: Clock,
 ) -> dict[str, Measured]:
-    """Train dictionaries once, fit once for each context, and count terms for each name."""
+    """Train dictionaries once, fit once for each context, and count terms for each name.
+
+    The default's two other measures, ``mad:mechanism`` and ``mad:novelty``, come with it.
+
+    Raises:
+        ConfigError: codes have none of the terms that a configuration counts.
+    """
     start = clock()
     trained = train_dictionaries(
         task.model,
@@ -96,24 +104,43 @@ def measure_own(
                 task, Joined(trained.dictionaries), rows, own_plan, progress=progress, clock=clock
             )
             scored[wanted.context] = replace(one, fit_seconds=train_seconds + one.fit_seconds)
-        method = "mad" if name == DEFAULT else f"mad:{name}"
-        measured[method] = scored[wanted.context].measured(wanted.terms)
+        found = scored[wanted.context].measured(wanted.terms)
+        if name == DEFAULT:
+            measured |= {_METHODS[measure]: one for measure, one in found.items()}
+        else:
+            measured[f"mad:{name}"] = found["surprise"]
     return measured
+
+
+_METHODS: Mapping[Measure, str] = {
+    "surprise": "mad",
+    "mechanism": "mad:mechanism",
+    "novelty": "mad:novelty",
+}
 
 
 @final
 @dataclass(frozen=True)
 class _Scored:
-    """The ledgers that one fit gives every test and the reference."""
+    """The ledgers that one fit gives every test, the reference and what weighs parts."""
 
     ledgers: Mapping[str, Ledger]
     fit_seconds: float
     ms_per_1000: float
 
-    def measured(self, terms: tuple[Term, ...]) -> Measured:
-        """Let only some terms count; the reference is ranked by the same ones."""
-        scores = {name: _bits(ledger, terms) for name, ledger in self.ledgers.items()}
-        return Measured(scores, self.fit_seconds, self.ms_per_1000)
+    def measured(self, terms: tuple[Term, ...]) -> dict[Measure, Measured]:
+        """Let only some terms count, weighed and ranked by themselves."""
+        ledgers = {name: _only(ledger, terms) for name, ledger in self.ledgers.items()}
+        weighing = Weighing.fit(ledgers.pop("weighing"))
+        weighed = {name: weighing.weigh(ledger) for name, ledger in ledgers.items()}
+        return {
+            measure: Measured(
+                {name: getattr(one, measure) for name, one in weighed.items()},
+                self.fit_seconds,
+                self.ms_per_1000,
+            )
+            for measure in MEASURES
+        }
 
 
 def _score_all(
@@ -125,7 +152,7 @@ def _score_all(
     progress: Progress,
     clock: Clock,
 ) -> _Scored:
-    """Fit a baseline and score the reference and every test, without explaining alerts."""
+    """Fit a baseline and score what was held out and every test, without explaining alerts."""
     data = Table(task.trusted)
     start = clock()
     baseline = fit(
@@ -134,7 +161,11 @@ def _score_all(
     fit_seconds = clock() - start
     scorer = Scorer(task.model, decomposition, baseline.parts, plan.context)
     start = clock()
-    asked = {"reference": data.take(rows.reference), **task.tests}
+    asked = {
+        "weighing": data.take(rows.weighing),
+        "reference": data.take(rows.reference),
+        **task.tests,
+    }
     ledgers: dict[str, Ledger] = {}
     for done, (name, inputs) in enumerate(asked.items()):
         progress("scoring", done=done, total=len(asked), note=name)
@@ -145,10 +176,12 @@ def _score_all(
 
 
 def _ledger(scorer: Scorer, inputs: Inputs, batch_size: int) -> Ledger:
-    parts = [scorer.score(batch).ledger for batch in batches(inputs, size=batch_size)]
-    return Ledger(parts[0].keys, torch.cat([part.bits for part in parts]))
+    return joined(scorer.score(batch).ledger for batch in batches(inputs, size=batch_size))
 
 
-def _bits(ledger: Ledger, terms: tuple[Term, ...]) -> Bits:
+def _only(ledger: Ledger, terms: tuple[Term, ...]) -> Ledger:
     columns = [place for place, (_, term) in enumerate(ledger.keys) if term in terms]
-    return ledger.bits[:, columns].sum(dim=1)
+    if not columns:
+        raise ConfigError(f"these codes have no term {' or '.join(terms)}; ask for another")
+    keys = tuple(ledger.keys[place] for place in columns)
+    return Ledger(keys, ledger.bits[:, columns], ledger.marginal[:, columns])

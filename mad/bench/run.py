@@ -68,6 +68,7 @@ def run(
         settings={
             **asdict(CONFIGURATIONS[DEFAULT]),
             "false_alarm_rate": plans.fit.false_alarm_rate,
+            "weighing_share": plans.fit.weighing_share,
             "reference_share": plans.fit.reference_share,
             "seed": plans.fit.seed,
             "seeds": list(seeds),

@@ -1,5 +1,6 @@
 """Inputs in, what other detectors read of them out: a vector for each site, and the answer."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import final
@@ -12,7 +13,8 @@ from mad.arrays import Table
 from mad.bench.tasks import Task, batches
 from mad.capture.hooks import capture
 from mad.capture.model import MonitoredModel
-from mad.components.pooling import Pooling, pool
+from mad.components.base import View, view_of
+from mad.components.pooling import Pooling, pool, poolings
 from mad.fit import Split
 from mad.scoring import context_of
 from mad.types import Context, Inputs, Site, batch_size
@@ -25,10 +27,11 @@ BATCH = 256
 class Seen:
     """What a run of the model on some inputs showed, and the seconds it took.
 
-    ``predicted`` is the label that mad conditions its codes on, too.
+    There is a vector for each view that mad's own dictionaries have of a site, and ``predicted`` is
+    the label that mad conditions its codes on: what differs is the score, not what it sees.
     """
 
-    vectors: Mapping[Site, Float[Tensor, "batch coordinate"]]
+    vectors: Mapping[View, Float[Tensor, "batch coordinate"]]
     output: Float[Tensor, "batch ..."]
     predicted: Context
     seconds: float
@@ -48,15 +51,17 @@ def see(
 ) -> Seen:
     """Run the model on inputs, a batch at a time, and pool the positions of each site."""
     start = clock()
-    vectors: dict[Site, list[Tensor]] = {site: [] for site in sites}
+    vectors: dict[View, list[Tensor]] = defaultdict(list)
     outputs, predicted = [], []
     for batch in inputs:
         run = capture(model, sites, batch)
         outputs.append(next(iter(run.outputs.values())))
         predicted.append(context_of(run.outputs, "predicted", batch=batch_size(batch)))
         for site in sites:
-            vectors[site].append(pool(run.activations[site], pooling).float())
-    joined = {site: torch.cat(parts) for site, parts in vectors.items()}
+            activations = run.activations[site]
+            for suffix, one in poolings(activations, pooling).items():
+                vectors[view_of(site, suffix)].append(pool(activations, one).float())
+    joined = {view: torch.cat(parts) for view, parts in vectors.items()}
     return Seen(joined, torch.cat(outputs), torch.cat(predicted), clock() - start)
 
 
@@ -65,14 +70,14 @@ def see_task(
 ) -> dict[str, Seen]:
     """See a task's trusted inputs and tests.
 
-    Half of the trusted inputs held out from the fit are ``scaling``, which says what a score at one
-    site means, and half the ``reference`` that p-values rank against.
+    Of trusted inputs held out from the fit, ``scaling`` says what a score at one site means, as
+    mad's own weighing does, and ``reference`` is what p-values rank against.
     """
     data = Table(task.trusted)
     parts = {
         "fitting": data.take(rows.fitting),
-        "scaling": data.take(rows.reference[::2]),
-        "reference": data.take(rows.reference[1::2]),
+        "scaling": data.take(rows.weighing),
+        "reference": data.take(rows.reference),
         **task.tests,
     }
     return {

@@ -30,7 +30,7 @@ def bench(  # noqa: PLR0913  # one argument an option
     ] = None,
     configuration: Annotated[
         list[str] | None,
-        typer.Option(help="Also score this way: independent, set or residual; may be repeated."),
+        typer.Option(help="Also score this way: independent, set, output, residual or neighbours."),
     ] = None,
     *,
     peers: Annotated[

@@ -1,9 +1,10 @@
 """``mad score --offline``: in bits, what inputs of a batch have in common that trusted ones lack.
 
-The batch shapes the score of each of its inputs, so these bits come with no p-value: a clean batch
-is not exchangeable with trusted inputs that had no say in the score.
+Each half of the batch is scored by what the other half has in common. No input has a say in its own
+score, so the p-value of one like the trusted ones keeps its promise.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -12,48 +13,51 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from mad.bench.offline import over_sites, quantum_entropy
-from mad.bench.peers.base import Scores, Vectors
+from mad.bench.peers.base import Vectors
 from mad.bench.seen import see
+from mad.calibration.conformal import p_values
+from mad.components.base import View
 from mad.deployment import Deployment
 from mad.fit.reading import batches
-from mad.types import Dataset, Progress, Site
+from mad.types import Bits, Dataset, Progress, PValues
 
 MAX_TRUSTED = 20_000
-"""Trusted inputs read for each of two purposes at most: a covariance, and how rare a score is."""
-
-COMMON_SHARE = 0.99
-"""Trusted inputs that a batch is compared with in words."""
+"""Trusted inputs read of each of three parts at most, so that their vectors fit into memory."""
 
 
 @final
 @dataclass(frozen=True)
-class OfflineBits:
-    """Bits of each input, and what 99 % of trusted inputs stay below; infinite for no number."""
+class Offline:
+    """Bits and p-value of each input of a batch; bits are infinite where there is no number."""
 
-    bits: Scores
-    common_bits: float
+    bits: Bits
+    p_values: PValues
 
 
-def offline_bits(deployment: Deployment, data: Dataset, *, progress: Progress) -> OfflineBits:
+def score_batch(deployment: Deployment, data: Dataset, *, progress: Progress) -> Offline:
     """Score a batch with whitened quantum entropy at every site, and add up the rarity of each.
 
-    Covariances are of the trusted inputs that codes are fitted on, and what is rare is counted on
-    those held out.
+    The three parts of the trusted data do what they do for verdicts: covariances are of those that
+    codes are fitted on, rarity is counted on those that weigh parts, and p-values rank against the
+    reference.
 
     Raises:
-        InputError: the batch has too few inputs whose activations are numbers.
+        InputError: a half of the batch has too few inputs whose activations are numbers.
     """
     trusted = deployment.trusted()
     rows = deployment.rows(trusted)
     fitting = _vectors(deployment, trusted, _some(rows.fitting), "trusted data", progress)
-    scaling = _vectors(deployment, trusted, _some(rows.reference), "held-out data", progress)
+    weighing = _vectors(deployment, trusted, _some(rows.weighing), "held-out data", progress)
+    reference = _vectors(deployment, trusted, _some(rows.reference), "the reference", progress)
     batch = _vectors(deployment, data, torch.arange(len(data)), "the batch", progress)
-    sound = _is_sound(batch)
-    untrusted = {site: vectors[sound] for site, vectors in batch.items()}
-    score = over_sites(quantum_entropy, fitting, scaling, untrusted)
     bits = torch.full((len(data),), torch.inf, dtype=torch.float64)
-    bits[sound] = score(untrusted)
-    return OfflineBits(bits, float(score(scaling).quantile(COMMON_SHARE)))
+    p = torch.full_like(bits, 1 / (len(next(iter(reference.values()))) + 1))
+    sound = _is_sound(batch).nonzero()[:, 0]
+    for asked, others in ((sound[::2], sound[1::2]), (sound[1::2], sound[::2])):
+        score = over_sites(quantum_entropy, fitting, weighing, _only(batch, others))
+        bits[asked] = score(_only(batch, asked))
+        p[asked] = p_values(bits[asked], score(reference).sort().values)
+    return Offline(bits, p)
 
 
 def _vectors(
@@ -62,10 +66,14 @@ def _vectors(
     rows: Int64[Tensor, " rows"],
     what: str,
     progress: Progress,
-) -> dict[Site, Vectors]:
+) -> dict[View, Vectors]:
     inputs = (batch for _, batch in batches(data, rows, 256, f"reading {what}", progress))
     pooling = deployment.settings.decomposition.pooling
     return dict(see(deployment.model, deployment.sites, inputs, pooling, clock=lambda: 0.0).vectors)
+
+
+def _only(batch: Mapping[View, Vectors], rows: Int64[Tensor, " rows"]) -> dict[View, Vectors]:
+    return {view: vectors[rows] for view, vectors in batch.items()}
 
 
 def _some(rows: Int64[Tensor, " rows"]) -> Int64[Tensor, " some"]:
@@ -73,6 +81,6 @@ def _some(rows: Int64[Tensor, " rows"]) -> Int64[Tensor, " some"]:
     return rows[:: -(-len(rows) // MAX_TRUSTED)]
 
 
-def _is_sound(vectors: dict[Site, Vectors]) -> Bool[Tensor, " batch"]:
+def _is_sound(vectors: dict[View, Vectors]) -> Bool[Tensor, " batch"]:
     """Say of which inputs every activation is a number."""
     return torch.stack([one.isfinite().all(dim=1) for one in vectors.values()]).all(dim=0)

@@ -39,48 +39,50 @@ def score(
     data = open_dataset([inputs], names=deployment.model.inputs)
     batch = _offline(deployment, data) if offline else []
     found = _judge_all(monitor, data)
-    # What only the batch shows would be far down a list by surprise.
-    merit = batch or [verdict.surprise_bits for verdict in found]
-    order = sorted(range(len(found)), key=lambda row: -merit[row])
-    names = [name for name, _ in verdicts.summary(found[0])]
-    screen.table(
-        f"Most surprising of {len(found)} inputs{', offline' if offline else ''}",
-        ("row", *(["offline, bits"] if offline else []), *names),
-        [
-            (
-                str(row),
-                *([f"{batch[row]:.1f}"] if offline else []),
-                *(value for _, value in verdicts.summary(found[row])),
-            )
-            for row in order[:top]
-        ],
-    )
+    _show(found, batch, top=top)
     alerts = sum(verdict.is_alert for verdict in found)
     manifest = monitor.baseline.manifest
     screen.say(
         f"{alerts} of {len(found)} inputs ({alerts / len(found):.2%}) have a p-value at or below "
         f"{manifest.false_alarm_rate:g}, the false-alarm rate of {manifest.revision}"
     )
+    if offline:
+        rate = manifest.false_alarm_rate
+        alike = sum(one["offline_p_value"] <= rate for one in batch)
+        screen.say(
+            f"offline: {alike} of {len(found)} inputs ({alike / len(found):.2%}) have a p-value at "
+            f"or below {rate:g}, by what they have in common with others of the batch"
+        )
     if out is not None:
-        verdicts.write_lines(out, found, offline_bits=batch)
+        verdicts.write_lines(out, found, beside=batch)
         screen.say(f"verdicts written to {out}")
 
 
-def _offline(deployment: "Deployment", data: "Dataset") -> list[float]:
-    """Score the inputs as a batch, and say how many stand out."""
-    from mad.bench.offline import check_batch
-    from mad.cli.offline import offline_bits
+def _show(found: list["Verdict"], batch: list[dict[str, float]], *, top: int) -> None:
+    """Print the most surprising inputs; what only the batch shows comes first, where it does."""
+    merit = [one["offline_bits"] for one in batch] or [one.surprise_bits for one in found]
+    order = sorted(range(len(found)), key=lambda row: -merit[row])[:top]
+    names = [name for name, _ in verdicts.summary(found[0])]
+    rows = [[str(row), *(value for _, value in verdicts.summary(found[row]))] for row in order]
+    if batch:
+        names += ["offline, bits", "offline p-value"]
+        for row, cells in zip(order, rows, strict=True):
+            cells += [f"{merit[row]:.1f}", f"{batch[row]['offline_p_value']:.3g}"]
+    screen.table(f"Most surprising of {len(found)} inputs", ("row", *names), rows)
 
-    check_batch(len(data))
+
+def _offline(deployment: "Deployment", data: "Dataset") -> list[dict[str, float]]:
+    """Score the inputs as a batch, as fields of their lines of results."""
+    from mad.bench.offline import check_batch
+    from mad.cli.offline import score_batch
+
+    check_batch(len(data) // 2)
     with screen.progress() as progress:
-        found = offline_bits(deployment, data, progress=progress)
-    above = int((found.bits > found.common_bits).sum())
-    screen.say(
-        f"offline: {above} of {len(data)} inputs ({above / len(data):.2%}) are above "
-        f"{found.common_bits:.1f} bits, which 1 % of held-out trusted inputs are; the batch shapes "
-        "its own score, so this promises no false-alarm rate"
-    )
-    return found.bits.tolist()
+        found = score_batch(deployment, data, progress=progress)
+    return [
+        {"offline_bits": bits, "offline_p_value": p}
+        for bits, p in zip(found.bits.tolist(), found.p_values.tolist(), strict=True)
+    ]
 
 
 def _judge_all(monitor: "Monitor", data: "Dataset") -> list["Verdict"]:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mad.cli import screen
 from mad.errors import ConfigError
@@ -52,16 +52,18 @@ def show_ledger(verdict: "Verdict", explanation: "Explanation") -> None:
 
 
 def write_lines(
-    path: Path, verdicts: Sequence["Verdict"], *, offline_bits: Sequence[float] = ()
+    path: Path, verdicts: Sequence["Verdict"], *, beside: Sequence[dict[str, float]] = ()
 ) -> None:
     """Write one JSON object a line, with its row; ConfigError if the file cannot be written.
 
+    ``beside`` holds more of each verdict's line, where there is more.
     JSON has no infinity: bits that are not finite are the string ``Infinity``.
     """
-    beside = [{"offline_bits": _bits(bits)} for bits in offline_bits] or [{}] * len(verdicts)
     lines = (
-        json.dumps({"row": row} | _finite(asdict(verdict)) | extra, allow_nan=False) + "\n"
-        for row, (verdict, extra) in enumerate(zip(verdicts, beside, strict=True))
+        json.dumps(_finite({"row": row} | asdict(verdict) | more), allow_nan=False) + "\n"
+        for row, (verdict, more) in enumerate(
+            zip(verdicts, beside or [{}] * len(verdicts), strict=True)
+        )
     )
     try:
         with path.open("w", encoding="utf-8") as file:
@@ -70,10 +72,14 @@ def write_lines(
         raise ConfigError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _finite(verdict: dict[str, Any]) -> dict[str, Any]:
-    parts = [part | {"bits": _bits(part["bits"])} for part in verdict["parts"]]
-    return verdict | {"surprise_bits": _bits(verdict["surprise_bits"]), "parts": parts}
-
-
-def _bits(bits: float) -> float | str:
-    return bits if math.isfinite(bits) else "Infinity"
+def _finite(value: object) -> object:
+    """Replace bits that are not finite, however deep."""
+    match value:
+        case dict():
+            return {name: _finite(one) for name, one in value.items()}
+        case list() | tuple():
+            return [_finite(one) for one in value]
+        case float() if not math.isfinite(value):
+            return "Infinity"
+        case _:
+            return value

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mad.bench.peers.base import Scores, Vectors
 from mad.calibration.rarity import Rarity
-from mad.types import Site
+from mad.components.base import View
 
 SiteScores: TypeAlias = Float64[Tensor, "batch site"]
 """A column a site; those of an ensemble have a column for each of its members too."""
@@ -38,8 +38,8 @@ def rarity_sum(scaling: SiteScores) -> Callable[[SiteScores], Scores]:
 
 
 def joined(
-    fitting: Mapping[Site, Vectors],
-) -> Callable[[Mapping[Site, Vectors]], Float[Tensor, "batch coordinate"]]:
+    fitting: Mapping[View, Vectors],
+) -> Callable[[Mapping[View, Vectors]], Float[Tensor, "batch coordinate"]]:
     """Return how to read all sites as one vector, each coordinate in its trusted deviation."""
     trusted = torch.cat(list(fitting.values()), dim=1)
     mean, unit = trusted.mean(dim=0), _unit(trusted)

@@ -22,7 +22,8 @@ from mad.bench.peers.neighbours import cosine, euclidean, local_outlier_factor
 from mad.bench.peers.outputs import OUTPUT_PEERS
 from mad.bench.peers.tails import copod, ecod
 from mad.bench.seen import Seen
-from mad.types import Progress, Site
+from mad.components.base import View
+from mad.types import Progress
 
 SITE_PEERS: Mapping[str, SitePeer] = {
     "maha": without_labels(mahalanobis),
@@ -179,5 +180,5 @@ class _Bench:
         self._progress("peers", done=self._told, total=total, note=name)
 
 
-def _labelled(seen: Seen, site: Site) -> Labelled:
+def _labelled(seen: Seen, site: View) -> Labelled:
     return Labelled(seen.vectors[site], seen.predicted)
