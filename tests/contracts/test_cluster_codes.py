@@ -21,6 +21,7 @@ from tests.contracts.clustered import (
     CONTEXT,
     COUNTS,
     EXPERTS,
+    GENERATOR,
     INDEPENDENT,
     INPUTS,
     MIXTURE,
@@ -260,3 +261,24 @@ def test_trusted_sets_that_are_all_alike_still_have_a_code(
     lengths = code.lengths(every, torch.zeros(len(every), dtype=torch.int64))
     assert torch.exp2(-lengths).sum().item() == pytest.approx(1, abs=1e-12)
     assert lengths.min() == code.lengths(activity_of(sets[:1]), torch.tensor([0]))
+
+
+@pytest.mark.parametrize("clusters", [2, 13, 64])
+def test_a_wide_code_charges_sets_of_any_size_the_same_alone_and_in_a_batch(clusters: int) -> None:
+    rate = torch.rand(500, clusters, generator=GENERATOR, dtype=torch.float64)
+    weight = torch.full((1 + 1, clusters), 1 / clusters, dtype=torch.float64)
+    code = MixtureCode(torch.tensor([0]), weight, rate)
+    share = torch.rand(300, 1, generator=GENERATOR) ** 3
+    sets = activity_of(torch.rand(300, 500, generator=GENERATOR) < share)
+    context = torch.arange(300) % 2
+    alone = [code.lengths(sets.row(i), context[i : i + 1]) for i in range(300)]
+    assert torch.equal(code.lengths(sets, context), torch.cat(alone))
+
+
+@pytest.mark.parametrize(("inputs", "clusters"), [(30, 2), (100, 5), (400, 20), (2_000, 64)])
+def test_there_is_a_cluster_for_every_twenty_sets_from_two_to_sixty_four(
+    inputs: int, clusters: int
+) -> None:
+    sets, context = two_groups(inputs), torch.zeros(inputs, dtype=torch.int64)
+    code = MixtureCode.fit(kept(sets, context), SetCounts.of(activity_of(sets), context))
+    assert code.rate.shape == (COMPONENTS, clusters)

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from mad.codes.sets.clusters import ClusterSums
 from mad.codes.sets.experts import ExpertsCode
 from mad.codes.sets.mixture import MixtureCode
+from mad.codes.sets.odds import leaning, moved
 from mad.codes.statistics import SetCounts
 from tests.contracts.clustered import EXPERTS, GENERATOR, INPUTS, TRUSTED, TRUSTED_SETS
 from tests.contracts.test_codes import activity_of
@@ -68,3 +70,34 @@ def test_contexts_beyond_the_most_frequent_share_the_odds_over_all() -> None:
     rare, unseen = torch.full((len(EVERY_SET),), 99), everywhere(1_000)
     assert len(code.contexts) == 64
     assert torch.equal(code.lengths(EVERY_SET, rare), code.lengths(EVERY_SET, unseen))
+
+
+@pytest.mark.parametrize(("informative", "shrinkage"), [(True, 1), (False, 1_000)])
+def test_a_context_leans_on_all_as_far_as_leaving_inputs_out_says(
+    informative: bool,  # a case of the table
+    shrinkage: int,
+) -> None:
+    """Contexts that decide everything lean least; those that decide nothing lean most."""
+    context = torch.arange(400) % 2
+    by_chance = torch.rand(400, 30, generator=GENERATOR) < 0.5
+    sets = (context == 1).unsqueeze(1).expand(-1, 30) if informative else by_chance
+    counts = SetCounts.of(activity_of(sets), context)
+    overall = (sets.sum(dim=0).double() + 0.5) / 401
+    given = (counts.active.double() + shrinkage * overall) / (200 + shrinkage)
+    expected = torch.logit(given) - torch.logit(overall)
+    found = leaning(counts, torch.tensor([0, 1]), overall)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_newton_step_is_damped_and_stops_where_uses_are_as_expected() -> None:
+    """One cluster, one context: the step leads to the ridge's own fixed point."""
+    odds = torch.zeros(2, 1, dtype=torch.float64)
+    inputs = torch.tensor([[100.0], [0.0]], dtype=torch.float64)
+    used = torch.tensor([[90.0]], dtype=torch.float64)
+    shift = torch.zeros(1, 1, dtype=torch.float64)
+    first = moved(shift, odds, ClusterSums(inputs, used, 0.0))
+    assert first.item() == 1.5
+    for _ in range(20):
+        shift = moved(shift, odds, ClusterSums(inputs, used, 0.0))
+    pulled = 90 - 100 * shift.sigmoid().item() - 0.55 * shift.item()
+    assert pulled == pytest.approx(0, abs=1e-9)

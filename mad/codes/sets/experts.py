@@ -26,20 +26,12 @@ from mad.codes.sets.clusters import (
 )
 from mad.codes.sets.independent import krichevsky_trofimov
 from mad.codes.sets.odds import leaning, moved
-from mad.codes.sets.samples import as_activity, chosen
+from mad.codes.sets.samples import as_activity
 from mad.codes.statistics import KeptSets, SetCounts
 from mad.types import Activity, Bits, Context
 
 MAX_CONTEXTS = 64
 """Contexts with odds of their own, the most frequent; each is a pass in every step of fitting."""
-
-STRENGTHS = (0.0, 0.5, 1.0)
-"""How much of a context's log odds may count."""
-
-HELD_OUT = 5
-"""One in so many kept sets chooses among the strengths; the others are fitted to it."""
-
-TRIAL_STEPS = 6
 
 MAX_STEPS = 30
 
@@ -68,31 +60,17 @@ class ExpertsCode:
     ) -> "ExpertsCode":
         """Fit clusters to kept sets by expectation maximisation; contexts' odds come from counts.
 
-        How much of a context's log odds counts is what costs the fewest bits on a fifth of the
-        kept sets after a few steps on the others. There is a cluster for every 20 kept sets, at
-        most ``clusters`` and no fewer than two. The same sets and seed give the same code. Needs
-        at least one set.
+        There is a cluster for every 20 kept sets, at most ``clusters`` and no fewer than two. The
+        same sets and seed give the same code. Needs at least one set.
         """
-        overall = krichevsky_trofimov(counts.active.sum(dim=0), counts.inputs.sum()).logit()
+        overall = krichevsky_trofimov(counts.active.sum(dim=0), counts.inputs.sum())
         frequent = counts.inputs.argsort(descending=True, stable=True)[:MAX_CONTEXTS].sort().values
-        contexts, own = counts.contexts[frequent], leaning(counts, frequent, overall.sigmoid())
+        odds = overall.logit() + torch.cat(
+            [leaning(counts, frequent, overall), torch.zeros(1, len(overall), dtype=torch.float64)]
+        )
         number = number_of_clusters(len(sets), most=clusters)
-
-        def climb(sample: KeptSets, strength: float, *, steps: int) -> ExpertsCode:
-            odds = torch.cat([overall + strength * own, overall.unsqueeze(0)])
-            start = _seeded(sample, contexts, odds, clusters=number, seed=seed)
-            return _climb(start, sample, steps=steps)
-
-        strength = STRENGTHS[-1]
-        if len(contexts) > 1 and len(sets) > HELD_OUT:
-            is_held_out = torch.arange(len(sets)) % HELD_OUT == 0
-            held_out = chosen(sets, is_held_out.nonzero().flatten())
-            fitted = chosen(sets, (~is_held_out).nonzero().flatten())
-            costs = [
-                climb(fitted, one, steps=TRIAL_STEPS).expect(held_out).bits for one in STRENGTHS
-            ]
-            strength = STRENGTHS[costs.index(min(costs))]
-        return climb(sets, strength, steps=MAX_STEPS)
+        code = _seeded(sets, counts.contexts[frequent], odds, clusters=number, seed=seed)
+        return _climbed(code, sets)
 
     @staticmethod
     def of(
@@ -211,9 +189,9 @@ def _seeded(
     return ExpertsCode.of(contexts, weight, odds, shift.contiguous())
 
 
-def _climb(code: ExpertsCode, sets: KeptSets, *, steps: int) -> ExpertsCode:
+def _climbed(code: ExpertsCode, sets: KeptSets) -> ExpertsCode:
     before = math.inf
-    for _ in range(steps):
+    for _ in range(MAX_STEPS):
         sums = code.expect(sets)
         if before - sums.bits < TOLERANCE_BITS * len(sets):
             break

@@ -23,7 +23,7 @@ from mad.codes.sets.clusters import (
     summed,
     with_choice,
 )
-from mad.codes.sets.independent import entropy, krichevsky_trofimov, silence_and_correction
+from mad.codes.sets.independent import krichevsky_trofimov
 from mad.codes.sets.samples import as_activity
 from mad.codes.statistics import KeptSets, SetCounts
 from mad.types import Activity, Bits, Context
@@ -92,10 +92,10 @@ class MixtureCode:
         """
         joint = self._joint_of(activity, context)
         share = posterior(joint)
-        silence, correction = self._bits
         entries = (activity.rows, activity.components)
-        active = (correction[activity.components] * share[activity.rows]).sum(dim=1)
-        within = (share @ silence.T).index_put(entries, active, accumulate=True)
+        odds = (self._log_odds[activity.components] * share[activity.rows]).sum(dim=1)
+        silence = share @ self._silence.T
+        within = silence.index_put(entries, -odds, accumulate=True) / math.log(2)
         return with_choice(within, mixed_lengths(joint), activity)
 
     def typical(self, context: Context) -> Float64[Tensor, "batch component"]:
@@ -107,7 +107,8 @@ class MixtureCode:
         """
         weight = self.weight[place_of(self.contexts, context)]
         rates = weight @ self.rate.T
-        within = weight @ entropy(self.rate).T
+        entropy = self._silence - self.rate * self._log_odds
+        within = weight @ entropy.T / math.log(2)
         return within + rates * (entropy_of_choice(weight) / rates.sum(dim=1)).unsqueeze(1)
 
     def rates(self, context: Context) -> Float64[Tensor, "batch component"]:
@@ -132,18 +133,16 @@ class MixtureCode:
     @cached_property
     def _start(self) -> Float64[Tensor, "context_and_any cluster"]:
         """``ln`` of the probability of each cluster and of no component."""
-        return self.weight.log() + torch.log1p(-self.rate).sum(dim=0)
+        return self.weight.log() - self._silence.sum(dim=0)
 
     @cached_property
     def _log_odds(self) -> Float64[Tensor, "component cluster"]:
         return torch.logit(self.rate)
 
     @cached_property
-    def _bits(
-        self,
-    ) -> tuple[Float64[Tensor, "component cluster"], Float64[Tensor, "component cluster"]]:
-        """What a silent component costs in each cluster, and an active one beyond that."""
-        return silence_and_correction(self.rate)
+    def _silence(self) -> Float64[Tensor, "component cluster"]:
+        """What a silent component costs in each cluster, in nats."""
+        return -torch.log1p(-self.rate)
 
 
 def _seeded(sets: KeptSets, counts: SetCounts, clusters: int, seed: int) -> MixtureCode:
