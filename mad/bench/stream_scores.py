@@ -19,6 +19,8 @@ from mad.fit import FitPlan, fit, split, train_dictionaries
 from mad.scoring import Scorer
 from mad.types import Inputs, Progress
 
+_BATCH: Final = 256
+
 Draw: TypeAlias = Callable[[np.random.Generator, int], Float64[np.ndarray, " input"]]
 
 
@@ -104,8 +106,8 @@ def of_task(task: Task, *, seed: int, progress: Progress) -> Scores:
     return Scores.of(
         task.name,
         _from(_reference(baseline)),
-        _from(_surprises(scorer, task.test_normal, plan.batch_size)),
-        _from(_surprises(scorer, task.test_anomalous, plan.batch_size)),
+        _from(_surprises(scorer, baseline, task.test_normal)),
+        _from(_surprises(scorer, baseline, task.test_anomalous)),
     )
 
 
@@ -113,9 +115,12 @@ def _reference(baseline: Baseline) -> Float64[np.ndarray, " reference"]:
     return baseline.reference.numpy()
 
 
-def _surprises(scorer: Scorer, inputs: Inputs, size: int) -> Float64[np.ndarray, " input"]:
-    scored = [scorer.score(batch).ledger.surprise for batch in batches(inputs, size=size)]
-    return torch.cat(scored).numpy()
+def _surprises(scorer: Scorer, baseline: Baseline, inputs: Inputs) -> Float64[np.ndarray, " input"]:
+    weighed = [
+        baseline.weighing.weigh(scorer.score(batch).ledger).surprise
+        for batch in batches(inputs, size=_BATCH)
+    ]
+    return torch.cat(weighed).numpy()
 
 
 def _from(pool: Float64[np.ndarray, " pool"]) -> Draw:

@@ -71,7 +71,7 @@ def _from_server(address: Address, baseline: str, limit: int) -> list[tuple[str,
         with Client(str(address)) as client:
             page = client.alerts(baseline, page_size=limit).alerts
     except grpc.RpcError as error:
-        raise _explained(error, address) from error
+        raise explained(error, address) from error
     return [
         (
             f"{alert.raise_time.ToDatetime():%Y-%m-%d %H:%M:%S}",
@@ -94,7 +94,7 @@ def _top(charges: Iterable[tuple[str, str, int]]) -> str:
     )
 
 
-def _explained(error: "grpc.RpcError", address: Address) -> MadError:
+def explained(error: "grpc.RpcError", address: Address) -> MadError:
     """Turn what the channel or the server said into a sentence for the operator."""
     import grpc
 

@@ -15,6 +15,7 @@ from mad.cli.fit import fit
 from mad.cli.report import report
 from mad.cli.score import score
 from mad.cli.serve import serve
+from mad.cli.stream import stream
 from mad.cli.train import train
 from mad.errors import ConfigError, MadError
 
@@ -24,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (demo, train, fit, serve, score, explain, alerts, baselines, bench):
+for verb in (demo, train, fit, serve, score, explain, alerts, stream, baselines, bench):
     app.command()(verb)
 app.add_typer(report, name="report")
 

@@ -4,7 +4,7 @@ Calls that fail raise ``grpc.RpcError`` with the server's status and sentence.
 """
 
 from mad.client.calls import DEFAULT_TIMEOUT_S, SERVICE_CONFIG, AsyncClient, Client
-from mad.client.messages import Array, TensorLike, request, tensor, term
+from mad.client.messages import Array, TensorLike, channel, request, tensor, term
 
 __all__ = [
     "DEFAULT_TIMEOUT_S",
@@ -13,6 +13,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "TensorLike",
+    "channel",
     "request",
     "tensor",
     "term",

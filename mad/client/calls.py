@@ -21,12 +21,15 @@ from mad.v1 import (
     baselines_pb2_grpc,
     scoring_pb2,
     scoring_pb2_grpc,
+    streams_pb2,
+    streams_pb2_grpc,
 )
 
 if TYPE_CHECKING:
     from mad.v1.alerts_pb2_grpc import AlertServiceAsyncStub
     from mad.v1.baselines_pb2_grpc import BaselineServiceAsyncStub
     from mad.v1.scoring_pb2_grpc import ScoringServiceAsyncStub
+    from mad.v1.streams_pb2_grpc import StreamServiceAsyncStub
 
 DEFAULT_TIMEOUT_S: Final = 30.0
 
@@ -61,7 +64,8 @@ class Client:
 
     ``target`` is an address such as ``127.0.0.1:8001``, for a channel of its own that ``close``
     closes, or a channel made elsewhere, which stays open. ``timeout_s`` is for every unary call.
-    ``scoring``, ``baseline`` and ``alert`` are the generated stubs, for what is not shortened here.
+    ``scoring``, ``baseline``, ``alert`` and ``traffic`` are the generated stubs, for what is not
+    shortened here.
     """
 
     def __init__(self, target: str | grpc.Channel, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
@@ -71,6 +75,7 @@ class Client:
         self.scoring = scoring_pb2_grpc.ScoringServiceStub(channel)
         self.baseline = baselines_pb2_grpc.BaselineServiceStub(channel)
         self.alert = alerts_pb2_grpc.AlertServiceStub(channel)
+        self.traffic = streams_pb2_grpc.StreamServiceStub(channel)
 
     def __enter__(self) -> Self:
         return self
@@ -122,6 +127,14 @@ class Client:
         )
         return self.alert.ListAlerts(message, timeout=self._timeout_s)
 
+    def evidence(self) -> streams_pb2.GetStreamResponse:
+        """Return what live inputs, taken together, have shown since their stream began."""
+        return self.traffic.GetStream(streams_pb2.GetStreamRequest(), timeout=self._timeout_s)
+
+    def reset_evidence(self) -> streams_pb2.ResetStreamResponse:
+        """Begin a new stream: evidence and alarms of the one before are gone for good."""
+        return self.traffic.ResetStream(streams_pb2.ResetStreamRequest(), timeout=self._timeout_s)
+
 
 @final
 class AsyncClient:
@@ -139,6 +152,7 @@ class AsyncClient:
             "BaselineServiceAsyncStub", baselines_pb2_grpc.BaselineServiceStub(channel)
         )
         self.alert = cast("AlertServiceAsyncStub", alerts_pb2_grpc.AlertServiceStub(channel))
+        self.traffic = cast("StreamServiceAsyncStub", streams_pb2_grpc.StreamServiceStub(channel))
 
     async def __aenter__(self) -> Self:
         return self
@@ -194,6 +208,15 @@ class AsyncClient:
             baseline=baseline, page_size=page_size, page_token=page_token
         )
         return await self.alert.ListAlerts(message, timeout=self._timeout_s)
+
+    async def evidence(self) -> streams_pb2.GetStreamResponse:
+        """Return what live inputs, taken together, have shown since their stream began."""
+        return await self.traffic.GetStream(streams_pb2.GetStreamRequest(), timeout=self._timeout_s)
+
+    async def reset_evidence(self) -> streams_pb2.ResetStreamResponse:
+        """Begin a new stream: evidence and alarms of the one before are gone for good."""
+        message = streams_pb2.ResetStreamRequest()
+        return await self.traffic.ResetStream(message, timeout=self._timeout_s)
 
 
 async def _wrapped(

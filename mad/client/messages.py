@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
 
 from mad.errors import InputError
-from mad.v1 import scoring_pb2, tensor_pb2, verdict_pb2
+from mad.v1 import scoring_pb2, streams_pb2, tensor_pb2, verdict_pb2
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -99,9 +99,15 @@ def explain_request(
 
 
 def term(message: verdict_pb2.Part | verdict_pb2.Charge) -> str:
-    """Name what a part or a charge describes: set, residual, neighbours; or its bare number.
+    """Name what a part or a charge describes, such as set or residual; or its bare number.
 
     A newer server may know terms that this client does not.
     """
     known = verdict_pb2.Term.DESCRIPTOR.values_by_number.get(message.term)
     return known.name.removeprefix("TERM_").lower() if known else str(message.term)
+
+
+def channel(message: streams_pb2.StreamEvidence) -> str:
+    """Name the channel of some evidence: fast or never_false; or its bare number, as ``term``."""
+    known = streams_pb2.StreamChannel.DESCRIPTOR.values_by_number.get(message.channel)
+    return known.name.removeprefix("STREAM_CHANNEL_").lower() if known else str(message.channel)

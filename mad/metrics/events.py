@@ -4,6 +4,7 @@ import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from importlib.metadata import version
 from platform import python_version
 from typing import Final, assert_never, final
@@ -29,6 +30,7 @@ from mad.metrics.table import (
     Series,
     Traffic,
 )
+from mad.streams.monitor import Channel, Reading
 from mad.types import Verdict
 
 MAX_BASELINES: Final = 16
@@ -116,6 +118,36 @@ class Metrics:
         """The alert log could not be written."""
         self._counters["mad_alert_log_errors_total"].labels(self._model).inc()
 
+    def stream_read(
+        self, baseline: str, readings: Iterable[Reading], *, inputs: int, began: datetime
+    ) -> None:
+        """The stream of a baseline, given by name, has come so far."""
+        labels = (self._model, self._baseline(baseline))
+        self._gauges["mad_stream_inputs"].labels(*labels).set(inputs)
+        self._gauges["mad_stream_begin_timestamp_seconds"].labels(*labels).set(began.timestamp())
+        for reading in readings:
+            channel = (*labels, reading.channel)
+            alarmed = reading.alarm.time.timestamp() if reading.alarm else 0
+            self._gauges["mad_stream_evidence_shannons"].labels(*channel).set(reading.evidence_bits)
+            self._gauges["mad_stream_threshold_shannons"].labels(*channel).set(
+                reading.threshold_bits
+            )
+            self._gauges["mad_stream_alarm_timestamp_seconds"].labels(*channel).set(alarmed)
+            self._counters["mad_stream_alarms_total"].labels(*channel)
+
+    def stream_alarmed(self, baseline: str, channel: Channel) -> None:
+        """A channel raised an alarm over the stream of a baseline, given by name."""
+        labels = (self._model, self._baseline(baseline), channel)
+        self._counters["mad_stream_alarms_total"].labels(*labels).inc()
+
+    def stream_left_out(self, inputs: int) -> None:
+        """Inputs were scored that the stream will never count in."""
+        self._counters["mad_stream_left_out_inputs_total"].labels(self._model).inc(inputs)
+
+    def stream_checkpoint_failed(self) -> None:
+        """The stream could not be written to disk."""
+        self._counters["mad_stream_checkpoint_errors_total"].labels(self._model).inc()
+
     def shed(self, reason: str) -> None:
         """A request was refused for want of room; ``reason`` is a fixed word, not a message."""
         self._counters["mad_requests_shed_total"].labels(self._model, reason).inc()
@@ -164,7 +196,12 @@ class Metrics:
     def _start_at_zero(self) -> None:
         self.queue_depth(0)
         self._gauges["mad_requests_in_flight"].labels(self._model)
-        self._counters["mad_alert_log_errors_total"].labels(self._model)
+        for name in (
+            "mad_alert_log_errors_total",
+            "mad_stream_left_out_inputs_total",
+            "mad_stream_checkpoint_errors_total",
+        ):
+            self._counters[name].labels(self._model)
         for reason in SHED_REASONS:
             self._counters["mad_requests_shed_total"].labels(self._model, reason)
         for reason in INVALID_REASONS:

@@ -53,6 +53,7 @@ _MODEL = ("model",)
 _BASELINE = ("model", "baseline")
 _TRAFFIC = ("model", "baseline", "traffic")
 _REVISION = ("model", "baseline", "revision", "digest")
+_CHANNEL = ("model", "baseline", "channel")
 _STAGE = ("model", "stage")
 _REASON = ("model", "reason")
 
@@ -93,5 +94,13 @@ TABLE: Final = (
     Series("counter", "mad_invalid_inputs_total", "Requests that cannot be scored.", _REASON),
     Series("counter", "mad_alert_log_errors_total", "Failed writes of the alert log.", _MODEL),
     Series("histogram", "mad_alert_log_append_seconds", "Time of a write.", _MODEL, _SECONDS),
+    Series("gauge", "mad_stream_evidence_shannons", "Evidence against live traffic.", _CHANNEL),
+    Series("gauge", "mad_stream_threshold_shannons", "Evidence that alarms.", _CHANNEL),
+    Series("gauge", "mad_stream_alarm_timestamp_seconds", "Standing alarm; 0 if none.", _CHANNEL),
+    Series("counter", "mad_stream_alarms_total", "Alarms raised.", _CHANNEL),
+    Series("gauge", "mad_stream_begin_timestamp_seconds", "Beginning of the stream.", _BASELINE),
+    Series("gauge", "mad_stream_inputs", "Inputs since the stream began.", _BASELINE),
+    Series("counter", "mad_stream_left_out_inputs_total", "Inputs never counted in.", _MODEL),
+    Series("counter", "mad_stream_checkpoint_errors_total", "Failed checkpoints.", _MODEL),
     Series("gauge", "mad_build_info", "What runs here.", ("version", "python", "torch")),
 )

@@ -8,6 +8,7 @@ from mad.deployment import Deployment
 from mad.metrics import Metrics
 from mad.service.registry import Registry
 from mad.service.server import Limits, Server
+from mad.service.watch import WatchPlan
 
 
 def from_settings(settings: config.Settings, *, collectors: CollectorRegistry) -> Server:
@@ -35,6 +36,12 @@ def from_settings(settings: config.Settings, *, collectors: CollectorRegistry) -
             max_request_inputs=settings.server.max_request_inputs,
             max_queued_inputs=settings.server.max_queued_inputs,
             max_message_bytes=settings.server.max_message_bytes,
+        ),
+        watch=WatchPlan(
+            false_alarm_rate=settings.stream.false_alarm_rate,
+            inputs_per_false_alarm=settings.stream.inputs_per_false_alarm,
+            checkpoint=settings.stream.checkpoint,
+            checkpoint_s=settings.stream.checkpoint_seconds,
         ),
         has_reflection=settings.server.reflection,
     )

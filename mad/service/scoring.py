@@ -18,6 +18,7 @@ from mad.service.calls import Context, check_size
 from mad.service.errors import answer_to, request_id
 from mad.service.registry import Registry
 from mad.service.streaming import answered
+from mad.service.watch import StreamWatch
 from mad.types import Inputs
 from mad.v1 import scoring_pb2 as pb, scoring_pb2_grpc as rpc
 
@@ -42,6 +43,7 @@ class ScoringServicer(rpc.ScoringServiceServicer):
     registry: Registry
     batcher: Batcher
     alerts: AlertWriter
+    watch: StreamWatch
     metrics: Metrics
     max_request_inputs: int
     max_message_bytes: int
@@ -104,6 +106,7 @@ class ScoringServicer(rpc.ScoringServiceServicer):
         self.metrics.scored(monitor.baseline.manifest.name, traffic, judgement.verdicts)
         ids: Mapping[int, str] = {}
         if traffic == "live" and not request.options.dry_run:
+            self.watch.feed(monitor.baseline.revision, judgement.verdicts)
             alerts = drafts(monitor, judgement, inputs, request_id=request.request_id, time=now)
             ids = dict(zip(alerts, await self.alerts.write(list(alerts.values())), strict=True))
         return pb.ScoreResponse(

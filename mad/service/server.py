@@ -25,6 +25,8 @@ from mad.service.calls import CallInterceptor, counted
 from mad.service.errors import translated
 from mad.service.registry import Registry
 from mad.service.scoring import ScoringServicer
+from mad.service.streams import StreamServicer
+from mad.service.watch import StreamWatch, WatchPlan
 from mad.v1 import (
     alerts_pb2,
     alerts_pb2_grpc,
@@ -32,6 +34,8 @@ from mad.v1 import (
     baselines_pb2_grpc,
     scoring_pb2,
     scoring_pb2_grpc,
+    streams_pb2,
+    streams_pb2_grpc,
 )
 
 SERVICES: Final = tuple(
@@ -40,6 +44,7 @@ SERVICES: Final = tuple(
         (scoring_pb2.DESCRIPTOR, "ScoringService"),
         (baselines_pb2.DESCRIPTOR, "BaselineService"),
         (alerts_pb2.DESCRIPTOR, "AlertService"),
+        (streams_pb2.DESCRIPTOR, "StreamService"),
     )
 )
 
@@ -74,6 +79,7 @@ class Server:
     alert_log: AlertLog
     metrics: Metrics
     limits: Limits
+    watch: WatchPlan = field(default_factory=WatchPlan)
     has_reflection: bool = True
     clock: Callable[[], datetime] = utc_now
 
@@ -95,6 +101,9 @@ class Server:
             max_batch=limits.max_batch,
             max_queued_inputs=limits.max_queued_inputs,
             metrics=self.metrics,
+        )
+        self._watch = StreamWatch(
+            self.registry.resolve("").baseline, self.watch, metrics=self.metrics, clock=self.clock
         )
 
     async def start(self) -> int:
@@ -121,6 +130,7 @@ class Server:
         if self._grpc is not None:
             await self._grpc.stop(grace_s)
         await self._batcher.close()
+        await self._watch.close()
         await self._writer.close()
         await asyncio.to_thread(self.alert_log.close)
 
@@ -141,6 +151,7 @@ class Server:
             ) from error
         self._batcher.start()
         self._writer.start()
+        self._watch.start()
         await self._grpc.start()
         for monitor in self.registry.monitors:
             await self._batcher.call(partial(_warm_up, monitor))
@@ -159,6 +170,7 @@ class Server:
             registry=self.registry,
             batcher=self._batcher,
             alerts=self._writer,
+            watch=self._watch,
             metrics=self.metrics,
             max_request_inputs=self.limits.max_request_inputs,
             max_message_bytes=self.limits.max_message_bytes,
@@ -170,6 +182,7 @@ class Server:
             BaselineServicer(self.store, self.registry), server
         )
         alerts_pb2_grpc.add_AlertServiceServicer_to_server(AlertServicer(self.alert_log), server)
+        streams_pb2_grpc.add_StreamServiceServicer_to_server(StreamServicer(self._watch), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self.has_reflection:
             names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)

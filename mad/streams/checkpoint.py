@@ -6,6 +6,7 @@ loses at most the inputs since the last checkpoint, and never leaves evidence of
 
 import hashlib
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
-    unfinished = path.with_name(f"{path.name}.unfinished")
+    # Of this process alone: while servers take turns, two of them may write.
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         write_durably(unfinished, _File.of(checkpoint).model_dump_json().encode())
         unfinished.replace(path)

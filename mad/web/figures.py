@@ -2,8 +2,9 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Final, Literal, final
 
@@ -74,6 +75,23 @@ class Calibration:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one channel says of live traffic, taken together, under one baseline.
+
+    ``alarmed`` is when the standing alarm was raised; None stands for no alarm.
+    """
+
+    baseline: str
+    channel: str
+    inputs: int
+    began: datetime
+    evidence_bits: float
+    threshold_bits: float
+    alarmed: datetime | None
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Figures:
     """Everything the page takes from the registry."""
 
@@ -84,6 +102,7 @@ class Figures:
     invalid: int
     log_errors: int
     calibrations: tuple[Calibration, ...]
+    evidence: tuple[Evidence, ...]
 
 
 def read(registry: CollectorRegistry) -> Figures:
@@ -100,6 +119,7 @@ def read(registry: CollectorRegistry) -> Figures:
         invalid=_total(samples, "mad_invalid_inputs_total"),
         log_errors=_total(samples, "mad_alert_log_errors_total"),
         calibrations=tuple(_calibrations(samples)),
+        evidence=tuple(_evidence(samples)),
     )
 
 
@@ -135,6 +155,32 @@ def _calibrations(samples: _Samples) -> list[Calibration]:
                 )
             )
     return found
+
+
+def _evidence(samples: _Samples) -> Iterator[Evidence]:
+    inputs, began = (
+        {labels["baseline"]: value for labels, value in samples.get(name, [])}
+        for name in ("mad_stream_inputs", "mad_stream_begin_timestamp_seconds")
+    )
+    bits, alarmed = (
+        {(labels["baseline"], labels["channel"]): value for labels, value in samples.get(name, [])}
+        for name in ("mad_stream_threshold_shannons", "mad_stream_alarm_timestamp_seconds")
+    )
+    for labels, evidence in samples.get("mad_stream_evidence_shannons", []):
+        baseline, channel = labels["baseline"], labels["channel"]
+        yield Evidence(
+            baseline=baseline,
+            channel=channel.replace("_", " "),
+            inputs=round(inputs[baseline]),
+            began=datetime.fromtimestamp(began[baseline], UTC),
+            evidence_bits=evidence,
+            threshold_bits=bits[baseline, channel],
+            alarmed=_moment(alarmed[baseline, channel]),
+        )
+
+
+def _moment(seconds: float) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 
 def _counts(samples: _Samples, name: str, baseline: str, traffic: Traffic) -> Counts:

@@ -18,6 +18,7 @@ from mad.metrics import Metrics
 from mad.monitor import Monitor
 from mad.service.registry import Registry
 from mad.service.server import Limits, Server
+from mad.service.watch import WatchPlan
 from tests.worlds import World, ordinary, strange
 
 LIMITS = Limits(
@@ -48,7 +49,12 @@ class Running:
 
 
 def build(
-    world: World, directory: Path, *, collectors: CollectorRegistry, limits: Limits = LIMITS
+    world: World,
+    directory: Path,
+    *,
+    collectors: CollectorRegistry,
+    limits: Limits = LIMITS,
+    watch: WatchPlan | None = None,
 ) -> Server:
     """Compose a server on a free port; nothing runs yet."""
     store = BaselineStore(directory / "baselines")
@@ -62,6 +68,7 @@ def build(
         alert_log=AlertLog.open(f"sqlite:///{directory}/alerts.db"),
         metrics=metrics,
         limits=limits,
+        watch=watch or WatchPlan(),
     )
 
 

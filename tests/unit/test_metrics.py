@@ -3,15 +3,21 @@
 import math
 import shutil
 import subprocess
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from mad.baseline.bundle import InputSpec, Manifest
 from mad.metrics import MAX_BASELINES, TABLE, TRAFFIC, Metrics, Rpc
+from mad.streams.monitor import Alarm, Reading
 from mad.types import Part, Verdict
 
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+READINGS = (
+    Reading("fast", 20.5, 16.6, Alarm(5, NOON + timedelta(seconds=9))),
+    Reading("never_false", -3.25, 7.6, None),
+)
 SCORE = Rpc("unary", "mad.v1.ScoringService", "Score")
 
 
@@ -69,6 +75,10 @@ def busy(metrics: Metrics) -> Metrics:
     metrics.alert_raised("default", 2)
     metrics.alert_log_appended(0.006)
     metrics.alert_log_failed()
+    metrics.stream_read("default", READINGS, inputs=7, began=NOON)
+    metrics.stream_alarmed("default", "fast")
+    metrics.stream_left_out(3)
+    metrics.stream_checkpoint_failed()
     metrics.shed("queue_full")
     metrics.invalid_input("input")
     metrics.queue_depth(5)
@@ -196,3 +206,19 @@ def test_two_servers_share_no_series(registry: CollectorRegistry) -> None:
 @pytest.mark.usefixtures("busy")
 def test_no_series_says_when_it_was_created(registry: CollectorRegistry) -> None:
     assert b"_created" not in generate_latest(registry)
+
+
+@pytest.mark.usefixtures("busy")
+def test_a_standing_alarm_has_the_time_it_was_raised_and_none_has_zero(
+    registry: CollectorRegistry,
+) -> None:
+    fast = {"baseline": "default", "channel": "fast"}
+    other = {"baseline": "default", "channel": "never_false"}
+    noon = NOON.timestamp()
+    assert sample(registry, "mad_stream_alarm_timestamp_seconds", **fast) == noon + 9
+    assert sample(registry, "mad_stream_alarm_timestamp_seconds", **other) == 0
+    assert sample(registry, "mad_stream_alarms_total", **fast) == 1
+    assert sample(registry, "mad_stream_alarms_total", **other) == 0
+    assert sample(registry, "mad_stream_evidence_shannons", **other) == -3.25
+    assert sample(registry, "mad_stream_threshold_shannons", **fast) == 16.6
+    assert sample(registry, "mad_stream_begin_timestamp_seconds", baseline="default") == noon

@@ -1,8 +1,11 @@
 """The numbers on the page are the registry's."""
 
+from datetime import UTC, datetime
+
 from prometheus_client import CollectorRegistry
 
 from mad.metrics import Metrics
+from mad.streams.monitor import Alarm, Reading
 from mad.web import figures
 from tests.web.conftest import MANIFEST, verdict
 
@@ -36,3 +39,18 @@ def test_totals_add_up_over_baselines_and_traffic() -> None:
     metrics.shed("queue_full")
     totals = figures.read(registry)
     assert (totals.scored, totals.alerts, totals.shed, totals.log_errors) == (7, 2, 1, 0)
+
+
+def test_the_evidence_is_what_the_stream_was_read_to_be() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, model="demo", false_alarm_rates=(0.01,))
+    assert figures.read(registry).evidence == ()
+    noon, later = (datetime(2026, 3, 1, hour, tzinfo=UTC) for hour in (12, 13))
+    readings = (
+        Reading("fast", 20.5, 16.6, Alarm(5, later)),
+        Reading("never_false", -3.25, 7.6, None),
+    )
+    metrics.stream_read("default", readings, inputs=7, began=noon)
+    fast, never_false = figures.read(registry).evidence
+    assert fast == figures.Evidence("default", "fast", 7, noon, 20.5, 16.6, later)
+    assert never_false == figures.Evidence("default", "never false", 7, noon, -3.25, 7.6, None)

@@ -6,8 +6,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from mad.streams.monitor import Alarm, Reading
 from mad.types import Charge, Explanation, Part
-from tests.web.conftest import ALERT, MANIFEST, Site, verdict
+from tests.web.conftest import ALERT, MANIFEST, NOW, Site, verdict
 
 HOSTILE = """"'><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7 * 7 }}&amp;"""
 
@@ -166,3 +167,16 @@ def test_hostile_names_are_shown_and_do_nothing(
     assert not {"script", "img", "iframe", "object", "style"} & set(page.tags)
     assert not [name for name, _ in page.attributes if name.startswith("on") or name == "style"]
     assert "49" not in page.text
+
+
+def test_a_standing_stream_alarm_is_marked_with_its_time(site: Site) -> None:
+    assert "Live traffic, taken together" not in Markup(site.page()).text
+    readings = (
+        Reading("fast", 20.5, 16.6, Alarm(5, NOW)),
+        Reading("never_false", -3.25, 7.6, None),
+    )
+    site.metrics.stream_read("default", readings, inputs=1234, began=NOW)
+    page = site.page()
+    assert '<span class="pill bad">alarm since 2026-03-01 12:30' in page
+    assert '<span class="pill good">no alarm</span>' in page
+    assert "never false" in Markup(page).text
