@@ -2,9 +2,15 @@
 
 Columns hold what is searched; ``body`` holds the verdict and its explanation as JSON, whose floats
 are written with the fewest digits that read back as the same float.
+
+A surprise was a code length once. A verdict without ``description_bits`` is from then: its
+``surprise_bits`` is read as its description, the rarities it never had are NaN, and its parts tell
+no rare components.
 """
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -97,7 +103,7 @@ def from_row(row: Row[tuple[Any, ...]]) -> Alert:
     """Return the alert a row holds; raises AlertLogError if the row is damaged."""
     try:
         body = json.loads(row.body)
-        verdict, explanation = body["verdict"], body["explanation"]
+        explanation = body["explanation"]
         return Alert(
             alert_id=row.alert_id,
             time=datetime.fromisoformat(row.time),
@@ -107,7 +113,7 @@ def from_row(row: Row[tuple[Any, ...]]) -> Alert:
             request_id=row.request_id,
             input_index=row.input_index,
             input_digest=row.input_digest,
-            verdict=Verdict(**verdict | {"parts": tuple(Part(**p) for p in verdict["parts"])}),
+            verdict=_verdict(body["verdict"]),
             explanation=Explanation(
                 charges=tuple(Charge(**charge) for charge in explanation["charges"]),
                 rest_bits=explanation["rest_bits"],
@@ -117,3 +123,12 @@ def from_row(row: Row[tuple[Any, ...]]) -> Alert:
         raise AlertLogError(
             f"alert {row.alert_id} in the alert log is damaged; restore the log from a backup"
         ) from error
+
+
+def _verdict(written: Mapping[str, Any]) -> Verdict:
+    if "description_bits" not in written:
+        unmeasured = dict.fromkeys(("surprise_bits", "mechanism_bits", "novelty_bits"), math.nan)
+        parts = [{**part, "rarity_bits": math.nan} for part in written["parts"]]
+        length = {"description_bits": written["surprise_bits"]}
+        written = {**written, **unmeasured, **length, "parts": parts}
+    return Verdict(**{**written, "parts": tuple(Part(**part) for part in written["parts"])})

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mad.baseline.store import Entry
 from mad.errors import InputError
-from mad.types import Alert, Explanation, Inputs, Term, Verdict
+from mad.types import Alert, Explanation, Inputs, Measure, Part, Term, Verdict
 from mad.v1 import alerts_pb2, baselines_pb2, tensor_pb2, verdict_pb2
 
 MAX_TENSORS: Final = 64
@@ -35,6 +35,13 @@ _TERMS: Final[Mapping[Term, "verdict_pb2.Term.ValueType"]] = {
     "set": verdict_pb2.TERM_SET,
     "residual": verdict_pb2.TERM_RESIDUAL,
     "neighbours": verdict_pb2.TERM_NEIGHBOURS,
+    "output": verdict_pb2.TERM_OUTPUT,
+    "magnitudes": verdict_pb2.TERM_MAGNITUDES,
+}
+_MEASURES: Final[Mapping[Measure, "verdict_pb2.Measure.ValueType"]] = {
+    "surprise": verdict_pb2.MEASURE_SURPRISE,
+    "mechanism": verdict_pb2.MEASURE_MECHANISM,
+    "novelty": verdict_pb2.MEASURE_NOVELTY,
 }
 
 
@@ -84,12 +91,12 @@ def verdict(value: Verdict) -> verdict_pb2.Verdict:
     """Write a verdict."""
     return verdict_pb2.Verdict(
         surprise_bits=value.surprise_bits,
+        mechanism_bits=value.mechanism_bits,
+        novelty_bits=value.novelty_bits,
+        description_bits=value.description_bits,
         p_value=value.p_value,
         is_alert=value.is_alert,
-        parts=(
-            verdict_pb2.Part(site=part.site, term=_TERMS[part.term], bits=part.bits)
-            for part in value.parts
-        ),
+        parts=map(_part, value.parts),
         context=value.context,
         active_components=value.active_components,
     )
@@ -142,8 +149,10 @@ def baseline(entry: Entry, *, is_loaded: bool) -> baselines_pb2.Baseline:
         decomposition_fingerprint=manifest.decomposition_fingerprint,
         sites=manifest.sites,
         fit_inputs=manifest.fit_inputs,
+        weighing_inputs=manifest.weighing_inputs,
         reference_inputs=manifest.reference_inputs,
         false_alarm_rate=manifest.false_alarm_rate,
+        alert_on=_MEASURES[manifest.alert_on],
         threshold_bits=manifest.threshold_bits,
         median_bits=manifest.median_bits,
         digest=entry.digest,
@@ -162,6 +171,16 @@ def raw_bytes(value: Tensor) -> bytes:
     """Return a tensor's elements as the wire has them: row-major, little-endian."""
     flat = value.detach().to("cpu").reshape(-1)
     return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+
+
+def _part(value: Part) -> verdict_pb2.Part:
+    return verdict_pb2.Part(
+        site=value.site,
+        term=_TERMS[value.term],
+        bits=value.bits,
+        rarity_bits=value.rarity_bits,
+        rare_components_bits=value.rare_components_bits,
+    )
 
 
 def _tensor(name: str, value: Tensor) -> tensor_pb2.Tensor:

@@ -9,6 +9,7 @@ import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import mad.v1.verdict_pb2
 import typing
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
@@ -71,6 +72,8 @@ class Baseline(google.protobuf.message.Message):
     THRESHOLD_BITS_FIELD_NUMBER: builtins.int
     MEDIAN_BITS_FIELD_NUMBER: builtins.int
     DIGEST_FIELD_NUMBER: builtins.int
+    WEIGHING_INPUTS_FIELD_NUMBER: builtins.int
+    ALERT_ON_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name."""
     version: builtins.int
@@ -90,11 +93,15 @@ class Baseline(google.protobuf.message.Message):
     false_alarm_rate: builtins.float
     """Share of trusted inputs that raise an alert."""
     threshold_bits: builtins.float
-    """Smallest surprise that raises an alert, in bits."""
+    """What the measure of alert_on must exceed for an alert, in bits."""
     median_bits: builtins.float
-    """Median surprise of the reference, in bits."""
+    """Median of that measure over the reference, in bits."""
     digest: builtins.str
     """SHA-256 of the bundle's manifest."""
+    weighing_inputs: builtins.int
+    """Trusted inputs held out to count how rare each part's bits are."""
+    alert_on: mad.v1.verdict_pb2.Measure.ValueType
+    """Measure that p-values and alerts go by."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it was fitted."""
@@ -120,8 +127,10 @@ class Baseline(google.protobuf.message.Message):
         threshold_bits: builtins.float = ...,
         median_bits: builtins.float = ...,
         digest: builtins.str = ...,
+        weighing_inputs: builtins.int = ...,
+        alert_on: mad.v1.verdict_pb2.Measure.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "decomposition_fingerprint", b"decomposition_fingerprint", "digest", b"digest", "false_alarm_rate", b"false_alarm_rate", "fit_inputs", b"fit_inputs", "is_active", b"is_active", "is_loaded", b"is_loaded", "median_bits", b"median_bits", "model_fingerprint", b"model_fingerprint", "name", b"name", "reference_inputs", b"reference_inputs", "sites", b"sites", "threshold_bits", b"threshold_bits", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alert_on", b"alert_on", "create_time", b"create_time", "decomposition_fingerprint", b"decomposition_fingerprint", "digest", b"digest", "false_alarm_rate", b"false_alarm_rate", "fit_inputs", b"fit_inputs", "is_active", b"is_active", "is_loaded", b"is_loaded", "median_bits", b"median_bits", "model_fingerprint", b"model_fingerprint", "name", b"name", "reference_inputs", b"reference_inputs", "sites", b"sites", "threshold_bits", b"threshold_bits", "version", b"version", "weighing_inputs", b"weighing_inputs"]) -> None: ...
 
 global___Baseline = Baseline

@@ -266,7 +266,7 @@ global___StreamError = StreamError
 
 @typing.final
 class ExplainRequest(google.protobuf.message.Message):
-    """ExplainRequest asks for the split of one input's surprise."""
+    """ExplainRequest asks for the split of one input's description."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -313,7 +313,7 @@ class ExplainResponse(google.protobuf.message.Message):
 
     @property
     def explanation(self) -> mad.v1.verdict_pb2.Explanation:
-        """Its charges, largest first."""
+        """Its charges, those that account for most of the rarity first."""
 
     def __init__(
         self,

@@ -39,7 +39,7 @@ class ScoringServiceStub:
         mad.v1.scoring_pb2.ExplainRequest,
         mad.v1.scoring_pb2.ExplainResponse,
     ]
-    """Explain splits the surprise of one input over components."""
+    """Explain splits the description of one input over components."""
 
 class ScoringServiceAsyncStub:
     """ScoringService runs the monitored model and says how unusual its mechanisms were."""
@@ -62,7 +62,7 @@ class ScoringServiceAsyncStub:
         mad.v1.scoring_pb2.ExplainRequest,
         mad.v1.scoring_pb2.ExplainResponse,
     ]
-    """Explain splits the surprise of one input over components."""
+    """Explain splits the description of one input over components."""
 
 class ScoringServiceServicer(metaclass=abc.ABCMeta):
     """ScoringService runs the monitored model and says how unusual its mechanisms were."""
@@ -91,6 +91,6 @@ class ScoringServiceServicer(metaclass=abc.ABCMeta):
         request: mad.v1.scoring_pb2.ExplainRequest,
         context: _ServicerContext,
     ) -> typing.Union[mad.v1.scoring_pb2.ExplainResponse, collections.abc.Awaitable[mad.v1.scoring_pb2.ExplainResponse]]:
-        """Explain splits the surprise of one input over components."""
+        """Explain splits the description of one input over components."""
 
 def add_ScoringServiceServicer_to_server(servicer: ScoringServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

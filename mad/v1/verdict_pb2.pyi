@@ -33,9 +33,15 @@ class _TermEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeW
     """What the components leave unexplained."""
     TERM_NEIGHBOURS: _Term.ValueType  # 3
     """Where the whole activation points among trusted ones."""
+    TERM_OUTPUT: _Term.ValueType  # 4
+    """The model's output, given which components were active."""
+    TERM_MAGNITUDES: _Term.ValueType  # 5
+    """How strongly components were active."""
 
 class Term(_Term, metaclass=_TermEnumTypeWrapper):
-    """Term is what a part of the surprise describes."""
+    """Term is what a part describes. Sets, outputs and magnitudes tell of the mechanism, the others of
+    novelty.
+    """
 
 TERM_UNSPECIFIED: Term.ValueType  # 0
 """Not given."""
@@ -45,11 +51,47 @@ TERM_RESIDUAL: Term.ValueType  # 2
 """What the components leave unexplained."""
 TERM_NEIGHBOURS: Term.ValueType  # 3
 """Where the whole activation points among trusted ones."""
+TERM_OUTPUT: Term.ValueType  # 4
+"""The model's output, given which components were active."""
+TERM_MAGNITUDES: Term.ValueType  # 5
+"""How strongly components were active."""
 global___Term = Term
+
+class _Measure:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _MeasureEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Measure.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    MEASURE_UNSPECIFIED: _Measure.ValueType  # 0
+    """Not given."""
+    MEASURE_SURPRISE: _Measure.ValueType  # 1
+    """Rarity of the activity taken together: Verdict.surprise_bits."""
+    MEASURE_MECHANISM: _Measure.ValueType  # 2
+    """Rarity of how components were used: Verdict.mechanism_bits."""
+    MEASURE_NOVELTY: _Measure.ValueType  # 3
+    """How unlike trusted activity it is: Verdict.novelty_bits."""
+
+class Measure(_Measure, metaclass=_MeasureEnumTypeWrapper):
+    """Measure is what an alert can go by."""
+
+MEASURE_UNSPECIFIED: Measure.ValueType  # 0
+"""Not given."""
+MEASURE_SURPRISE: Measure.ValueType  # 1
+"""Rarity of the activity taken together: Verdict.surprise_bits."""
+MEASURE_MECHANISM: Measure.ValueType  # 2
+"""Rarity of how components were used: Verdict.mechanism_bits."""
+MEASURE_NOVELTY: Measure.ValueType  # 3
+"""How unlike trusted activity it is: Verdict.novelty_bits."""
+global___Measure = Measure
 
 @typing.final
 class Verdict(google.protobuf.message.Message):
-    """Verdict says how unusual the mechanisms of one input were."""
+    """Verdict says how unusual the mechanisms of one input were. Bits of rarity compare with any other
+    bits of rarity: one trusted input in 2**bits is as rare, by extrapolation where trusted inputs are
+    too few to count; only p_value is a promise. A number that was not measured, as in alerts raised
+    before it was, is NaN.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -59,19 +101,34 @@ class Verdict(google.protobuf.message.Message):
     PARTS_FIELD_NUMBER: builtins.int
     CONTEXT_FIELD_NUMBER: builtins.int
     ACTIVE_COMPONENTS_FIELD_NUMBER: builtins.int
+    MECHANISM_BITS_FIELD_NUMBER: builtins.int
+    NOVELTY_BITS_FIELD_NUMBER: builtins.int
+    DESCRIPTION_BITS_FIELD_NUMBER: builtins.int
     surprise_bits: builtins.float
-    """Code length of the input's whole activity under the baseline's code, in bits."""
+    """Rarity of the input's activity taken together, in bits."""
     p_value: builtins.float
-    """Chance, on trusted data, of a surprise at least this large."""
+    """Chance, on trusted data, of the measure that the baseline alerts on being at least this large."""
     is_alert: builtins.bool
     """Whether p_value is at or under the baseline's false-alarm rate."""
     context: builtins.int
     """Discrete label the code was conditioned on, such as the class the model predicted; -1 if none."""
     active_components: builtins.int
     """How many components were active, over all sites."""
+    mechanism_bits: builtins.float
+    """Rarity of how components were used, in bits: which were active, how combined, how strongly, and
+    to what output.
+    """
+    novelty_bits: builtins.float
+    """Rarity of how unlike trusted activity it is, in bits, whatever components were used. A harmless
+    shift of the inputs raises this one.
+    """
+    description_bits: builtins.float
+    """Code length of the whole activity under the baseline's codes, in bits; infinite if the model
+    broke down.
+    """
     @property
     def parts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Part]:
-        """The surprise by site and term; the bits add up to surprise_bits."""
+        """Code lengths by site and term; their bits add up to description_bits."""
 
     def __init__(
         self,
@@ -82,34 +139,52 @@ class Verdict(google.protobuf.message.Message):
         parts: collections.abc.Iterable[global___Part] | None = ...,
         context: builtins.int = ...,
         active_components: builtins.int = ...,
+        mechanism_bits: builtins.float = ...,
+        novelty_bits: builtins.float = ...,
+        description_bits: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["active_components", b"active_components", "context", b"context", "is_alert", b"is_alert", "p_value", b"p_value", "parts", b"parts", "surprise_bits", b"surprise_bits"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["active_components", b"active_components", "context", b"context", "description_bits", b"description_bits", "is_alert", b"is_alert", "mechanism_bits", b"mechanism_bits", "novelty_bits", b"novelty_bits", "p_value", b"p_value", "parts", b"parts", "surprise_bits", b"surprise_bits"]) -> None: ...
 
 global___Verdict = Verdict
 
 @typing.final
 class Part(google.protobuf.message.Message):
-    """Part is the bits one term costs at one site."""
+    """Part is the bits one term costs at one site, and how rare so many are."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SITE_FIELD_NUMBER: builtins.int
     TERM_FIELD_NUMBER: builtins.int
     BITS_FIELD_NUMBER: builtins.int
+    RARITY_BITS_FIELD_NUMBER: builtins.int
+    RARE_COMPONENTS_BITS_FIELD_NUMBER: builtins.int
     site: builtins.str
-    """Site, as in named_modules() of the monitored model."""
+    """Site, as in named_modules() of the monitored model; a further view of it, such as another
+    pooling, is "site:view".
+    """
     term: global___Term.ValueType
     """What is described."""
     bits: builtins.float
     """Code length in bits."""
+    rarity_bits: builtins.float
+    """Rarity of so many bits for this part, in bits."""
+    rare_components_bits: builtins.float
+    """Of an active set, in bits: what its components cost one by one, had they nothing to do with
+    each other. The rest of bits is the rare combination, negative where components go together as
+    usual. Absent for other terms.
+    """
     def __init__(
         self,
         *,
         site: builtins.str = ...,
         term: global___Term.ValueType = ...,
         bits: builtins.float = ...,
+        rarity_bits: builtins.float = ...,
+        rare_components_bits: builtins.float | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["bits", b"bits", "site", b"site", "term", b"term"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_rare_components_bits", b"_rare_components_bits", "rare_components_bits", b"rare_components_bits"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_rare_components_bits", b"_rare_components_bits", "bits", b"bits", "rare_components_bits", b"rare_components_bits", "rarity_bits", b"rarity_bits", "site", b"site", "term", b"term"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_rare_components_bits", b"_rare_components_bits"]) -> typing.Literal["rare_components_bits"] | None: ...
 
 global___Part = Part
 
@@ -129,19 +204,22 @@ class Charge(google.protobuf.message.Message):
     site: builtins.str
     """Site the component belongs to."""
     term: global___Term.ValueType
-    """TERM_SET for a component, TERM_RESIDUAL for a coordinate of the residual, TERM_NEIGHBOURS for
-    the whole neighbourhood.
+    """TERM_SET, TERM_MAGNITUDES or TERM_OUTPUT for a component, TERM_RESIDUAL for a coordinate of the
+    residual, TERM_NEIGHBOURS for the whole neighbourhood. The charges of an output are those of the
+    components that speak against it.
     """
     index: builtins.int
     """Index of the component or coordinate at its site; row of the nearest trusted input for a
     neighbourhood.
     """
     bits: builtins.float
-    """Its share of the surprise, in bits; a component that is silent though usually active is
+    """Its share of the description, in bits; a component that is silent though usually active is
     charged too.
     """
     typical_bits: builtins.float
-    """What it costs on average in trusted data, in the same context; the difference is the surprise."""
+    """What it costs on average in trusted data, in the same context; the difference is what is
+    surprising.
+    """
     magnitude: builtins.float
     """How strongly the component was active (0 when silent), the residual's value, or the cosine to
     the nearest trusted input.
@@ -167,17 +245,17 @@ global___Charge = Charge
 
 @typing.final
 class Explanation(google.protobuf.message.Message):
-    """Explanation splits one input's surprise over components."""
+    """Explanation splits one input's description over components."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     CHARGES_FIELD_NUMBER: builtins.int
     REST_BITS_FIELD_NUMBER: builtins.int
     rest_bits: builtins.float
-    """Bits of everything not listed; charges and rest_bits add up to the surprise."""
+    """Bits of everything not listed; charges and rest_bits add up to Verdict.description_bits."""
     @property
     def charges(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Charge]:
-        """Charges, the furthest above their typical bits first."""
+        """Charges, those that account for most of the rarity first."""
 
     def __init__(
         self,

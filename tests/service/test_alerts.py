@@ -41,7 +41,7 @@ async def test_a_listed_alert_carries_verdict_and_explanation(service: Running) 
     uuid.UUID(alert.alert_id)
     assert alert.verdict == answer.scores[0].verdict
     charged = sum(charge.bits for charge in alert.explanation.charges)
-    assert charged + alert.explanation.rest_bits == pytest.approx(alert.verdict.surprise_bits)
+    assert charged + alert.explanation.rest_bits == pytest.approx(alert.verdict.description_bits)
     assert (alert.model, alert.baseline_revision) == ("tiny", "tiny@1")
     assert alert.raise_time == answer.score_time
 

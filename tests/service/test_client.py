@@ -131,7 +131,8 @@ def test_channels_balance_watch_health_and_retry() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "name"), [(1, "set"), (2, "residual"), (3, "neighbours"), (99, "99")]
+    ("number", "name"),
+    [(1, "set"), (2, "residual"), (3, "neighbours"), (5, "magnitudes"), (99, "99")],
 )
 def test_terms_have_names_and_those_of_newer_servers_their_number(number: int, name: str) -> None:
     charge = verdict_pb2.Charge()

@@ -1,15 +1,21 @@
 """Messages and values say the same, for every element type."""
 
+import math
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
+from mad import client
+from mad.baseline.store import Entry
 from mad.errors import InputError
 from mad.service import convert
-from mad.types import Charge, Explanation
+from mad.types import MEASURES, Charge, Explanation, Measure, Part, Term, Verdict
 from mad.v1 import tensor_pb2, verdict_pb2
+from tests.worlds import World
 
 DTYPES = [
     torch.float32,
@@ -61,6 +67,58 @@ def test_a_boolean_is_zero_or_one() -> None:
 def test_an_output_type_the_wire_lacks_is_refused() -> None:
     with pytest.raises(InputError, match=r"'out' is torch.complex64, .* leave include_outputs off"):
         convert.tensors({"out": torch.zeros(1, dtype=torch.complex64)})
+
+
+def test_a_verdict_keeps_its_numbers_apart() -> None:
+    written = convert.verdict(
+        Verdict(
+            surprise_bits=7.5,
+            mechanism_bits=2.25,
+            novelty_bits=8.5,
+            description_bits=math.inf,
+            p_value=0.004,
+            is_alert=True,
+            parts=(),
+            context=3,
+            active_components=16,
+        )
+    )
+    back = verdict_pb2.Verdict.FromString(written.SerializeToString())
+    assert (back.surprise_bits, back.mechanism_bits, back.novelty_bits) == (7.5, 2.25, 8.5)
+    assert back.description_bits == math.inf
+    assert (back.p_value, back.is_alert, back.context, back.active_components) == (
+        0.004,
+        True,
+        3,
+        16,
+    )
+
+
+def test_a_part_without_components_has_none_that_are_rare() -> None:
+    parts = (Part("1", "set", 20.0, 6.5, 0.0), Part("1:max", "residual", 90.0, 1.5))
+    written = convert.verdict(Verdict(6.0, 6.0, 1.0, 110.0, 0.01, True, parts, 0, 4))
+    chosen, residual = written.parts
+    assert (chosen.site, chosen.bits, chosen.rarity_bits) == ("1", 20.0, 6.5)
+    assert (residual.site, residual.bits, residual.rarity_bits) == ("1:max", 90.0, 1.5)
+    assert (chosen.HasField("rare_components_bits"), chosen.rare_components_bits) == (True, 0.0)
+    assert not residual.HasField("rare_components_bits")
+
+
+@pytest.mark.parametrize("term", get_args(Term))
+def test_every_term_has_its_name_on_the_wire(term: Term) -> None:
+    written = convert.verdict(
+        Verdict(1.0, 1.0, 1.0, 1.0, 0.5, False, (Part("1", term, 1.0, 1.0),), 0, 4)
+    )
+    assert verdict_pb2.Term.Name(written.parts[0].term) == f"TERM_{term.upper()}"
+    assert client.term(written.parts[0]) == term
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_a_baseline_says_what_its_alerts_go_by(measure: Measure, world: World) -> None:
+    manifest = replace(world.baseline.manifest, alert_on=measure)
+    written = convert.baseline(Entry(manifest, "c0ffee", is_active=True), is_loaded=True)
+    assert verdict_pb2.Measure.Name(written.alert_on) == f"MEASURE_{measure.upper()}"
+    assert written.weighing_inputs == manifest.weighing_inputs == 90
 
 
 def test_a_charge_of_the_residual_has_no_trusted_rate() -> None:

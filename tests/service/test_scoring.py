@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mad.client import request, tensor
+from mad.types import Verdict
 from mad.v1 import scoring_pb2 as pb, verdict_pb2
 from tests.service.running import Running, anomalies, live
 from tests.worlds import World
@@ -17,18 +18,34 @@ async def test_scores_are_the_monitors_verdicts(service: Running, world: World) 
     inputs = {"x": torch.cat([live(3)["x"], anomalies(2)["x"]])}
     answer = await service.client.score(inputs)
     expected = world.monitor.judge(inputs).verdicts
-    assert [score.verdict.surprise_bits for score in answer.scores] == [
-        verdict.surprise_bits for verdict in expected
+    assert [_told(score.verdict) for score in answer.scores] == [_told(each) for each in expected]
+    assert [
+        [(part.bits, part.rarity_bits, part.rare_components_bits) for part in score.verdict.parts]
+        for score in answer.scores
+    ] == [
+        [(part.bits, part.rarity_bits, part.rare_components_bits or 0.0) for part in verdict.parts]
+        for verdict in expected
     ]
     assert [score.verdict.is_alert for score in answer.scores] == [False] * 3 + [True] * 2
 
 
-async def test_the_parts_of_a_verdict_add_up_to_its_surprise(service: Running) -> None:
+def _told(verdict: Verdict | verdict_pb2.Verdict) -> tuple[float, ...]:
+    return (
+        verdict.surprise_bits,
+        verdict.mechanism_bits,
+        verdict.novelty_bits,
+        verdict.description_bits,
+        verdict.p_value,
+    )
+
+
+async def test_the_parts_of_a_verdict_add_up_to_its_description(service: Running) -> None:
     answer = await service.client.score(live(1))
     verdict = answer.scores[0].verdict
-    assert sum(part.bits for part in verdict.parts) == pytest.approx(verdict.surprise_bits)
+    assert sum(part.bits for part in verdict.parts) == pytest.approx(verdict.description_bits)
     assert {part.term for part in verdict.parts} == {
         verdict_pb2.TERM_SET,
+        verdict_pb2.TERM_OUTPUT,
         verdict_pb2.TERM_RESIDUAL,
         verdict_pb2.TERM_NEIGHBOURS,
     }
@@ -92,7 +109,7 @@ async def test_an_explanation_adds_up_and_raises_no_alert(service: Running) -> N
     answer = await service.client.explain(anomalies(1), max_charges=3)
     charged = sum(charge.bits for charge in answer.explanation.charges)
     assert len(answer.explanation.charges) == 3
-    assert charged + answer.explanation.rest_bits == pytest.approx(answer.verdict.surprise_bits)
+    assert charged + answer.explanation.rest_bits == pytest.approx(answer.verdict.description_bits)
     assert not (await service.client.alerts()).alerts
 
 

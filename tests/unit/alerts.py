@@ -15,7 +15,17 @@ ALERT = Alert(
     request_id="",
     input_index=0,
     input_digest="c0ffee",
-    verdict=Verdict(9.5, 1 / 2401, True, (Part("act1", "set", 9.5),), 7, 16),
+    verdict=Verdict(
+        surprise_bits=11.2,
+        mechanism_bits=11.5,
+        novelty_bits=0.75,
+        description_bits=9.5,
+        p_value=1 / 2401,
+        is_alert=True,
+        parts=(Part("act1", "set", 9.5, 11.0, 6.25),),
+        context=7,
+        active_components=16,
+    ),
     explanation=Explanation((Charge("act1", "set", 41, 9.0, 0.5, 2.5, 0.0),), 0.5),
 )
 

@@ -1,5 +1,6 @@
 """The alert log: what is appended stays, reads back exactly, and is never written twice."""
 
+import math
 import sqlite3
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -26,7 +28,8 @@ from mad.types import Alert, Explanation, Verdict
 
 url, name, count = sys.argv[1:]
 log = AlertLog.open(url)
-verdict, explanation = Verdict(9.0, 0.01, True, (), -1, 1), Explanation((), 9.0)
+verdict = Verdict(6.6, 6.6, 1.0, 9.0, 0.01, True, (), -1, 1)
+explanation = Explanation((), 9.0)
 for number in range(int(count)):
     alert = Alert(
         f"{name}-{number}", datetime.now(UTC), "demo", "default", 1, "", 0, "", verdict, explanation
@@ -38,7 +41,7 @@ log.close()
 number = st.floats(allow_nan=False)
 index = st.integers(0, 2**63 - 1)
 name = st.text(max_size=20)
-term: st.SearchStrategy[Term] = st.sampled_from(("set", "residual"))
+term: st.SearchStrategy[Term] = st.sampled_from(get_args(Term))
 moment = st.datetimes(
     datetime.fromisoformat("1971-01-01"),
     datetime.fromisoformat("2200-01-01"),
@@ -88,8 +91,8 @@ def test_where_an_alert_came_from_reads_back_exactly(
 
 
 @given(
-    bits=st.tuples(number, number, number),
-    parts=st.lists(st.tuples(name, term, number), max_size=3),
+    bits=st.tuples(number, number, number, number, number, number),
+    parts=st.lists(st.tuples(name, term, number, number, st.none() | number), max_size=3),
     charges=st.lists(
         st.tuples(name, term, index, number, number, number, st.none() | number), max_size=3
     ),
@@ -97,12 +100,13 @@ def test_where_an_alert_came_from_reads_back_exactly(
 @settings(max_examples=30, deadline=None)
 def test_a_verdict_and_its_explanation_read_back_exactly(
     tmp_path_factory: pytest.TempPathFactory,
-    bits: tuple[float, float, float],
-    parts: list[tuple[str, Term, float]],
+    bits: tuple[float, float, float, float, float, float],
+    parts: list[tuple[str, Term, float, float, float | None]],
     charges: list[tuple[str, Term, int, float, float, float, float | None]],
 ) -> None:
-    surprise, p_value, rest = bits
-    verdict = Verdict(surprise, p_value, True, tuple(Part(*part) for part in parts), -1, 16)
+    surprise, mechanism, novelty, description, p_value, rest = bits
+    kept = tuple(Part(*part) for part in parts)
+    verdict = Verdict(surprise, mechanism, novelty, description, p_value, True, kept, -1, 16)
     explanation = Explanation(tuple(Charge(*charge) for charge in charges), rest)
     assert_reads_back(replace(ALERT, verdict=verdict, explanation=explanation), tmp_path_factory)
 
@@ -112,6 +116,32 @@ def assert_reads_back(alert: Alert, directories: pytest.TempPathFactory) -> None
     log.append([alert])
     assert log.page("", 1, "") == ([alert], "")
     log.close()
+
+
+def test_an_alert_from_when_surprise_was_a_code_length_reads_as_its_description(
+    log: AlertLog, path: Path
+) -> None:
+    log.append([replace(ALERT, alert_id="old")])
+    old = (
+        '{"verdict":{"surprise_bits":512.5,"p_value":0.0004,"is_alert":true,"parts":'
+        '[{"site":"act1","term":"set","bits":512.5}],"context":7,"active_components":16},'
+        '"explanation":{"charges":[],"rest_bits":512.5}}'
+    )
+    with sqlite3.connect(path) as shell:
+        shell.execute("DROP TRIGGER mad_alerts_no_update")
+        shell.execute("UPDATE mad_alerts SET body = ?", (old,))
+    shell.close()
+    log.append([replace(ALERT, alert_id="new")])
+    new, read = log.page("", 2, "")[0]
+    assert new == replace(ALERT, alert_id="new")
+    verdict = read.verdict
+    assert (verdict.description_bits, verdict.p_value, verdict.context) == (512.5, 0.0004, 7)
+    unmeasured = (verdict.surprise_bits, verdict.mechanism_bits, verdict.novelty_bits)
+    assert all(math.isnan(bits) for bits in unmeasured)
+    (part,) = verdict.parts
+    assert (part.site, part.term, part.bits) == ("act1", "set", 512.5)
+    assert math.isnan(part.rarity_bits)
+    assert part.rare_combination_bits is None
 
 
 def test_alerts_are_still_there_after_a_restart(log: AlertLog, path: Path) -> None:

@@ -33,6 +33,9 @@ def test_a_minimal_file_gets_the_documented_defaults(tmp_path: Path) -> None:
     assert (settings.decomposition.width, settings.decomposition.k) == (512, 4)
     assert settings.baseline.name == "default"
     assert settings.baseline.false_alarm_rate == 0.01
+    assert settings.baseline.alert_on == "surprise"
+    assert (settings.baseline.reference_share, settings.baseline.weighing_share) == (0.25, 0.15)
+    assert (settings.baseline.magnitudes, settings.baseline.residual_by_context) == (False, False)
     assert str(settings.server.grpc_address) == "127.0.0.1:8001"
     assert settings.server.http_address == Address("127.0.0.1", 8002)
     assert settings.server.max_message_bytes == 16_777_216
@@ -90,6 +93,8 @@ def test_settings_are_immutable(tmp_path: Path) -> None:
         ("[baseline]\nfalse_alarm_rate = nan", r"false_alarm_rate = nan must be"),
         ("[baseline]\nname = 'My Baseline'", r"baseline\.name = 'My Baseline' "),
         ("[baseline]\ncontext = 'class'", r"context = 'class' must be 'predicted' or 'none'"),
+        ("[baseline]\nalert_on = 'both'", r"'both' must be 'surprise', 'mechanism' or 'novelty'"),
+        ("[baseline]\nweighing_share = 0.0", r"weighing_share = 0.0 must be greater than 0"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name_and_value(
