@@ -75,7 +75,7 @@ def _check(paths: list[Path], *, with_plot: bool) -> None:
 def _account(deployment: "Deployment", step: float) -> "Accounting":
     from mad.components.dictionaries.files import load_seen
     from mad.fit import check_unseen
-    from mad.report import AccountingPlan, Source, account
+    from mad.report import AccountingPlan, Rows, Source, account
 
     decomposition = deployment.decomposition()
     data = deployment.trusted()
@@ -83,8 +83,9 @@ def _account(deployment: "Deployment", step: float) -> "Accounting":
     check_unseen(data, deployment.plan, load_seen(deployment.settings.decomposition.path))
     source = Source(deployment.model, decomposition, data, deployment.plan.context)
     plan = AccountingPlan(name=_name(decomposition), relative_step=step, seed=deployment.plan.seed)
+    rows = Rows.of(deployment.rows(data).fitting, inputs=len(data))
     with screen.progress() as progress:
-        return account(source, deployment.rows(data), plan, progress=progress)
+        return account(source, rows, plan, progress=progress)
 
 
 def _name(decomposition: "Decomposition") -> str:

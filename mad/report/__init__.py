@@ -4,6 +4,6 @@ Model, decomposition and trusted data in; an ``Accounting`` out. ACCOUNTING.md d
 """
 
 from mad.report.accounting import Accounting, Described, SiteAccount
-from mad.report.flow import AccountingPlan, Source, account
+from mad.report.flow import AccountingPlan, Rows, Source, account
 
-__all__ = ["Accounting", "AccountingPlan", "Described", "SiteAccount", "Source", "account"]
+__all__ = ["Accounting", "AccountingPlan", "Described", "Rows", "SiteAccount", "Source", "account"]

@@ -38,7 +38,7 @@ class SiteAccount:
     """What one vocabulary costs at one site.
 
     ``active`` is how many components an input uses on average. ``vocabulary_parameters`` are those
-    of the components themselves, ``pitches`` how many precisions of magnitudes there were to
+    of the components themselves, ``alternatives`` how many vocabularies there were to
     choose from, and ``pitch_steps`` the one chosen, in grid steps. ``largest_error_steps`` is the
     furthest that what was described lies from the activation, in any coordinate of any held-out
     input, in grid steps.
@@ -48,7 +48,7 @@ class SiteAccount:
     vocabulary: str
     step: float
     pitch_steps: float
-    pitches: int
+    alternatives: int
     components: int
     active: float
     vocabulary_parameters: int
@@ -70,7 +70,7 @@ class SiteAccount:
     @property
     def choice_bits(self) -> float:
         """What it takes to say which codes and which precision were chosen."""
-        return math.log2(self.pitches) + sum(math.log2(term.choices) for term in self.terms)
+        return math.log2(self.alternatives) + sum(math.log2(term.choices) for term in self.terms)
 
     @property
     def mean_bits(self) -> float:

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from mad.codes.statistics import KeptSets, ResidualMoments, SetCounts
-from mad.report.gaussian import Gaussians
+from mad.codes.statistics import KeptSets, SetCounts
 from mad.report.magnitudes import MagnitudeCode, MagnitudeSums
+from mad.report.residuals import ResidualCodes, ResidualSums
 from mad.report.sets import CLUSTERS, SetCandidate, set_candidates
 from mad.report.vocabularies import Vocabulary
 from mad.types import Activity, Context
@@ -27,7 +27,7 @@ class SaidStatistics:
     counts: SetCounts
     kept: KeptSets
     magnitudes: MagnitudeSums
-    residual: ResidualMoments | None
+    residual: ResidualSums | None
 
     @staticmethod
     def of(
@@ -44,7 +44,7 @@ class SaidStatistics:
             SetCounts.of(said, context),
             KeptSets.of(said, context, rows=rows, keep=keep),
             MagnitudeSums.of(said),
-            ResidualMoments.of(said) if vocabulary.leaves_residual else None,
+            ResidualSums.of(said) if vocabulary.leaves_residual else None,
         )
 
     def merge(self, other: "SaidStatistics") -> "SaidStatistics":
@@ -81,7 +81,7 @@ class Fitted:
     vocabulary: Vocabulary
     sets: tuple[SetCandidate, ...]
     magnitudes: tuple[MagnitudeCode, ...]
-    gaussians: Gaussians | None
+    residual: ResidualCodes | None
 
     @staticmethod
     def fit(
@@ -109,5 +109,5 @@ class Fitted:
             tuple(
                 MagnitudeCode.fit(own.magnitudes, scale) for scale in ("value", "logarithm") if says
             ),
-            None if own.residual is None else Gaussians.fit(own.residual, step=vocabulary.step),
+            None if own.residual is None else ResidualCodes.fit(own.residual, step=vocabulary.step),
         )

@@ -99,13 +99,13 @@ class Gaussians:
         width = len(self.mean)
         choices = width + 2
         by_direction = squares.directions / squares.inputs
-        own = self._bits(self.along, by_direction)
+        own = gaussian_bits(self.along, by_direction, self.step)
         before = torch.cat([own.new_zeros(1), own.cumsum(dim=0)])
         left = by_direction.flip(0).cumsum(dim=0).flip(0)
         left = torch.cat([left, left.new_zeros(1)])
         for k in range(width + 1):
             shared, others = self.shared[k], width - k
-            rest = others * self._bits(shared, left[k] / max(others, 1))
+            rest = others * gaussian_bits(shared, left[k] / max(others, 1), self.step)
             frame = k * width - k * (k + 1) // 2  # orthonormal, so fewer than k * width are free
             name = f"gaussian, {k} directions"
             yield Divided(
@@ -114,12 +114,15 @@ class Gaussians:
                 Described(name, 0, 1, float(before[k])),
                 Described(name, k + (k < width), choices, float(rest)),
             )
-        by_coordinate = self._bits(self.variance, squares.coordinates / squares.inputs).sum()
+        mean_square = squares.coordinates / squares.inputs
+        by_coordinate = gaussian_bits(self.variance, mean_square, self.step).sum()
         rest_only = Described("gaussian, by coordinate", width, choices, float(by_coordinate))
         yield Divided(0, width, NOTHING, rest_only)
 
-    def _bits(
-        self, variance: Float64[Tensor, "*some"], mean_square: Float64[Tensor, "*some"]
-    ) -> Float64[Tensor, "*some"]:
-        cells = 0.5 * (2 * math.pi * variance / self.step**2).log2()
-        return cells + mean_square / (2 * math.log(2) * variance)
+
+def gaussian_bits(
+    variance: Float64[Tensor, "*#some"], square: Float64[Tensor, "*#some"], step: float
+) -> Float64[Tensor, "*some"]:
+    """Return ``-log2`` of density times cell, given squared distances from the mean."""
+    cells = 0.5 * (2 * math.pi * variance / step**2).log2()
+    return cells + square / (2 * math.log(2) * variance)

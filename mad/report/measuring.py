@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mad.report.accounting import NOTHING, Described, SiteAccount, shortest, total
 from mad.report.fitting import Fitted
-from mad.report.gaussian import Divided, Squares
+from mad.report.gaussian import Divided
+from mad.report.residuals import ResidualTally
 from mad.types import Activity, Context, Site
 
 
@@ -19,14 +20,14 @@ class Tally:
     """Bits of every candidate, summed over held-out inputs.
 
     ``entries`` is how many components were active in all, ``largest_error`` a distance in one
-    coordinate, and ``squares`` None where there is no residual.
+    coordinate, and ``residual`` None where there is none.
     """
 
     inputs: int
     entries: int
     sets: Float64[Tensor, " set_code"]
     magnitudes: Float64[Tensor, " magnitude_code"]
-    squares: Squares | None
+    residual: ResidualTally | None
     largest_error: float
 
     @staticmethod
@@ -34,19 +35,19 @@ class Tally:
         """Describe one batch under every code, read it back, and compare."""
         said = fitted.vocabulary.say(activity)
         error = fitted.vocabulary.read(said) - activity.activation.double()
-        gaussians = fitted.gaussians
+        codes = fitted.residual
         return Tally(
             len(said),
             len(said.components),
             _stacked([one.lengths(said, context).sum() for one in fitted.sets]),
             _stacked([one.lengths(said).sum() for one in fitted.magnitudes]),
-            None if gaussians is None else gaussians.squares(said.residual.double()),
+            None if codes is None else codes.tally(said),
             float(error.abs().max()),
         )
 
     def merge(self, other: "Tally") -> "Tally":
         """Return the tally of both parts of the data."""
-        left, right = self.squares, other.squares
+        left, right = self.residual, other.residual
         return Tally(
             self.inputs + other.inputs,
             self.entries + other.entries,
@@ -57,23 +58,34 @@ class Tally:
         )
 
 
+@final
+@dataclass(frozen=True)
+class Heading:
+    """Whose account it is: ``alternatives`` is how many vocabularies there were to choose from."""
+
+    site: Site
+    vocabulary: str
+    alternatives: int
+
+
 def settle(
-    fitted: Fitted, tally: Tally, *, site: Site, name: str, pitches: int, inputs: int
+    fitted: Fitted, tally: Tally, heading: Heading, *, inputs: int, silence: Described
 ) -> SiteAccount:
     """Choose for each term the code that describes ``inputs`` inputs in the fewest bits.
 
-    Where there are no other components, principal directions are the components.
+    ``silence`` is what it costs to say which coordinates are zero. Where there are no other
+    components, principal directions are the components.
     """
     vocabulary = fitted.vocabulary
     of_set, of_magnitudes = _set(fitted, tally, inputs), _magnitudes(fitted, tally, inputs)
-    split = _residual(fitted, tally, inputs)
+    split = _residual(fitted, tally, inputs, silence)
     is_principal = vocabulary.components == 0
     return SiteAccount(
-        site=site,
-        vocabulary=name,
+        site=heading.site,
+        vocabulary=heading.vocabulary,
         step=vocabulary.step,
         pitch_steps=vocabulary.pitch / vocabulary.step,
-        pitches=pitches,
+        alternatives=heading.alternatives,
         components=split.directions if is_principal else vocabulary.components,
         active=float(split.directions) if is_principal else tally.entries / tally.inputs,
         vocabulary_parameters=split.frame_parameters if is_principal else vocabulary.parameters,
@@ -112,12 +124,12 @@ def _magnitudes(fitted: Fitted, tally: Tally, inputs: int) -> Described:
     return shortest(candidates, inputs=inputs) if candidates else NOTHING
 
 
-def _residual(fitted: Fitted, tally: Tally, inputs: int) -> Divided:
-    if fitted.gaussians is None or tally.squares is None:
+def _residual(fitted: Fitted, tally: Tally, inputs: int, silence: Described) -> Divided:
+    if fitted.residual is None or tally.residual is None:
         return Divided(0, 0, NOTHING, NOTHING)
     return min(
-        fitted.gaussians.candidates(tally.squares),
-        key=lambda split: total(split.whole, inputs=inputs),
+        fitted.residual.candidates(tally.residual, silence=silence),
+        key=lambda divided: total(divided.whole, inputs=inputs),
     )
 
 

@@ -161,7 +161,7 @@ class Directions:
         length = functional.pad(self.length, (0, 1))[components]
         exact = activity.magnitudes.double() * length / self.pitch
         pitches = exact.sign() * exact.abs().round().clamp_min(1)
-        is_said = components >= 0
+        is_said = (components >= 0) & (pitches != 0)
         counts = activity.rows[is_said].bincount(minlength=len(activity))
         point = (activity.activation.double() / self.step).round() * self.step
         said = Activity(
@@ -204,3 +204,59 @@ class Directions:
             self.kept[used],
             self.components,
         )
+
+
+@final
+@dataclass(frozen=True)
+class Principal:
+    """Principal directions as components: all are always active, whatever a decomposition says."""
+
+    words: Directions
+
+    @property
+    def step(self) -> float:
+        """The width of the grid."""
+        return self.words.step
+
+    @property
+    def pitch(self) -> float:
+        """What a magnitude of one stands for, as a distance."""
+        return self.words.pitch
+
+    @property
+    def components(self) -> int:
+        """How many directions there are."""
+        return self.words.components
+
+    @property
+    def parameters(self) -> int:
+        """An offset and an orthonormal frame, which has fewer free numbers than coordinates."""
+        width = self.words.offset.numel()
+        return (self.components + 1) * width - self.components * (self.components + 1) // 2
+
+    @property
+    def leaves_residual(self) -> bool:
+        """What lies in other directions is left."""
+        return True
+
+    def say(self, activity: Activity) -> Activity:
+        """Project each activation on the directions."""
+        along = (activity.activation.double() - self.words.offset) @ self.words.unit.T
+        inputs = len(along)
+        everything = Activity(
+            offsets=torch.arange(inputs + 1) * self.components,
+            components=torch.arange(self.components).repeat(inputs),
+            magnitudes=along.flatten(),
+            residual=activity.activation,
+            activation=activity.activation,
+            num_components=self.components,
+        )
+        return self.words.say(everything)
+
+    def read(self, said: Activity) -> Float64[Tensor, "batch coordinate"]:
+        """Add up the directions and the rest."""
+        return self.words.read(said)
+
+    def using(self, used: Bool[Tensor, " component"]) -> "Principal":  # noqa: ARG002  # Vocabulary
+        """Keep all: each is used by every input."""
+        return self

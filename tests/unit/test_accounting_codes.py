@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from mad.codes.statistics import ResidualMoments, SetCounts
 from mad.report.accounting import Described, bits_per_parameter, shortest
 from mad.report.gaussian import Gaussians
 from mad.report.magnitudes import MagnitudeCode, MagnitudeSums, Scale, log_mass
+from mad.report.residuals import ResidualCodes, ResidualSums
 from mad.report.sets import LabelCode
-from mad.report.vocabularies import Directions, Neurons
+from mad.report.vocabularies import Directions, Neurons, Principal
 from mad.types import Activity
 
 FAR = 20_000
@@ -131,6 +133,29 @@ def test_residuals_with_all_directions_cost_minus_log_density_times_cell() -> No
     assert all_directions.whole.parameters == 5
 
 
+def test_a_residual_where_the_point_is_not_zero_pays_for_silence_and_each_spoken_coordinate() -> (
+    None
+):
+    generator = torch.Generator().manual_seed(4)
+    point = torch.randn(300, 3, generator=generator, dtype=torch.float64).round(decimals=1).relu()
+    residual = 0.5 * torch.randn(300, 3, generator=generator, dtype=torch.float64) + 1
+    described = replace(
+        activity([[]] * 300, torch.empty(0), residual, num_components=0), activation=point
+    )
+    codes = ResidualCodes.fit(ResidualSums.of(described), step=0.1)
+    silence = Described("independent", 3, 6, 2.5)
+    *_, spoken = codes.candidates(codes.tally(described), silence=silence)
+    bell = stats.norm(codes.mean.numpy(), codes.variance.sqrt().numpy())
+    nats = -bell.logpdf(residual.numpy()) * (point != 0).numpy()
+    each = nats.sum() / 300 / math.log(2) - float((point != 0).sum()) / 300 * math.log2(0.1)
+    assert spoken.whole.mean_bits == pytest.approx(2.5 + each)
+    assert spoken.whole.parameters == 3 + 2 * 3
+    for j in range(3):
+        own = residual[:, j][point[:, j] != 0]
+        assert float(codes.mean[j]) == pytest.approx(float(own.mean()), abs=0.02)
+        assert float(codes.variance[j]) == pytest.approx(float(own.var()), rel=0.05)
+
+
 def test_labels_satisfy_kraft_with_one_symbol_for_all_unseen() -> None:
     counts = SetCounts(torch.tensor([2, 7]), torch.tensor([30, 10]), torch.zeros(2, 1).long())
     code = LabelCode.fit(counts)
@@ -140,7 +165,7 @@ def test_labels_satisfy_kraft_with_one_symbol_for_all_unseen() -> None:
     assert float(code.lengths(torch.tensor([99]))) == float(lengths[2])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.sets(st.integers(0, 5)), min_size=1, max_size=6),
     st.floats(0.001, 2),
@@ -160,7 +185,9 @@ def test_what_was_said_reads_back_as_the_nearest_point_of_the_grid(
     words = Directions.of(x[0], directions, step=step, pitch=coarseness * step)
     point = (x.double() / step).round() * step
     used = torch.tensor([True, False, True, True, True])
-    for vocabulary in (Neurons(step, 4), words, words.using(used)):
+    frame = torch.linalg.qr(torch.randn(4, 4, generator=generator)).Q
+    principal = Principal(Directions.of(x[0], frame[:2], step=step, pitch=coarseness * step))
+    for vocabulary in (Neurons(step, 4), words, words.using(used), principal):
         described = vocabulary.say(one)
         assert torch.allclose(vocabulary.read(described), point, atol=1e-9, rtol=0)
         assert (described.magnitudes != 0).all()

@@ -11,15 +11,15 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from mad.arrays import Table
 from mad.capture.model import MonitoredModel
 from mad.components.base import Decomposition
 from mad.components.dictionaries.topk import TopKDictionary
 from mad.components.unexplained import Unexplained
 from mad.errors import ConfigError
-from mad.fit import Split
-from mad.report import Accounting, AccountingPlan, Source, account
+from mad.report import Accounting, AccountingPlan, Rows, Source, account
 from mad.report.accounting import SHARES
-from tests.worlds import Rows, quiet
+from tests.worlds import quiet
 
 SITE = "0"
 WIDTH = 16
@@ -37,9 +37,9 @@ class Case:
 def accounting(case: Case, *, relative_step: float = 0.01) -> Accounting:
     """Account for a model whose one site is its input; a third of the inputs is held out."""
     model = MonitoredModel.of(nn.Sequential(nn.Identity()), name="identity", inputs=["x"])
-    is_held_out = torch.arange(len(case.x)) % 3 == 0
-    rows = Split((~is_held_out).nonzero()[:, 0], is_held_out.nonzero()[:, 0])
-    source = Source(model, case.decomposition, Rows(case.x), "none")
+    every = torch.arange(len(case.x))
+    rows = Rows.of(every[every % 3 > 0], inputs=len(every))
+    source = Source(model, case.decomposition, Table({"x": case.x}), "none")
     return account(source, rows, AccountingPlan(relative_step=relative_step), progress=quiet)
 
 
@@ -227,6 +227,25 @@ def test_clusters_pay_where_components_come_together() -> None:
     (own,) = accounting(Case(x, dictionary(rotation(0), k=4))).of("dictionary")
     assert own.set.code == "mixture of 4"
     assert own.set.mean_bits == pytest.approx(2.0, abs=0.2)
+
+
+def test_behind_a_rectifier_every_residual_is_told_which_coordinates_are_zero() -> None:
+    generator = torch.Generator().manual_seed(7)
+    patterns = torch.eye(4).repeat_interleave(4, dim=1) / 2
+    strength = torch.randn(COUNT, 4, generator=generator).relu()
+    x = strength @ patterns * (1 + 0.05 * torch.randn(COUNT, WIDTH, generator=generator))
+    found = accounting(Case(x, dictionary(patterns, k=4)))
+    for vocabulary in ("PCA", "dictionary"):
+        (own,) = found.of(vocabulary)
+        assert own.residual.code.startswith("gaussian where not zero")
+    # A direction says once what four coordinates have in common, and a component only when it is.
+    assert bits(found, "dictionary") < bits(found, "PCA") - 1 < bits(found, "neurons") - 5
+
+
+def test_a_site_too_wide_for_a_covariance_is_refused_with_the_remedy() -> None:
+    wide = torch.randn(12, 4_097, generator=torch.Generator().manual_seed(8))
+    with pytest.raises(ConfigError, match="4097 coordinates"):
+        accounting(Case(wide, Unexplained(SITE)))
 
 
 def test_the_same_data_and_plan_give_the_same_accounting() -> None:
