@@ -1,6 +1,6 @@
 """Would the model have answered otherwise without what an explanation names?"""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Literal, final
 
@@ -14,7 +14,18 @@ from mad.capture.hooks import Outputs, capture
 from mad.capture.model import MonitoredModel
 from mad.components.base import Decomposition, View
 from mad.errors import ConfigError
-from mad.types import Activity, Charge, Explanation, Inputs, Term, batch_size
+from mad.types import (
+    MECHANISM_TERMS,
+    Activity,
+    Charge,
+    Explanation,
+    Inputs,
+    Term,
+    batch_size,
+)
+
+SURPRISING_BITS = 1.0
+"""Charges this far above their typical bits are named: something half as likely as is usual."""
 
 
 @final
@@ -51,7 +62,7 @@ class Counterfactual:
 def counterfactuals(
     model: MonitoredModel, decomposition: Decomposition, inputs: Inputs, explanation: Explanation
 ) -> tuple[Counterfactual, ...]:
-    """Take away what the explanation of one input charges above its typical bits, and run again.
+    """Take away what the explanation of one input charges a bit or more above typical; run again.
 
     In each view first the components named are silenced, one more at a time, then, if it is
     named, the residual is taken away: one more run of the model each, the first on as many copies
@@ -99,7 +110,7 @@ def _components(
     decomposition: Decomposition, activity: Activity, charges: Sequence[Charge]
 ) -> _Taken | None:
     """Take the active ones among the components named; None if there are none."""
-    named = _surprising(charges, "set")
+    named = _surprising(charges, MECHANISM_TERMS)
     is_active = torch.isin(named, activity.components)
     active = named[is_active]
     if not len(active):
@@ -111,15 +122,17 @@ def _components(
 
 
 def _residual(activity: Activity, charges: Sequence[Charge]) -> _Taken | None:
-    if not len(_surprising(charges, "residual")):
+    if not len(_surprising(charges, {"residual"})):
         return None
     return _Taken("residual", (), (), activity.residual)
 
 
-def _surprising(charges: Sequence[Charge], term: Term) -> Int64[Tensor, " named"]:
-    """Return the indices of one term's charges above their typical bits, in their order."""
-    above = [c.index for c in charges if c.term == term and c.bits > c.typical_bits]
-    return torch.tensor(above, dtype=torch.int64)
+def _surprising(charges: Sequence[Charge], terms: Set[Term]) -> Int64[Tensor, " named"]:
+    """Return the indices that some terms charge a bit or more above typical, each once."""
+    above = [
+        c.index for c in charges if c.term in terms and c.bits - c.typical_bits >= SURPRISING_BITS
+    ]
+    return torch.tensor(list(dict.fromkeys(above)), dtype=torch.int64)
 
 
 def _run_without(

@@ -22,7 +22,7 @@ from mad.capture.model import MonitoredModel
 from mad.components.dictionaries.topk import TopKDictionary
 from mad.fit import FitPlan, fit
 from mad.monitor import Monitor
-from mad.types import Term
+from mad.types import MECHANISM_TERMS, Term
 from tests.worlds import CREATED, Rows, quiet
 
 Kind: TypeAlias = Literal["unfamiliar", "combined", "hidden"]
@@ -49,11 +49,14 @@ TARGET = 0
 @final
 @dataclass(frozen=True)
 class Planted:
-    """Anomalies, the contexts they hide in, and what is planted in each: indices of one term."""
+    """Anomalies, the contexts they hide in, and what is planted in each.
+
+    These are indices of components, which several terms may name, or of the residual.
+    """
 
     x: Tensor
     context: Tensor
-    term: Term
+    terms: frozenset[Term]
     indices: tuple[frozenset[int], ...]
 
 
@@ -140,7 +143,8 @@ def planted(kind: Kind, count: int, *, seed: int) -> Planted:
         frozenset(_plant(kind, x[row], int(context[row]), generator).tolist())
         for row in range(count)
     ]
-    return Planted(x, context, "residual" if kind == "hidden" else "set", tuple(indices))
+    terms: frozenset[Term] = frozenset({"residual"}) if kind == "hidden" else MECHANISM_TERMS
+    return Planted(x, context, terms, tuple(indices))
 
 
 def _plant(kind: Kind, x: Tensor, context: int, generator: torch.Generator) -> Tensor:

@@ -129,8 +129,14 @@ def test_what_is_named_though_silent_stays_silent_and_is_said_to() -> None:
     assert found(linear_head(WEIGHT), X, named(charge("set", 2)), whole()) == []
 
 
-def test_only_what_costs_more_than_is_typical_is_taken_away() -> None:
-    usual = named(charge("set", 0, bits=1.0), charge("residual", 4, bits=0.5))
+def test_a_component_is_named_by_any_term_of_the_mechanism_and_taken_away_once() -> None:
+    explanation = named(charge("output", 1), charge("set", 3), charge("magnitudes", 1))
+    (one,) = found(linear_head(WEIGHT), X, explanation, whole())
+    assert one.removed == (1, 3)
+
+
+def test_only_what_costs_a_bit_more_than_is_typical_is_taken_away() -> None:
+    usual = named(charge("set", 0, bits=1.9), charge("residual", 4, bits=0.5))
     assert found(linear_head(WEIGHT), X, usual, whole()) == []
     assert found(linear_head(WEIGHT), X, named(charge("neighbours", 0)), whole()) == []
 

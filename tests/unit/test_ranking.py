@@ -24,21 +24,26 @@ def test_a_rare_part_is_named_before_one_that_is_ordinary() -> None:
 
 
 def test_charges_of_two_rare_parts_mix_by_their_shares_of_rarity() -> None:
-    # Of 10 bits, 9 and 1; of 12 bits, 8 and 4.
-    assert chosen([9.0, 1.0, 2.0, 1.0], [0, 0, 1, 1], [10.0, 12.0]) == [0, 2, 3, 1]
+    # Of 5 bits, 4.5 and 0.5; of 12 bits, 8 and 4.
+    assert chosen([9.0, 1.0, 14.0, 7.0], [0, 0, 1, 1], [5.0, 12.0]) == [2, 0, 3, 1]
+
+
+def test_no_charge_accounts_for_more_than_it_is_above_typical() -> None:
+    # The first part looks rarer than a million bits, but is only 3 bits longer than usual.
+    assert chosen([2.0, 1.0, 9.0, 1.0], [0, 0, 1, 1], [1e6, 20.0]) == [2, 0, 1, 3]
 
 
 def test_what_is_below_typical_takes_nothing_from_what_is_above() -> None:
-    # The first charge has all 6 bits of its part; the third 7 of 8 shares of 10 bits.
-    assert chosen([3.0, -2.0, 7.0, 1.0], [0, 0, 1, 1], [6.0, 10.0]) == [2, 0, 3, 1]
+    # The first charge has all 4 bits of its part; the third 7 of 8 shares of 6 bits, 5.25.
+    assert chosen([6.0, -5.0, 7.0, 1.0], [0, 0, 1, 1], [4.0, 6.0]) == [2, 0, 3, 1]
 
 
-def test_a_charge_that_names_nothing_comes_last_and_keeps_a_place() -> None:
-    excess, part, rarity = [500.0, 3.0, 2.0, 1.0], [0, 1, 1, 1], [90.0, 5.0]
-    assert chosen(excess, part, rarity) == [1, 2, 3, 0]
-    assert chosen(excess, part, rarity, limit=3) == [1, 2, 0]
-    assert chosen(excess, part, rarity, limit=1) == [1]
-    assert chosen(excess, part, rarity, limit=0) == []
+def test_a_charge_that_names_nothing_comes_last_and_keeps_a_place_among_eight() -> None:
+    excess, part = [500.0, *(float(10 - place) for place in range(9))], [0, *[1] * 9]
+    assert chosen(excess, part, [90.0, 5.0]) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]
+    assert chosen(excess, part, [90.0, 5.0], limit=8) == [1, 2, 3, 4, 5, 6, 7, 0]
+    assert chosen(excess, part, [90.0, 5.0], limit=7) == [1, 2, 3, 4, 5, 6, 7]
+    assert chosen(excess, part, [90.0, 5.0], limit=0) == []
 
 
 def test_bits_without_end_come_first_and_leave_an_order() -> None:
@@ -61,5 +66,5 @@ def test_no_charge_is_chosen_twice_and_as_many_as_there_may_be(
     indices = chosen(excess, part, [*rarity, 1.0, 1.0, 1.0][:3], limit=limit)
     assert len(set(indices)) == len(indices)
     alone = sum(part.count(number) == 1 for number in part)
-    most = min(limit - min(limit // 2, alone), len(part) - alone) + min(limit // 2, alone)
-    assert len(indices) == most
+    kept = min(limit // 8, alone)
+    assert len(indices) == kept + min(limit - kept, len(part) - alone)
