@@ -54,3 +54,8 @@ def test_typical_bits_of_a_bayes_mixture_are_those_of_the_code_that_describes_th
     near, far = IndependentCode(rate / 50), IndependentCode(rate)
     typical = BayesCode.of((near, far)).typical(torch.tensor([0]))[0]
     torch.testing.assert_close(typical, near.typical(torch.tensor([0]))[0] + 1 / many)
+
+
+def test_choosing_among_codes_that_are_alike_is_typically_free() -> None:
+    twice = BayesCode.of((INDEPENDENT, INDEPENDENT)).typical(CONTEXT)
+    torch.testing.assert_close(twice, INDEPENDENT.typical(CONTEXT), rtol=1e-12, atol=0)
