@@ -70,13 +70,14 @@ class Metrics:
         labels = (self._model, baseline)
         self._gauges["mad_baseline_alpha_ratio"].labels(*labels).set(manifest.false_alarm_rate)
         self._gauges["mad_baseline_fit_samples"].labels(*labels).set(manifest.fit_inputs)
+        self._gauges["mad_baseline_weighing_samples"].labels(*labels).set(manifest.weighing_inputs)
         self._gauges["mad_baseline_reference_samples"].labels(*labels).set(
             manifest.reference_inputs
         )
         self._counters["mad_alerts_total"].labels(*labels)
         for traffic in TRAFFIC:
             self._counters["mad_inputs_scored_total"].labels(*labels, traffic)
-        revision = (*labels, manifest.revision, digest[:8])
+        revision = (*labels, manifest.revision, digest[:8], manifest.alert_on)
         before = self._revisions.setdefault(baseline, revision)
         if before != revision:
             self._gauges["mad_baseline_info"].remove(*before)
@@ -100,6 +101,9 @@ class Metrics:
         for verdict in verdicts:
             residual = [part.bits for part in verdict.parts if part.term == "residual"]
             _observe(scores.surprise, verdict.surprise_bits)
+            _observe(scores.mechanism, verdict.mechanism_bits)
+            _observe(scores.novelty, verdict.novelty_bits)
+            _observe(scores.description, verdict.description_bits)
             _observe(scores.p_value, verdict.p_value)
             if residual:
                 _observe(scores.residual, sum(residual))
@@ -221,7 +225,10 @@ class Metrics:
         return _Scores(
             self._counters["mad_inputs_scored_total"].labels(*labels, traffic),
             self._histograms["mad_surprise_shannons"].labels(*labels, traffic),
+            self._histograms["mad_mechanism_shannons"].labels(*labels, traffic),
+            self._histograms["mad_novelty_shannons"].labels(*labels, traffic),
             self._histograms["mad_p_value"].labels(*labels, traffic),
+            self._histograms["mad_description_shannons"].labels(*labels),
             self._histograms["mad_residual_shannons"].labels(*labels),
             self._histograms["mad_components_active"].labels(*labels),
         )
@@ -234,7 +241,10 @@ class _Scores:
 
     inputs: Counter
     surprise: Histogram
+    mechanism: Histogram
+    novelty: Histogram
     p_value: Histogram
+    description: Histogram
     residual: Histogram
     components: Histogram
 

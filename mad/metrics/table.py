@@ -2,7 +2,9 @@
 
 One shannon is one bit; Prometheus reserves the word "bits" for sizes of data. The p-values are a
 histogram with an edge at every false-alarm rate in use, so
-``mad_p_value_bucket{le="0.01"} / mad_p_value_count`` is the observed alarm rate at 1 %.
+``mad_p_value_bucket{le="0.01"} / mad_p_value_count`` is the observed alarm rate at 1 %. One trusted
+input in ``2 ** b`` has a surprise, a mechanism or a novelty above ``b`` shannons: a share above
+seven, ``1 - mad_novelty_shannons_bucket{le="7.0"} / mad_novelty_shannons_count``, is usually 0.8 %.
 """
 
 from dataclasses import dataclass
@@ -52,20 +54,16 @@ _RPC = ("grpc_type", "grpc_service", "grpc_method")
 _MODEL = ("model",)
 _BASELINE = ("model", "baseline")
 _TRAFFIC = ("model", "baseline", "traffic")
-_REVISION = ("model", "baseline", "revision", "digest")
+_REVISION = ("model", "baseline", "revision", "digest", "alert_on")
 _CHANNEL = ("model", "baseline", "channel")
 _STAGE = ("model", "stage")
 _REASON = ("model", "reason")
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SHANNONS = (0, 8, 16, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 16384)
-# Surprises of one model lie close together, wherever they lie: eight edges an octave tell a
-# harmless shift from none.
-_FINE_SHANNONS = (
-    *(0, 8, 16, 24, 32, 40, 48, 56),
-    *(2**octave * eighths / 8 for octave in range(6, 13) for eighths in range(8, 16)),
-    *(8192, 16384),
-)
+# Half of all trusted inputs are below one bit and one in 4,096 above twelve, whatever the model;
+# thresholds lie between.
+_RARITY = (*(halves / 2 for halves in range(25)), 14, 16, 20, 50, 100, 1000)
 _POWERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _P_VALUES = (
     *(1e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05),
@@ -77,14 +75,18 @@ TABLE: Final = (
     Series("counter", "grpc_server_handled_total", "Calls ended.", (*_RPC, "grpc_code")),
     Series("histogram", "grpc_server_handling_seconds", "Time of a call.", _RPC, _SECONDS),
     Series("counter", "mad_inputs_scored_total", "Inputs scored.", _TRAFFIC),
-    Series("histogram", "mad_surprise_shannons", "Bits of an input.", _TRAFFIC, _FINE_SHANNONS),
-    Series("histogram", "mad_residual_shannons", "Bits of its residual.", _BASELINE, _SHANNONS),
+    Series("histogram", "mad_surprise_shannons", "Rarity of an input.", _TRAFFIC, _RARITY),
+    Series("histogram", "mad_mechanism_shannons", "Rarity of its mechanism.", _TRAFFIC, _RARITY),
+    Series("histogram", "mad_novelty_shannons", "Rarity of the rest of it.", _TRAFFIC, _RARITY),
+    Series("histogram", "mad_description_shannons", "Its code length.", _BASELINE, _SHANNONS),
+    Series("histogram", "mad_residual_shannons", "That of its residual.", _BASELINE, _SHANNONS),
     Series("histogram", "mad_p_value", "P-value of an input.", _TRAFFIC, _P_VALUES),
     Series("histogram", "mad_components_active", "Active components.", _BASELINE, _POWERS),
     Series("counter", "mad_alerts_total", "Alerts written to the alert log.", _BASELINE),
     Series("gauge", "mad_baseline_alpha_ratio", "Nominal false-alarm rate.", _BASELINE),
     Series("gauge", "mad_baseline_info", "Revision that scores.", _REVISION),
     Series("gauge", "mad_baseline_fit_samples", "Inputs the codes were fitted on.", _BASELINE),
+    Series("gauge", "mad_baseline_weighing_samples", "Inputs that weigh parts.", _BASELINE),
     Series("gauge", "mad_baseline_reference_samples", "Inputs of the reference.", _BASELINE),
     Series("histogram", "mad_stage_duration_seconds", "Time of a stage.", _STAGE, _SECONDS),
     Series("histogram", "mad_batch_size", "Inputs of one run of the model.", _MODEL, _POWERS),

@@ -3,6 +3,7 @@
 import math
 import shutil
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from mad.baseline.bundle import InputSpec, Manifest
 from mad.metrics import MAX_BASELINES, TABLE, TRAFFIC, Metrics, Rpc
 from mad.streams.monitor import Alarm, Reading
-from mad.types import Part, Verdict
+from mad.types import MEASURES, Part, Verdict
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 READINGS = (
@@ -33,22 +34,26 @@ def manifest(name: str = "default", version: int = 1, rate: float = 0.01) -> Man
         inputs=(InputSpec("image", "uint8", (28, 28)),),
         context="predicted",
         fit_inputs=3600,
-        reference_inputs=2400,
+        weighing_inputs=900,
+        reference_inputs=1500,
         false_alarm_rate=rate,
-        median_bits=300.0,
-        threshold_bits=400.0,
+        alert_on="surprise",
+        median_bits=1.0,
+        threshold_bits=6.5,
         seed=0,
         library_versions={"torch": "2.13.0"},
     )
 
 
-def verdict(p_value: float, bits: float = 100.0) -> Verdict:
+def verdict(
+    p_value: float, *, surprise: float = 1.5, mechanism: float = 1.0, novelty: float = 2.0
+) -> Verdict:
     parts = (
-        Part("act1", "set", bits - 40),
-        Part("act1", "residual", 30.0),
-        Part("x", "residual", 10.0),
+        Part("act1", "set", 60.0, 1.0, 55.0),
+        Part("act1", "residual", 30.0, 1.5),
+        Part("x", "residual", 10.0, 0.5),
     )
-    return Verdict(bits, p_value, p_value <= 0.01, parts, -1, 16)
+    return Verdict(surprise, mechanism, novelty, 100.0, p_value, p_value <= 0.01, parts, -1, 16)
 
 
 def sample(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
@@ -124,6 +129,27 @@ def test_the_residual_is_what_its_parts_cost_together(
     assert sample(registry, "mad_residual_shannons_sum", baseline="default") == 40
 
 
+def test_mechanism_novelty_and_description_are_counted_beside_the_surprise(
+    metrics: Metrics, registry: CollectorRegistry
+) -> None:
+    shifted = verdict(0.003, surprise=7.5, mechanism=0.25, novelty=8.5)
+    metrics.scored("default", "live", [shifted, verdict(0.5)])
+    labels = {"baseline": "default", "traffic": "live"}
+    sums = [sample(registry, f"mad_{measure}_shannons_sum", **labels) for measure in MEASURES]
+    assert sums == [7.5 + 1.5, 0.25 + 1.0, 8.5 + 2.0]
+    assert sample(registry, "mad_novelty_shannons_bucket", le="7.0", **labels) == 1
+    assert sample(registry, "mad_mechanism_shannons_bucket", le="7.0", **labels) == 2
+    assert sample(registry, "mad_description_shannons_sum", baseline="default") == 200
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.02, 0.01, 0.005, 0.002, 0.001])
+def test_rarity_has_an_edge_near_the_threshold_of_every_usual_rate(rate: float) -> None:
+    for series in TABLE:
+        if series.name in {f"mad_{measure}_shannons" for measure in MEASURES}:
+            nearest = min(abs(edge + math.log2(rate)) for edge in series.edges)
+            assert nearest <= 0.25
+
+
 def test_kinds_of_traffic_are_counted_apart(metrics: Metrics, registry: CollectorRegistry) -> None:
     metrics.scored("default", "live", [verdict(0.5)] * 3)
     metrics.scored("default", "canary", [verdict(0.5)])
@@ -138,9 +164,13 @@ def test_kinds_of_traffic_are_counted_apart(metrics: Metrics, registry: Collecto
 def test_a_value_that_is_not_finite_spoils_no_sum(
     metrics: Metrics, registry: CollectorRegistry, bits: float
 ) -> None:
-    metrics.scored("default", "live", [verdict(0.5, bits=64.0), verdict(0.001, bits=bits)])
+    broken = verdict(0.001, surprise=bits, mechanism=bits, novelty=bits)
+    metrics.scored("default", "live", [verdict(0.5), replace(broken, description_bits=bits)])
     labels = {"baseline": "default", "traffic": "live"}
-    assert sample(registry, "mad_surprise_shannons_sum", **labels) == 64
+    assert sample(registry, "mad_surprise_shannons_sum", **labels) == 1.5
+    assert sample(registry, "mad_mechanism_shannons_sum", **labels) == 1.0
+    assert sample(registry, "mad_novelty_shannons_sum", **labels) == 2.0
+    assert sample(registry, "mad_description_shannons_sum", baseline="default") == 100
     assert sample(registry, "mad_inputs_scored_total", **labels) == 2
     assert sample(registry, "mad_p_value_count", **labels) == 2
 
@@ -151,7 +181,9 @@ def test_a_new_revision_replaces_the_one_before(
     metrics.baseline_loaded(manifest(version=1, rate=0.01), digest="aaaaaaaa11")
     metrics.baseline_loaded(manifest(version=2, rate=0.003), digest="bbbbbbbb22")
     info = next(family for family in registry.collect() if family.name == "mad_baseline_info")
-    assert [found.labels["revision"] for found in info.samples] == ["default@2"]
+    (found,) = info.samples
+    assert (found.labels["revision"], found.labels["alert_on"]) == ("default@2", "surprise")
+    assert sample(registry, "mad_baseline_weighing_samples", baseline="default") == 900
     assert sample(registry, "mad_baseline_alpha_ratio", baseline="default") == 0.003
 
 
