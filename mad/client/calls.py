@@ -107,10 +107,18 @@ class Client:
         return self.scoring.ScoreStream(messages)
 
     def explain(
-        self, inputs: Mapping[str, TensorLike], *, baseline: str = "", max_charges: int = 0
+        self,
+        inputs: Mapping[str, TensorLike],
+        *,
+        baseline: str = "",
+        max_charges: int = 0,
+        counterfactuals: bool = False,
     ) -> scoring_pb2.ExplainResponse:
-        """Split the surprise of one input; ``max_charges`` 0 leaves their number to the server."""
-        message = explain_request(inputs, baseline, max_charges)
+        """Split the description of one input; ``max_charges`` 0 leaves their number to the server.
+
+        With ``counterfactuals`` the model also runs without what the charges name.
+        """
+        message = explain_request(inputs, baseline, max_charges, counterfactuals=counterfactuals)
         return self.scoring.Explain(message, timeout=self._timeout_s)
 
     def baselines(self, name: str = "") -> baselines_pb2.ListBaselinesResponse:
@@ -189,10 +197,18 @@ class AsyncClient:
             call.cancel()  # else one that is left early would go on being scored
 
     async def explain(
-        self, inputs: Mapping[str, TensorLike], *, baseline: str = "", max_charges: int = 0
+        self,
+        inputs: Mapping[str, TensorLike],
+        *,
+        baseline: str = "",
+        max_charges: int = 0,
+        counterfactuals: bool = False,
     ) -> scoring_pb2.ExplainResponse:
-        """Split the surprise of one input; ``max_charges`` 0 leaves their number to the server."""
-        message = explain_request(inputs, baseline, max_charges)
+        """Split the description of one input; ``max_charges`` 0 leaves their number to the server.
+
+        With ``counterfactuals`` the model also runs without what the charges name.
+        """
+        message = explain_request(inputs, baseline, max_charges, counterfactuals=counterfactuals)
         return await self.scoring.Explain(message, timeout=self._timeout_s)
 
     async def baselines(self, name: str = "") -> baselines_pb2.ListBaselinesResponse:

@@ -88,13 +88,14 @@ def as_request(
 
 
 def explain_request(
-    inputs: Mapping[str, TensorLike], baseline: str, max_charges: int
+    inputs: Mapping[str, TensorLike], baseline: str, max_charges: int, *, counterfactuals: bool
 ) -> scoring_pb2.ExplainRequest:
     """Build a request for an explanation."""
     return scoring_pb2.ExplainRequest(
         baseline=baseline,
         inputs=[tensor(name, array) for name, array in inputs.items()],
         max_charges=max_charges,
+        include_counterfactuals=counterfactuals,
     )
 
 

@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from torch import Tensor
 
 from mad.baseline.store import Entry
+from mad.counterfactual import Counterfactual
 from mad.errors import InputError
 from mad.types import Alert, Explanation, Inputs, Measure, Part, Term, Verdict
 from mad.v1 import alerts_pb2, baselines_pb2, tensor_pb2, verdict_pb2
@@ -118,6 +119,19 @@ def explanation(value: Explanation) -> verdict_pb2.Explanation:
             for charge in value.charges
         ),
         rest_bits=value.rest_bits,
+    )
+
+
+def counterfactual(value: Counterfactual) -> verdict_pb2.Counterfactual:
+    """Write what the model answers without something."""
+    return verdict_pb2.Counterfactual(
+        site=value.site,
+        term=_TERMS["set" if value.what == "components" else "residual"],
+        removed=value.removed,
+        absent=value.absent,
+        label_before=value.label_before,
+        label_after=value.label_after,
+        output_change=value.output_change,
     )
 
 

@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final, final
 
+from mad.counterfactual import Counterfactual
 from mad.errors import InputError, TooLargeError
 from mad.metrics import Metrics, Traffic
 from mad.monitor import Monitor
@@ -79,10 +81,15 @@ class ScoringServicer(rpc.ScoringServiceServicer):
             verdict, explanation = await self.batcher.explain(
                 monitor, inputs, max_charges=request.max_charges or DEFAULT_CHARGES
             )
+            without: tuple[Counterfactual, ...] = ()
+            if request.include_counterfactuals:
+                find = partial(monitor.counterfactuals, inputs, explanation)
+                without = await self.batcher.call(find)
         return pb.ExplainResponse(
             verdict=convert.verdict(verdict),
             explanation=convert.explanation(explanation),
             baseline_revision=monitor.baseline.revision,
+            counterfactuals=map(convert.counterfactual, without),
         )
 
     async def _stream_answer(self, message: pb.ScoreStreamRequest) -> pb.ScoreStreamResponse:

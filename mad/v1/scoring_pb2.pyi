@@ -274,12 +274,15 @@ class ExplainRequest(google.protobuf.message.Message):
     BASELINE_FIELD_NUMBER: builtins.int
     INPUTS_FIELD_NUMBER: builtins.int
     MAX_CHARGES_FIELD_NUMBER: builtins.int
+    INCLUDE_COUNTERFACTUALS_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Monitored model; empty means the one this server watches."""
     baseline: builtins.str
     """Baseline name, or name@version; empty means the server's default baseline."""
     max_charges: builtins.int
     """Charges to return, at most 1024; 0 means 20."""
+    include_counterfactuals: builtins.bool
+    """Also run the model without what the charges name, once or twice a site."""
     @property
     def inputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[mad.v1.tensor_pb2.Tensor]:
         """The model's named inputs, with batch size one."""
@@ -291,8 +294,9 @@ class ExplainRequest(google.protobuf.message.Message):
         baseline: builtins.str = ...,
         inputs: collections.abc.Iterable[mad.v1.tensor_pb2.Tensor] | None = ...,
         max_charges: builtins.int = ...,
+        include_counterfactuals: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["baseline", b"baseline", "inputs", b"inputs", "max_charges", b"max_charges", "model", b"model"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["baseline", b"baseline", "include_counterfactuals", b"include_counterfactuals", "inputs", b"inputs", "max_charges", b"max_charges", "model", b"model"]) -> None: ...
 
 global___ExplainRequest = ExplainRequest
 
@@ -305,6 +309,7 @@ class ExplainResponse(google.protobuf.message.Message):
     VERDICT_FIELD_NUMBER: builtins.int
     EXPLANATION_FIELD_NUMBER: builtins.int
     BASELINE_REVISION_FIELD_NUMBER: builtins.int
+    COUNTERFACTUALS_FIELD_NUMBER: builtins.int
     baseline_revision: builtins.str
     """Baseline revision used."""
     @property
@@ -315,14 +320,19 @@ class ExplainResponse(google.protobuf.message.Message):
     def explanation(self) -> mad.v1.verdict_pb2.Explanation:
         """Its charges, those that account for most of the rarity first."""
 
+    @property
+    def counterfactuals(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[mad.v1.verdict_pb2.Counterfactual]:
+        """What the model answers without what the charges name, if asked for."""
+
     def __init__(
         self,
         *,
         verdict: mad.v1.verdict_pb2.Verdict | None = ...,
         explanation: mad.v1.verdict_pb2.Explanation | None = ...,
         baseline_revision: builtins.str = ...,
+        counterfactuals: collections.abc.Iterable[mad.v1.verdict_pb2.Counterfactual] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["explanation", b"explanation", "verdict", b"verdict"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["baseline_revision", b"baseline_revision", "explanation", b"explanation", "verdict", b"verdict"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["baseline_revision", b"baseline_revision", "counterfactuals", b"counterfactuals", "explanation", b"explanation", "verdict", b"verdict"]) -> None: ...
 
 global___ExplainResponse = ExplainResponse

@@ -266,3 +266,51 @@ class Explanation(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["charges", b"charges", "rest_bits", b"rest_bits"]) -> None: ...
 
 global___Explanation = Explanation
+
+@typing.final
+class Counterfactual(google.protobuf.message.Message):
+    """Counterfactual says what the model answers to an input when something is taken away at one site."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SITE_FIELD_NUMBER: builtins.int
+    TERM_FIELD_NUMBER: builtins.int
+    REMOVED_FIELD_NUMBER: builtins.int
+    ABSENT_FIELD_NUMBER: builtins.int
+    LABEL_BEFORE_FIELD_NUMBER: builtins.int
+    LABEL_AFTER_FIELD_NUMBER: builtins.int
+    OUTPUT_CHANGE_FIELD_NUMBER: builtins.int
+    site: builtins.str
+    """Site, as in Charge."""
+    term: global___Term.ValueType
+    """TERM_SET where components were silenced, TERM_RESIDUAL where the residual was taken away."""
+    label_before: builtins.int
+    """Label the model predicts for the input as it is; -1 if it predicts none."""
+    label_after: builtins.int
+    """Label it predicts without what was taken away."""
+    output_change: builtins.float
+    """How far the first output moved, as a share of its length."""
+    @property
+    def removed(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Components silenced: the fewest, in the order of the charges, without which the label is
+        another, or all that are named if it stays. Empty for a residual.
+        """
+
+    @property
+    def absent(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Components named because they are silent though usually active; they stayed silent."""
+
+    def __init__(
+        self,
+        *,
+        site: builtins.str = ...,
+        term: global___Term.ValueType = ...,
+        removed: collections.abc.Iterable[builtins.int] | None = ...,
+        absent: collections.abc.Iterable[builtins.int] | None = ...,
+        label_before: builtins.int = ...,
+        label_after: builtins.int = ...,
+        output_change: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["absent", b"absent", "label_after", b"label_after", "label_before", b"label_before", "output_change", b"output_change", "removed", b"removed", "site", b"site", "term", b"term"]) -> None: ...
+
+global___Counterfactual = Counterfactual

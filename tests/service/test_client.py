@@ -78,6 +78,7 @@ async def test_the_sync_client_asks_everything(service: Running) -> None:
     def ask() -> tuple[pb.ScoreResponse, pb.ScoreResponse, list[str], str, list[str]]:
         with Client(service.address) as client:
             answers = client.stream(request(live(1), request_id=name) for name in "abc")
+            assert client.explain(anomalies(1), counterfactuals=True).counterfactuals
             return (
                 client.score(live(2)),
                 client.score(request(anomalies(1), request_id="alarm")),

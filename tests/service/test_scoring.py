@@ -113,6 +113,28 @@ async def test_an_explanation_adds_up_and_raises_no_alert(service: Running) -> N
     assert not (await service.client.alerts()).alerts
 
 
+async def test_counterfactuals_are_the_monitors_if_asked_for(
+    service: Running, world: World
+) -> None:
+    inputs = anomalies(1)
+    answer = await service.client.explain(inputs, max_charges=200, counterfactuals=True)
+    _, explanation = world.monitor.explain(inputs, max_charges=200)
+    expected = world.monitor.counterfactuals(inputs, explanation)
+    assert [
+        (one.site, tuple(one.removed), tuple(one.absent), one.label_before, one.label_after)
+        for one in answer.counterfactuals
+    ] == [
+        (one.site, one.removed, one.absent, one.label_before, one.label_after) for one in expected
+    ]
+    assert [one.output_change for one in answer.counterfactuals] == [
+        one.output_change for one in expected
+    ]
+    terms = {"components": verdict_pb2.TERM_SET, "residual": verdict_pb2.TERM_RESIDUAL}
+    assert [one.term for one in answer.counterfactuals] == [terms[one.what] for one in expected]
+    assert {one.what for one in expected} == {"components", "residual"}
+    assert not (await service.client.explain(inputs, max_charges=200)).counterfactuals
+
+
 async def test_baselines_are_listed_with_what_is_loaded(service: Running, world: World) -> None:
     service.server.store.save(world.baseline, activate=False)
     listed = (await service.client.baselines("tiny")).baselines
