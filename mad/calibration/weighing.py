@@ -1,7 +1,6 @@
 """Weigh the parts of a ledger: code lengths in, bits of rarity of the whole out."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -10,7 +9,7 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from mad.calibration.rarity import Rarity
-from mad.types import MECHANISM_TERMS, Bits, Ledger, Site, Term, Weighed
+from mad.types import MECHANISM_TERMS, Bits, Ledger, Weighed
 
 AFFECTED: Final = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Shares of sites that an anomaly may show at, each as likely as the others."""
@@ -34,41 +33,55 @@ class Weighing:
     The mechanism's terms and the others are taken together first by themselves, then averaged by
     ``MECHANISM_PRIOR``. Each of the three is told as a rarity again: ``totals``.
 
-    Part ``i`` is of site ``place[i]``.
+    Of an active set both the whole length and that of the rare combination alone are evidence, as
+    either is the better where sets vary in size or do not. So ``parts`` has a column for each part
+    of the ledger and then one for each combination; column ``i`` is of site ``place[i]``.
     """
 
     parts: Rarity
     totals: Rarity
-    place: Int64[Tensor, " part"]
-    of_mechanism: Bool[Tensor, " part"]
+    place: Int64[Tensor, " column"]
+    of_mechanism: Bool[Tensor, " column"]
 
     @staticmethod
     def fit(ledger: Ledger) -> "Weighing":
         """Count how rare lengths are. ConfigError if a part is infinite for every input."""
-        place, of_mechanism = _layout(ledger.keys)
-        parts = Rarity.fit(ledger.bits)
-        evidence = _evidence(parts.bits(ledger.bits), place, of_mechanism)
+        place, of_mechanism = _layout(ledger)
+        columns = _columns(ledger)
+        parts = Rarity.fit(columns)
+        evidence = _evidence(parts.bits(columns), place, of_mechanism)
         return Weighing(parts, Rarity.fit(evidence), place, of_mechanism)
 
     def weigh(self, ledger: Ledger) -> Weighed:
         """Return how rare each input's lengths are; infinite lengths are infinitely rare."""
-        rarity = self.parts.bits(ledger.bits)
+        rarity = self.parts.bits(_columns(ledger))
         totals = self.totals.bits(_evidence(rarity, self.place, self.of_mechanism))
-        return Weighed(rarity, *totals.T.contiguous().unbind())
+        return Weighed(rarity[:, : len(ledger.keys)], *totals.T.contiguous().unbind())
 
 
-def _layout(
-    keys: Sequence[tuple[Site, Term]],
-) -> tuple[Int64[Tensor, " part"], Bool[Tensor, " part"]]:
-    sites = list(dict.fromkeys(site for site, _ in keys))
-    place = torch.tensor([sites.index(site) for site, _ in keys], dtype=torch.int64)
-    return place, torch.tensor([term in MECHANISM_TERMS for _, term in keys])
+def _is_combined(ledger: Ledger) -> Bool[Tensor, " part"]:
+    """Say which parts split into components and their combination."""
+    return ~ledger.marginal[0].isnan()
+
+
+def _columns(ledger: Ledger) -> Float64[Tensor, "batch column"]:
+    combined = _is_combined(ledger)
+    combination = ledger.bits[:, combined] - ledger.marginal[:, combined]
+    return torch.cat([ledger.bits, combination.nan_to_num(nan=torch.inf)], dim=1)
+
+
+def _layout(ledger: Ledger) -> tuple[Int64[Tensor, " column"], Bool[Tensor, " column"]]:
+    sites = list(dict.fromkeys(site for site, _ in ledger.keys))
+    place = torch.tensor([sites.index(site) for site, _ in ledger.keys], dtype=torch.int64)
+    of_mechanism = torch.tensor([term in MECHANISM_TERMS for _, term in ledger.keys])
+    combined = _is_combined(ledger)
+    return torch.cat([place, place[combined]]), torch.cat([of_mechanism, of_mechanism[combined]])
 
 
 def _evidence(
-    rarity: Float64[Tensor, "batch part"],
-    place: Int64[Tensor, " part"],
-    of_mechanism: Bool[Tensor, " part"],
+    rarity: Float64[Tensor, "batch column"],
+    place: Int64[Tensor, " column"],
+    of_mechanism: Bool[Tensor, " column"],
 ) -> Float64[Tensor, "batch 3"]:
     """Return ``ln`` of the evidence of both kinds of terms together, the first, and the others."""
     finite = rarity.clamp_max(_MOST_BITS)
@@ -86,7 +99,7 @@ _MOST_BITS: Final = 1e12
 """Stands for an infinite rarity where rarities are averaged."""
 
 
-def _together(rarity: Float64[Tensor, "batch part"], place: Int64[Tensor, " part"]) -> Bits:
+def _together(rarity: Float64[Tensor, "batch column"], place: Int64[Tensor, " column"]) -> Bits:
     """Average the evidence of each site's parts and multiply it over the sites affected."""
     each = math.log(CALIBRATOR) + (1 - CALIBRATOR) * math.log(2) * rarity
     sites = [

@@ -15,7 +15,7 @@ from mad.codes.magnitudes import MagnitudeCode
 from mad.codes.neighbours import MIN_KEPT, NeighbourCode
 from mad.codes.output import OutputCode
 from mad.codes.residual import GaussianCode
-from mad.codes.sets.conditional import ConditionalCode
+from mad.codes.sets.experts import ExpertsCode
 from mad.codes.sets.independent import IndependentCode
 from mad.codes.sets.mixture import MixtureCode
 from mad.components.base import Decomposition
@@ -84,8 +84,8 @@ def _parts(site: Site, statistics: SiteStatistics, plan: FitPlan) -> Iterator[Co
     if counts.active.shape[1]:
         independent = IndependentCode.fit(counts)
         clusters = MixtureCode.fit(statistics.sets, counts, seed=plan.seed)
-        members = (clusters, ConditionalCode.fit(counts), independent)
-        yield CodedPart(site, "set", BayesCode.of(members), independent)
+        experts = ExpertsCode.fit(statistics.sets, counts, seed=plan.seed)
+        yield CodedPart(site, "set", BayesCode.of((clusters, experts)), independent)
         if plan.context == "predicted":
             yield CodedPart(site, "output", OutputCode.fit(statistics.sets, counts))
         if statistics.magnitudes is not None:

@@ -13,7 +13,7 @@ from mad.errors import ConfigError
 from mad.scoring import ContextRule
 from mad.types import Measure
 
-MIN_WEIGHING = 50
+MIN_WEIGHING = 20
 """Fewer trusted inputs do not say how rare a length is."""
 
 

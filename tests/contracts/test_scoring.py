@@ -16,21 +16,21 @@ def world() -> World:
     return tiny_world()
 
 
-def test_parts_add_up_to_the_surprise(world: World) -> None:
+def test_parts_add_up_to_the_description(world: World) -> None:
     inputs = {"x": torch.cat([ordinary(20, seed=5), strange(20, seed=6)])}
     for verdict in world.monitor.judge(inputs).verdicts:
         total = math.fsum(part.bits for part in verdict.parts)
-        assert total == pytest.approx(verdict.surprise_bits, rel=1e-9)
+        assert total == pytest.approx(verdict.description_bits, rel=1e-9)
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 500))
-def test_charges_and_rest_add_up_to_the_surprise(max_charges: int) -> None:
+def test_charges_and_rest_add_up_to_the_description(max_charges: int) -> None:
     verdict, explanation = EXPLAINED.monitor.explain(
         {"x": strange(1, seed=7)}, max_charges=max_charges
     )
     total = math.fsum(charge.bits for charge in explanation.charges) + explanation.rest_bits
-    assert total == pytest.approx(verdict.surprise_bits, rel=1e-9)
+    assert total == pytest.approx(verdict.description_bits, rel=1e-9)
 
 
 EXPLAINED = tiny_world()
@@ -42,7 +42,8 @@ def test_one_by_one_equals_batched(world: World) -> None:
     for row, verdict in enumerate(together):
         (alone,) = world.monitor.judge({"x": x[row : row + 1]}).verdicts
         # Matrix products of another height may round differently in the last place.
-        assert alone.surprise_bits == pytest.approx(verdict.surprise_bits, rel=1e-6)
+        assert alone.description_bits == pytest.approx(verdict.description_bits, rel=1e-6)
+        assert alone.surprise_bits == pytest.approx(verdict.surprise_bits, rel=1e-4, abs=1e-4)
         assert (alone.is_alert, alone.context) == (verdict.is_alert, verdict.context)
 
 
@@ -60,9 +61,9 @@ def test_outputs_are_the_models_own(world: World) -> None:
 def test_fresh_ordinary_inputs_raise_alerts_at_the_promised_rate(world: World) -> None:
     verdicts = world.monitor.judge({"x": ordinary(4000, seed=12)}).verdicts
     alerts = sum(verdict.is_alert for verdict in verdicts)
-    # The rate given one reference of 240 spreads by about 0.014 around 0.05; allow four of them.
-    assert binomtest(alerts, 4000, 0.05 + 4 * 0.014, alternative="greater").pvalue > 1e-3
-    assert binomtest(alerts, 4000, 0.05 - 3 * 0.014, alternative="less").pvalue > 1e-3
+    # The rate given one reference of 150 spreads by about 0.018 around 0.05; allow a few of them.
+    assert binomtest(alerts, 4000, 0.05 + 4 * 0.018, alternative="greater").pvalue > 1e-3
+    assert binomtest(alerts, 4000, 0.05 - 2.5 * 0.018, alternative="less").pvalue > 1e-3
 
 
 def test_strange_inputs_raise_alerts_with_explanations(world: World) -> None:

@@ -8,11 +8,26 @@ from torch import Tensor
 
 from mad.capture.model import MonitoredModel
 from mad.codes.neighbours import NeighbourCode
+from mad.codes.residual import GaussianCode
+from mad.components.dictionaries.topk import TopKDictionary
 from mad.components.dictionaries.train import DictionaryPlan
+from mad.components.joined import Joined
 from mad.components.unexplained import Unexplained
 from mad.errors import ConfigError
 from mad.fit import FitPlan, check_unseen, fit, split, train_dictionaries
-from tests.worlds import CREATED, PLAN, Rows, World, ordinary, quiet, tiny_module, tiny_world
+from mad.monitor import Monitor
+from mad.types import MEASURES, Measure
+from tests.worlds import (
+    CREATED,
+    PLAN,
+    Rows,
+    World,
+    ordinary,
+    quiet,
+    strange,
+    tiny_module,
+    tiny_world,
+)
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +37,10 @@ def world() -> World:
 
 def test_the_split_is_disjoint_complete_and_ascending() -> None:
     parts = split(1000, PLAN)
-    together = torch.cat([parts.fitting, parts.reference])
-    assert torch.equal(together.sort().values, torch.arange(1000))
-    assert parts.reference.numel() == 400
-    assert (parts.fitting.diff() > 0).all()
-    assert (parts.reference.diff() > 0).all()
+    every = (parts.fitting, parts.weighing, parts.reference)
+    assert [part.numel() for part in every] == [600, 150, 250]
+    assert torch.equal(torch.cat(every).sort().values, torch.arange(1000))
+    assert all((part.diff() > 0).all() for part in every)
 
 
 def test_another_seed_splits_otherwise() -> None:
@@ -35,14 +49,18 @@ def test_another_seed_splits_otherwise() -> None:
 
 def test_too_little_trusted_data_is_refused_saying_how_much_is_needed() -> None:
     plan = FitPlan(name="x", false_alarm_rate=0.001, reference_share=0.4)
-    with pytest.raises(ConfigError, match=r"reference of 80, .* needs 999: give at least 2498"):
+    with pytest.raises(ConfigError, match=r"80 for the reference.*needs 999 .* at least 2498"):
         split(200, plan)
     assert split(2498, plan).reference.numel() == 999
+    with pytest.raises(ConfigError, match=r"19 to weigh parts; .* and 20: give at least 134"):
+        split(133, PLAN)
+    assert split(134, PLAN).weighing.numel() == 20
 
 
 def test_the_manifest_says_what_was_fitted(world: World) -> None:
     manifest = world.baseline.manifest
-    assert (manifest.fit_inputs, manifest.reference_inputs) == (360, 240)
+    assert (manifest.fit_inputs, manifest.weighing_inputs) == (360, 90)
+    assert (manifest.reference_inputs, manifest.alert_on) == (150, "surprise")
     assert manifest.model_fingerprint == world.model.fingerprint
     assert manifest.decomposition_fingerprint == world.decomposition.fingerprint
     assert manifest.sites == ("1", "3")
@@ -54,7 +72,7 @@ def test_the_manifest_says_what_was_fitted(world: World) -> None:
 
 def test_the_threshold_separates_the_false_alarm_rate_of_the_reference(world: World) -> None:
     above = (world.baseline.reference > world.baseline.manifest.threshold_bits).sum()
-    assert above == int(0.05 * 241) - 1
+    assert above == int(0.05 * 151) - 1
 
 
 def test_the_same_fit_gives_the_same_baseline(world: World) -> None:
@@ -77,10 +95,29 @@ def test_batches_of_another_size_give_the_same_code(world: World) -> None:
     torch.testing.assert_close(again.reference, world.baseline.reference, rtol=1e-6, atol=0)
 
 
-def test_without_context_codes_are_independent() -> None:
+@pytest.mark.parametrize("measure", ["mechanism", "novelty"])
+def test_alerts_go_by_the_measure_asked_for(measure: Measure) -> None:
+    world = tiny_world(replace(PLAN, alert_on=measure), sites=("3",))
+    assert torch.equal(world.baseline.reference, world.baseline.references[MEASURES.index(measure)])
+    for verdict in world.monitor.judge({"x": ordinary(300, seed=2)}).verdicts:
+        bits = verdict.mechanism_bits if measure == "mechanism" else verdict.novelty_bits
+        assert verdict.is_alert == (bits > world.baseline.manifest.threshold_bits)
+
+
+def test_magnitudes_and_means_by_context_are_fitted_when_asked_for() -> None:
+    plan = replace(PLAN, magnitudes=True, residual_by_context=True)
+    world = tiny_world(plan, sites=("3",))
+    codes = {part.term: part.code for part in world.baseline.parts}
+    assert list(codes) == ["set", "output", "magnitudes", "residual", "neighbours"]
+    residual = codes["residual"]
+    assert isinstance(residual, GaussianCode)
+    assert residual.mean.shape == (4, 16)  # three contexts, and any other
+
+
+def test_without_context_nothing_is_said_of_the_output() -> None:
     world = tiny_world(replace(PLAN, context="none"), sites=("3",))
     assert [type(part.code).__name__ for part in world.baseline.parts] == [
-        "IndependentCode",
+        "BayesCode",
         "GaussianCode",
         "NeighbourCode",
     ]
@@ -132,7 +169,7 @@ def test_a_model_that_breaks_down_on_held_out_inputs_is_refused() -> None:
     model = MonitoredModel.of(tiny_module(), name="tiny", inputs=["x"])
     trusted = ordinary(300, seed=3)
     trusted[split(300, PLAN).reference[0]] = torch.finfo(torch.float32).max
-    with pytest.raises(ConfigError, match=r"1 of 120 held-out trusted inputs .* remove such"):
+    with pytest.raises(ConfigError, match=r"1 of 75 held-out trusted inputs .* remove such"):
         fit(model, Unexplained("3"), Rows(trusted), PLAN, created=CREATED, progress=quiet)
 
 
@@ -161,18 +198,25 @@ def test_data_the_model_does_not_take_are_refused_at_once(
         )
 
 
-def test_a_site_too_wide_for_the_residual_code_is_refused_before_it_fills_the_memory() -> None:
-    module = torch.nn.Sequential(torch.nn.Linear(8, 200_000))
+def test_a_site_too_wide_for_a_full_covariance_gets_a_low_rank_one() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(8, 5_000))
     model = MonitoredModel.of(module, name="wide", inputs=["x"])
-    with pytest.raises(ConfigError, match=r"site '0' has 200000 coordinates .* at most 4096"):
-        fit(
-            model,
-            Unexplained("0"),
-            Rows(ordinary(60, seed=3)),
-            replace(PLAN, batch_size=8),
-            created=CREATED,
-            progress=quiet,
-        )
+    rows = Rows(ordinary(300, seed=3))
+    baseline = fit(model, Unexplained("0"), rows, PLAN, created=CREATED, progress=quiet)
+    assert type(baseline.parts[0].code).__name__ == "LowRankCode"
+    judged = Monitor.bind(model, Unexplained("0"), baseline).judge({"x": strange(5, seed=4)})
+    assert all(verdict.is_alert for verdict in judged.verdicts)
+
+
+def test_views_of_the_same_activations_have_one_neighbourhood() -> None:
+    world = tiny_world(sites=("3",))
+    (one,) = world.decomposition.parts
+    assert isinstance(one, TopKDictionary)
+    twice = Joined((one, replace(one, suffix="again")))
+    baseline = fit(world.model, twice, world.trusted, PLAN, created=CREATED, progress=quiet)
+    found = [part.site for part in baseline.parts if part.term == "neighbours"]
+    assert found == ["3"]
+    assert {part.site for part in baseline.parts} == {"3", "3:again"}
 
 
 def test_progress_reaches_its_total_in_every_stage(world: World) -> None:
@@ -183,7 +227,11 @@ def test_progress_reaches_its_total_in_every_stage(world: World) -> None:
         last[stage] = (done, total)
 
     fit(world.model, world.decomposition, world.trusted, PLAN, created=CREATED, progress=progress)
-    assert last == {"fitting codes": (360, 360), "calibrating": (240, 240)}
+    assert last == {
+        "fitting codes": (360, 360),
+        "weighing parts": (90, 90),
+        "calibrating": (150, 150),
+    }
 
 
 def trained_digests(data: Rows, plan: FitPlan) -> Tensor:
@@ -205,14 +253,16 @@ def test_dictionaries_trained_on_the_fitting_part_have_not_seen_the_reference() 
 def test_a_reference_that_dictionaries_have_seen_is_refused(change: dict[str, float]) -> None:
     data = Rows(ordinary(300, seed=1))
     seen = trained_digests(data, PLAN)
-    with pytest.raises(ConfigError, match=r"held out as reference have trained .*train them again"):
+    with pytest.raises(
+        ConfigError, match=r"held out to weigh and calibrate trained .*train them again"
+    ):
         check_unseen(data, replace(PLAN, **change), seen)  # type: ignore[arg-type]  # of either kind
 
 
 def test_reordered_data_that_was_seen_is_refused_and_new_data_is_not() -> None:
     x = ordinary(300, seed=1)
     seen = trained_digests(Rows(x), PLAN)
-    with pytest.raises(ConfigError, match="have trained the dictionaries"):
+    with pytest.raises(ConfigError, match="trained the dictionaries"):
         check_unseen(Rows(x.flip(0)), PLAN, seen)
     check_unseen(Rows(ordinary(300, seed=2)), PLAN, seen)
 

@@ -80,9 +80,11 @@ def test_a_verdict_names_context_and_active_components(world: World) -> None:
     assert all(0 < verdict.active_components <= 8 for verdict in verdicts)
     assert [(part.site, part.term) for part in verdicts[0].parts] == [
         ("1", "set"),
+        ("1", "output"),
         ("1", "residual"),
         ("1", "neighbours"),
         ("3", "set"),
+        ("3", "output"),
         ("3", "residual"),
         ("3", "neighbours"),
     ]
@@ -96,18 +98,35 @@ def test_an_alert_is_exactly_a_p_value_at_or_under_the_rate(world: World) -> Non
         assert verdict.is_alert == (verdict.surprise_bits > manifest.threshold_bits)
 
 
-def test_charges_are_ranked_by_bits_above_typical(world: World) -> None:
+def test_charges_are_ranked_within_a_part_by_bits_above_typical(world: World) -> None:
     _, explanation = world.monitor.explain({"x": strange(1, seed=5)}, max_charges=500)
-    excess = [charge.bits - charge.typical_bits for charge in explanation.charges]
-    # Two sites, each of 32 components, 16 coordinates and one neighbourhood.
-    assert len(excess) == 2 * (32 + 16 + 1)
-    assert excess == sorted(excess, reverse=True)
+    # Two sites, each of 32 components, twice, 16 coordinates and one neighbourhood.
+    assert len(explanation.charges) == 2 * (2 * 32 + 16 + 1)
+    by_part: dict[tuple[str, str], list[float]] = {}
+    for charge in explanation.charges:
+        excess = charge.bits - charge.typical_bits
+        by_part.setdefault((charge.site, charge.term), []).append(excess)
+    assert len(by_part) == 8
+    assert all(excess == sorted(excess, reverse=True) for excess in by_part.values())
 
 
-def test_every_term_has_its_share_of_a_short_explanation(world: World) -> None:
-    _, explanation = world.monitor.explain({"x": strange(1, seed=5)}, max_charges=6)
-    terms = [charge.term for charge in explanation.charges]
-    assert sorted(terms) == ["neighbours"] * 2 + ["residual"] * 2 + ["set"] * 2
+def test_the_rarest_part_is_explained_first(world: World) -> None:
+    verdict, explanation = world.monitor.explain({"x": strange(1, seed=5)}, max_charges=6)
+    rarest = max(verdict.parts, key=lambda part: part.rarity_bits)
+    first = explanation.charges[0]
+    assert (first.site, first.term) == (rarest.site, rarest.term)
+
+
+def test_the_bits_of_a_set_split_into_rare_components_and_their_combination(world: World) -> None:
+    x = {"x": strange(1, seed=5)}
+    (verdict,) = world.monitor.judge(x).verdicts
+    sets = [part for part in verdict.parts if part.term == "set"]
+    assert len(sets) == 2
+    for part in sets:
+        assert part.rare_components_bits is not None
+        assert part.rare_combination_bits == part.bits - part.rare_components_bits
+    others = [part for part in verdict.parts if part.term != "set"]
+    assert {part.rare_combination_bits for part in others} == {None}
 
 
 def test_a_neighbourhood_names_the_nearest_trusted_input(world: World) -> None:
@@ -137,7 +156,13 @@ def test_stages_are_timed_with_the_given_clock(world: World) -> None:
     seconds = world.monitor.judge(
         {"x": ordinary(1, seed=6)}, clock=lambda: next(ticks)
     ).stage_seconds
-    assert seconds == {"forward": 1, "components": 1, "codes": 1, "explanations": 1}
+    assert seconds == {
+        "forward": 1,
+        "components": 1,
+        "codes": 1,
+        "calibration": 1,
+        "explanations": 1,
+    }
 
 
 def test_a_rate_can_be_read_from_a_rebound_baseline(world: World) -> None:

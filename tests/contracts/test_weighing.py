@@ -1,0 +1,148 @@
+"""Laws of weighing: many parts of any spread in, three rarities in the same bits out."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from scipy.special import logsumexp
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from mad.calibration.rarity import Rarity
+from mad.calibration.weighing import AFFECTED, CALIBRATOR, MECHANISM_PRIOR, Weighing
+from mad.types import Ledger, Site, Term
+
+TERMS: tuple[Term, ...] = ("set", "output", "residual", "neighbours")
+SITES = ("a", "b", "c")
+KEYS: tuple[tuple[Site, Term], ...] = tuple((site, term) for site in SITES for term in TERMS)
+SPREADS = torch.tensor([1.0, 50.0, 1000.0, 0.01] * 3, dtype=torch.float64)
+
+
+def ledger_of(bits: Tensor, *, combines: bool = True) -> Ledger:
+    """Return a ledger whose sets have components of 3 bits, or do not split."""
+    is_set = torch.tensor([term == "set" for _, term in KEYS])
+    marginal = torch.where(is_set & combines, 3.0, torch.nan).double()
+    return Ledger(KEYS, bits, marginal.expand_as(bits))
+
+
+def drawn(inputs: int, seed: int, shift: Tensor | None = None) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(inputs, len(KEYS), generator=generator, dtype=torch.float64)
+    return SPREADS * (noise if shift is None else noise + shift) + 5_000
+
+
+WEIGHING = Weighing.fit(ledger_of(drawn(3_000, 0)))
+
+
+def shifted(sites: tuple[Site, ...], terms: tuple[Term, ...], by: float) -> Tensor:
+    return torch.tensor([by if s in sites and t in terms else 0.0 for s, t in KEYS]).double()
+
+
+@pytest.mark.parametrize("measure", ["surprise", "mechanism", "novelty"])
+def test_one_in_two_to_the_bits_of_trusted_inputs_is_as_rare(measure: str) -> None:
+    found = getattr(WEIGHING.weigh(ledger_of(drawn(20_000, 1))), measure)
+    for bits in (1.0, 2.0, 4.0, 6.64):
+        share = float((found >= bits).double().mean())
+        # By chance of the 3,000 that weigh and of these; a tenth covers four deviations at 1 bit.
+        assert share == pytest.approx(2**-bits, rel=0.1 + 0.06 * bits)
+
+
+def test_the_unit_of_a_part_does_not_matter() -> None:
+    units = torch.logspace(-6, 6, len(KEYS), dtype=torch.float64)
+    fitted = Weighing.fit(ledger_of(drawn(500, 2) * units, combines=False))
+    found = fitted.weigh(ledger_of(drawn(50, 3) * units, combines=False))
+    expected = Weighing.fit(ledger_of(drawn(500, 2), combines=False)).weigh(
+        ledger_of(drawn(50, 3), combines=False)
+    )
+    torch.testing.assert_close(found.rarity, expected.rarity, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found.surprise, expected.surprise, rtol=1e-6, atol=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, len(KEYS) - 1), st.floats(0, 100), st.integers(0, 10_000))
+def test_more_bits_are_never_less_surprising(part: int, more: float, seed: int) -> None:
+    bits = drawn(1, seed)
+    before = WEIGHING.weigh(ledger_of(bits))
+    bits[0, part] += more * SPREADS[part]
+    after = WEIGHING.weigh(ledger_of(bits))
+    assert after.surprise >= before.surprise - 1e-9
+    if KEYS[part][1] in ("residual", "neighbours"):
+        assert after.mechanism == before.mechanism
+        assert after.novelty >= before.novelty - 1e-9
+    else:
+        assert after.novelty == before.novelty
+        assert after.mechanism >= before.mechanism - 1e-9
+
+
+def test_the_surprise_is_the_rarity_of_the_evidence_by_its_formula() -> None:
+    """An independent reading of the definition, in numpy."""
+    bits = drawn(200, 4, shifted(("a",), ("residual",), 3.0))
+
+    def evidence(rows: Tensor) -> np.ndarray:
+        plain = Rarity.fit(torch.cat([drawn(3_000, 0), drawn(3_000, 0)[:, ::4] - 3], dim=1))
+        rarity = plain.bits(torch.cat([rows, rows[:, ::4] - 3], dim=1)).numpy()
+        log_e = math.log(CALIBRATOR) + (1 - CALIBRATOR) * math.log(2) * rarity
+        told = []
+        for columns in ((0, 1, 12), (2, 3)):
+            places = [[c + 4 * s if c < 12 else c + s for c in columns] for s in range(3)]
+            by_site = np.stack([np.log(np.exp(log_e[:, p]).mean(axis=1)) for p in places], axis=1)
+            cells = [np.log(1 - a + a * np.exp(by_site)).sum(axis=1) for a in AFFECTED]
+            told.append(logsumexp(cells, axis=0) - math.log(len(AFFECTED)))
+        weights = [[MECHANISM_PRIOR], [1 - MECHANISM_PRIOR]]
+        return logsumexp(np.stack(told), axis=0, b=np.array(weights))
+
+    reference = torch.from_numpy(evidence(drawn(3_000, 0))).unsqueeze(1)
+    expected = Rarity.fit(reference).bits(torch.from_numpy(evidence(bits)).unsqueeze(1))[:, 0]
+    torch.testing.assert_close(
+        WEIGHING.weigh(ledger_of(bits)).surprise, expected, rtol=1e-6, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("shift", "at_least"),
+    [
+        # One loud part among twelve, whatever its unit; and every part a little.
+        (shifted(("b",), ("neighbours",), 4.0), 0.95),
+        (shifted(("b",), ("residual",), 4.0), 0.95),
+        (shifted(SITES, ("residual", "neighbours"), 1.5), 0.95),
+    ],
+)
+def test_one_loud_part_and_many_faint_ones_are_both_seen(shift: Tensor, at_least: float) -> None:
+    ordinary = WEIGHING.weigh(ledger_of(drawn(2_000, 5))).surprise
+    odd = WEIGHING.weigh(ledger_of(drawn(2_000, 6, shift))).surprise
+    labels = [0] * 2_000 + [1] * 2_000
+    assert roc_auc_score(labels, torch.cat([ordinary, odd]).numpy()) > at_least
+    # The best test of a single shift by 4 that knows where to look finds this much.
+    assert norm.cdf(4 / math.sqrt(2)) > at_least
+
+
+def test_a_shift_of_novelty_alone_leaves_the_mechanism_as_it_was() -> None:
+    found = WEIGHING.weigh(ledger_of(drawn(4_000, 7, shifted(SITES, ("residual",), 5.0))))
+    flagged = float((found.mechanism >= -math.log2(0.01)).double().mean())
+    assert 0.005 < flagged < 0.02
+    assert float((found.novelty >= -math.log2(0.01)).double().mean()) > 0.99
+
+
+def test_what_is_not_a_number_is_infinitely_rare() -> None:
+    bits = drawn(2, 8)
+    bits[1, 2] = torch.inf
+    found = WEIGHING.weigh(ledger_of(bits))
+    assert found.surprise[1] == torch.inf
+    assert found.novelty[1] == torch.inf
+    assert torch.isfinite(found.mechanism).all()
+    assert torch.isfinite(found.surprise[0])
+
+
+def test_without_components_the_surprise_is_the_novelty() -> None:
+    keys: tuple[tuple[Site, Term], ...] = (("a", "residual"), ("a", "neighbours"))
+
+    def ledger(inputs: int, seed: int) -> Ledger:
+        bits = drawn(inputs, seed)[:, :2]
+        return Ledger(keys, bits, torch.full_like(bits, torch.nan))
+
+    found = Weighing.fit(ledger(400, 9)).weigh(ledger(100, 10))
+    assert torch.equal(found.surprise, found.novelty)
+    assert (found.mechanism == 0).all()
