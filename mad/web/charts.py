@@ -1,14 +1,15 @@
-"""Histograms as geometry: where the bars, ticks and marks of a drawing go.
+"""Figures as geometry: where the bars, lines, ticks and marks of a drawing go.
 
-The drawing is 480 units wide and 150 high; the page scales it. Pure arithmetic: colours are the
-style sheet's, markup the template's.
+A drawing is 480 units wide, the map a square; the page scales them. Pure arithmetic: colours are
+the style sheet's, markup the template's.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
+from mad.types import Alert, Measure
 from mad.web.figures import Calibration, Counts
 
 WIDTH: Final = 480.0
@@ -16,6 +17,12 @@ HEIGHT: Final = 150.0
 _FLOOR: Final = 124.0
 _TOP: Final = 24.0
 _TICKS: Final = 5
+MOST_BITS: Final = 14
+"""Rarity that the axis of curves ends at."""
+_SLOPE: Final = WIDTH / MOST_BITS
+_DEEPEST: Final = 184.0
+SIDE: Final = 220.0
+"""Width and height of the map."""
 
 
 @final
@@ -35,9 +42,9 @@ class Bar:
 @final
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A word at a place on the axis."""
+    """A word at a place on an axis."""
 
-    x: float
+    at: float
     text: str
 
 
@@ -53,6 +60,50 @@ class Chart:
     top: float = _TOP
     width: float = WIDTH
     height: float = HEIGHT
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One measure's points, as SVG writes them."""
+
+    measure: Measure
+    points: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Lines over one pair of axes, with ticks along both; ``mark`` as in a chart."""
+
+    lines: tuple[Line, ...]
+    bits: tuple[Label, ...]
+    shares: tuple[Label, ...]
+    mark: Label | None
+    floor: float = _DEEPEST
+    top: float = _TOP
+    width: float = WIDTH
+    height: float = _DEEPEST + HEIGHT - _FLOOR
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where an alert is drawn."""
+
+    x: float
+    y: float
+    alert: Alert
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Map:
+    """A square of alerts; both axes have the same ticks."""
+
+    spots: tuple[Spot, ...]
+    ticks: tuple[Label, ...]
+    side: float = SIDE
 
 
 @final
@@ -109,30 +160,60 @@ def p_value_chart(p_values: Counts, *, nominal: float) -> Chart:
     return Chart(bars, _ticks((0.0, *edges), slot), Label(slot * alarms, f"alert at {nominal:g}"))
 
 
-def surprise_chart(surprises: Counts, *, threshold_bits: float | None) -> Chart:
-    """Draw the share of inputs in each bin of surprise, over the bins that hold any."""
-    filled = [place for place, count in enumerate(surprises.counts) if count]
-    if not filled:
-        return Chart((), (), None)
-    first, last = filled[0], filled[-1]
-    uppers = (*surprises.edges, math.inf)[first : last + 1]
-    lowers = (-math.inf, *surprises.edges)[first : last + 1]
-    shares = [count / surprises.total for count in surprises.counts[first : last + 1]]
-    slot = WIDTH / len(shares)
-    bars = tuple(
-        _bar(
-            slot * place,
-            slot,
-            share / max(shares),
-            is_alarm=threshold_bits is not None and lower >= threshold_bits,
-            title=f"{_span(lower, upper)}: {share:.2%} of inputs",
-        )
-        for place, (lower, upper, share) in enumerate(zip(lowers, uppers, shares, strict=True))
+def rarity_chart(rarities: Mapping[Measure, Counts], *, threshold_bits: float | None) -> Curves:
+    """Draw the share of inputs above each rarity, on a log axis: the promise is a straight line.
+
+    Of trusted inputs, one in ``2 ** bits`` is above ``bits``, from corner to corner. A line ends
+    where no input is above.
+    """
+    lines = tuple(
+        Line(measure, " ".join(f"{x:.1f},{y:.1f}" for x, y in _survival(counts)))
+        for measure, counts in rarities.items()
     )
     mark = None
-    if threshold_bits is not None:
-        mark = _mark(threshold_bits, lowers, uppers, slot)
-    return Chart(bars, _ticks((lowers[0], *uppers), slot), mark)
+    if threshold_bits is not None and 0 <= threshold_bits <= MOST_BITS:
+        mark = Label(_SLOPE * threshold_bits, f"alert above {threshold_bits:.1f}")
+    bits = tuple(Label(_SLOPE * tick, str(tick)) for tick in range(0, MOST_BITS + 1, 2))
+    shares = tuple(Label(_depth(10.0**-power), f"{10.0 ** (2 - power):g} %") for power in range(5))
+    return Curves(lines, bits, shares, mark)
+
+
+def _survival(counts: Counts) -> Iterator[tuple[float, float]]:
+    within = 0
+    for edge, count in zip(counts.edges, counts.counts, strict=False):
+        within += count
+        if edge > MOST_BITS or within == counts.total:
+            return
+        yield _SLOPE * edge, _depth(1 - within / counts.total)
+
+
+def _depth(share: float) -> float:
+    """Return how far down a share is drawn."""
+    return min(_TOP - math.log2(share) * (_DEEPEST - _TOP) / MOST_BITS, _DEEPEST)
+
+
+def alert_map(alerts: Sequence[Alert]) -> Map:
+    """Place each alert by its mechanism to the right and its novelty upwards.
+
+    An alert whose bits were not measured has no place.
+    """
+    spots = tuple(
+        Spot(
+            _reach(alert.verdict.mechanism_bits),
+            SIDE - _reach(alert.verdict.novelty_bits),
+            alert,
+        )
+        for alert in alerts
+        if not math.isnan(alert.verdict.mechanism_bits + alert.verdict.novelty_bits)
+    )
+    return Map(
+        spots, tuple(Label(_reach(bits), f"{bits:g}") for bits in (0, 1, 3, 7, 20, 100, 1000))
+    )
+
+
+def _reach(bits: float) -> float:
+    """Return how far along an axis that grows ever slower so many bits are, at most its end."""
+    return SIDE * min(math.log1p(bits) / math.log1p(1000), 1.0)
 
 
 def _bar(
@@ -165,20 +246,3 @@ def _ticks(edges: Sequence[float], slot: float) -> tuple[Label, ...]:
         for place, edge in enumerate(edges)
         if place % step == 0 and math.isfinite(edge)
     )
-
-
-def _mark(
-    threshold: float, lowers: Sequence[float], uppers: Sequence[float], slot: float
-) -> Label | None:
-    """Place the threshold inside its bin."""
-    for place, (lower, upper) in enumerate(zip(lowers, uppers, strict=True)):
-        if lower <= threshold < upper:
-            inside = (threshold - lower) / (upper - lower) if math.isfinite(upper - lower) else 0.5
-            return Label(slot * (place + inside), f"alert above {threshold:.0f}")
-    return None
-
-
-def _span(lower: float, upper: float) -> str:
-    if math.isinf(upper):
-        return f"above {lower:g} bits"
-    return f"at most {upper:g} bits" if math.isinf(lower) else f"{lower:g} to {upper:g} bits"

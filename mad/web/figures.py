@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from mad.calibration.health import Interval, binomial_interval, promised_interval
 from mad.metrics import TRAFFIC, Traffic
+from mad.types import MEASURES, Measure
 
 CONFIDENCE: Final = 0.99
 
@@ -51,7 +52,7 @@ class Calibration:
     nominal: float
     alarms: int
     p_values: Counts
-    surprises: Counts
+    rarities: Mapping[Measure, Counts]
     observed: Interval
     promised: Interval
 
@@ -147,7 +148,12 @@ def _calibrations(samples: _Samples) -> list[Calibration]:
                     nominal=rate,
                     alarms=alarms,
                     p_values=p_values,
-                    surprises=_counts(samples, "mad_surprise_shannons_bucket", baseline, traffic),
+                    rarities={
+                        measure: _counts(
+                            samples, f"mad_{measure}_shannons_bucket", baseline, traffic
+                        )
+                        for measure in MEASURES
+                    },
                     observed=binomial_interval(alarms, p_values.total, confidence=CONFIDENCE),
                     promised=promised_interval(
                         rate, references.get(baseline, 0), confidence=CONFIDENCE

@@ -54,7 +54,7 @@ class _Panel:
     calibration: Calibration
     ruler: charts.Ruler
     p_values: charts.Chart
-    surprises: charts.Chart
+    rarities: charts.Curves
 
 
 def render(content: Content) -> str:
@@ -65,11 +65,12 @@ def render(content: Content) -> str:
             each,
             charts.ruler(each),
             charts.p_value_chart(each.p_values, nominal=each.nominal),
-            charts.surprise_chart(each.surprises, threshold_bits=thresholds.get(each.baseline)),
+            charts.rarity_chart(each.rarities, threshold_bits=thresholds.get(each.baseline)),
         )
         for each in content.figures.calibrations
     ]
-    return _pages.get_template("page.html").render(content=content, panels=panels)
+    placed = charts.alert_map(content.alerts)
+    return _pages.get_template("page.html").render(content=content, panels=panels, map=placed)
 
 
 def _count(number: int) -> str:
@@ -77,6 +78,8 @@ def _count(number: int) -> str:
 
 
 def _bits(bits: float) -> str:
+    if math.isnan(bits):
+        return "n/a"
     return f"{bits:,.1f}" if math.isfinite(bits) else "∞"
 
 
@@ -85,9 +88,9 @@ def _strength(magnitude: float) -> str:
 
 
 def _filled(value: float, largest: float) -> str:
-    """Say how much of a meter is filled, in percent; what is not finite fills it."""
+    """Say how much of a meter is filled, in percent; infinity fills it, the unmeasured does not."""
     if not math.isfinite(value):
-        return "100"
+        return "0.00" if math.isnan(value) else "100"
     return f"{100 * abs(value) / largest if largest else 0:.2f}"
 
 

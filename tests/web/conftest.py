@@ -29,10 +29,12 @@ MANIFEST = Manifest(
     inputs=(InputSpec("image", "uint8", (28, 28)),),
     context="predicted",
     fit_inputs=3600,
-    reference_inputs=2400,
+    weighing_inputs=900,
+    reference_inputs=1500,
     false_alarm_rate=0.01,
-    median_bits=300.0,
-    threshold_bits=402.7,
+    alert_on="surprise",
+    median_bits=1.02,
+    threshold_bits=6.71,
     seed=0,
     library_versions={"torch": "2.13.0"},
 )
@@ -47,7 +49,15 @@ ALERT = Alert(
     input_index=4,
     input_digest="c0ffee" * 10,
     verdict=Verdict(
-        512.5, 0.0004, True, (Part("act1", "set", 480.5), Part("act1", "residual", 32.0)), 7, 16
+        surprise_bits=11.3,
+        mechanism_bits=12.6,
+        novelty_bits=0.4,
+        description_bits=512.5,
+        p_value=0.0004,
+        is_alert=True,
+        parts=(Part("act1", "set", 480.5, 12.1, 390.25), Part("act1", "residual", 32.0, 0.7)),
+        context=7,
+        active_components=16,
     ),
     explanation=Explanation(
         (
@@ -60,8 +70,8 @@ ALERT = Alert(
 )
 
 
-def verdict(p_value: float, bits: float = 310.0) -> Verdict:
-    return Verdict(bits, p_value, p_value <= 0.01, (), -1, 16)
+def verdict(p_value: float, bits: float = 1.25) -> Verdict:
+    return Verdict(bits, 0.75, 1.75, 310.0, p_value, p_value <= 0.01, (), -1, 16)
 
 
 @dataclass

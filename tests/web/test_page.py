@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from mad.streams.monitor import Alarm, Reading
-from mad.types import Charge, Explanation, Part
+from mad.types import Charge, Explanation, Part, Term
 from tests.web.conftest import ALERT, MANIFEST, NOW, Site, verdict
 
 HOSTILE = """"'><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7 * 7 }}&amp;"""
@@ -68,9 +68,14 @@ def test_a_surprise_that_is_not_finite_leaves_the_page_whole(site: Site) -> None
 def test_an_alert_shows_its_whole_ledger(site: Site) -> None:
     site.alerts.append(ALERT)
     text = Markup(site.page()).text
-    assert "512.5 bits p 0.0004 default@3 2026-03-01 12:29:58 UTC camera-12 · input 4" in text
-    assert "act1 set 480.5" in text
-    assert "act1 residual 32.0" in text
+    assert (
+        "11.3 bits mechanism 12.6 novelty 0.4 p 0.0004 default@3 2026-03-01 12:29:58 UTC "
+        "camera-12 · input 4" in text
+    )
+    # The combination costs what its components do not: 480.5 - 390.25.
+    assert "act1 set rare components 390.2, rare combination 90.2 12.1 480.5" in text
+    assert "act1 residual 0.7 32.0" in text
+    assert "the whole activity 11.3 512.5" in text
     assert "act1 component 41 90.5 0.4 2.5 0.03 %" in text
     assert "act1 component 7 12.0 0.1 silent 98 %" in text
     assert "act1 residual 3 5.0 1.0 -0.5" in text
@@ -79,18 +84,71 @@ def test_an_alert_shows_its_whole_ledger(site: Site) -> None:
 
 def test_an_alert_of_a_model_that_broke_down_says_so(site: Site) -> None:
     infinite, undefined = float("inf"), float("nan")
-    parts = (Part("act1", "set", 480.5), Part("act1", "residual", infinite))
+    parts = (
+        Part("act1", "set", 480.5, 12.1, 390.25),
+        Part("act1", "residual", infinite, infinite),
+    )
     charge = Charge("act1", "residual", 3, infinite, 6.5, undefined, None)
-    broken = replace(ALERT.verdict, surprise_bits=infinite, parts=parts)
+    broken = replace(
+        ALERT.verdict,
+        surprise_bits=infinite,
+        novelty_bits=infinite,
+        description_bits=infinite,
+        parts=parts,
+    )
     explanation = Explanation((charge,), infinite)
     site.alerts.append(replace(ALERT, verdict=broken, explanation=explanation))
     page = Markup(site.page())
-    assert "∞ bits p 0.0004" in page.text
+    assert "∞ bits mechanism 12.6 novelty ∞ p 0.0004" in page.text
     assert "The model broke down on this input" in page.text
     assert "act1 residual 3 ∞ 6.5 not finite" in page.text
     meters = [width for name, width in page.attributes if name == "width"]
     assert meters[-6:] == ["100", "0.00"] + ["100"] * 4  # track and bar of set, residual, charge
     assert not {"nan", "inf"} & {value for _, value in page.attributes}
+
+
+def test_an_alert_from_before_rarity_was_measured_says_so_and_has_no_place(site: Site) -> None:
+    unmeasured = float("nan")
+    old = replace(
+        ALERT.verdict,
+        surprise_bits=unmeasured,
+        mechanism_bits=unmeasured,
+        novelty_bits=unmeasured,
+        parts=(Part("act1", "set", 512.5, unmeasured),),
+    )
+    site.alerts.append(replace(ALERT, verdict=old))
+    page = Markup(site.page())
+    assert "n/a bits mechanism n/a novelty n/a p 0.0004" in page.text
+    assert "act1 set n/a 512.5" in page.text
+    assert "circle" not in page.tags
+    assert not {"nan", "inf"} & {value for _, value in page.attributes}
+
+
+def test_every_latest_alert_has_a_place_by_mechanism_and_novelty(site: Site) -> None:
+    site.alerts += [replace(ALERT, alert_id=f"alert-{i}") for i in range(3)]
+    page = Markup(site.page())
+    assert page.tags.count("circle") == 3
+    assert "camera-12 · input 4: mechanism 12.6, novelty 0.4" in page.text
+    assert ("href", "/?pause&alert=alert-2#alert-2") in page.attributes
+
+
+def test_the_share_above_each_rarity_is_drawn_of_all_three(site: Site) -> None:
+    site.metrics.baseline_loaded(MANIFEST, digest="c0ffee")
+    site.metrics.scored("default", "live", [verdict(0.5)] * 10)
+    page = Markup(site.page())
+    assert page.tags.count("polyline") == 3
+    for measure in ("surprise", "mechanism", "novelty"):
+        assert ("class", f"line {measure}") in page.attributes
+
+
+@pytest.mark.parametrize(
+    ("term", "shown"),
+    [("output", "output despite component 41"), ("magnitudes", "strength of component 41")],
+)
+def test_charges_of_every_term_have_words(site: Site, term: Term, shown: str) -> None:
+    charge = Charge("act1", term, 41, 9.0, 1.0, 2.5, 0.25)
+    site.alerts.append(replace(ALERT, explanation=Explanation((charge,), 503.5)))
+    assert f"act1 {shown} 9.0 1.0 2.5 25 %" in Markup(site.page()).text
 
 
 def test_an_alert_with_no_charges_is_shown(site: Site) -> None:
@@ -130,8 +188,10 @@ def test_an_unreadable_alert_log_is_said_and_hides_nothing_else(site: Site) -> N
 def test_a_baseline_shows_where_it_came_from(site: Site) -> None:
     site.baselines.append(MANIFEST)
     text = Markup(site.page()).text
-    for fact in ("3,600 inputs", "2,400 inputs", "402.7 bits", "9f1c9f1c9f1c", "torch 2.13.0"):
+    for fact in ("3,600 inputs", "900 inputs", "1,500 inputs", "9f1c9f1c9f1c", "torch 2.13.0"):
         assert fact in text
+    assert "Alert above 6.7 bits of surprise" in text
+    assert "Median surprise 1.0 bits" in text
 
 
 def test_readiness_is_shown(site: Site) -> None:
@@ -159,7 +219,7 @@ def test_hostile_names_are_shown_and_do_nothing(
             baseline=hostile,
             request_id=hostile,
             input_digest=hostile,
-            verdict=replace(ALERT.verdict, parts=(Part(hostile, "set", 1.0),)),
+            verdict=replace(ALERT.verdict, parts=(Part(hostile, "set", 1.0, 1.0, 0.5),)),
             explanation=Explanation((Charge(hostile, "set", 0, 1.0, 1.0, 1.0, 0.5),), 0.0),
         )
     )
