@@ -150,6 +150,18 @@ class Baseline(Section):
     reference_share: Share = 0.25
     weighing_share: Share = 0.15
     alert_on: Literal["surprise", "mechanism", "novelty"] = "surprise"
+    by_context: bool = False
+    set_code: Literal[
+        "clusters",
+        "mixture",
+        "experts",
+        "conditional",
+        "independent",
+        "tree",
+        "nearest_sets",
+        "worst_pair",
+        "size_index",
+    ] = "clusters"
     context: Literal["predicted", "none"] = "predicted"
     neighbours: Annotated[int, Field(ge=0, strict=True)] = 5_000
     magnitudes: bool = False

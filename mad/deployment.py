@@ -69,6 +69,8 @@ class Deployment:
             reference_share=baseline.reference_share,
             weighing_share=baseline.weighing_share,
             alert_on=baseline.alert_on,
+            by_context=baseline.by_context,
+            set_code=baseline.set_code,
             context=baseline.context,
             neighbours=baseline.neighbours,
             magnitudes=baseline.magnitudes,

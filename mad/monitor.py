@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mad.alerts.policy import is_alert
 from mad.baseline.bundle import Baseline, InputSpec
-from mad.calibration.conformal import p_values
 from mad.capture.hooks import Outputs
 from mad.capture.model import MonitoredModel
 from mad.components.base import Decomposition
@@ -131,7 +130,7 @@ class Monitor:
 
     def _verdicts(self, scored: Scored, weighed: Weighed) -> tuple[Verdict, ...]:
         manifest = self.baseline.manifest
-        p = p_values(getattr(weighed, manifest.alert_on), self.baseline.reference)
+        p = self.baseline.p_values(weighed, scored.observed.context)
         columns = zip(
             weighed.surprise.tolist(),
             weighed.mechanism.tolist(),

@@ -3,15 +3,27 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import final
 
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from mad.calibration.conformal import p_values
+from mad.calibration.groups import GroupedReference
 from mad.calibration.weighing import Weighing
 from mad.codes.accounting import CodedPart
 from mad.scoring import ContextRule
-from mad.types import MEASURES, Measure, Reference, Site
+from mad.types import (
+    MEASURES,
+    Bits,
+    Context,
+    Measure,
+    PValues,
+    Reference,
+    Site,
+    Weighed,
+)
 
 
 @final
@@ -30,7 +42,8 @@ class Manifest:
     """What a baseline is and where it came from.
 
     ``version`` 0 stands for a baseline that is in no store yet. Alerts go by ``alert_on``: an input
-    for which it exceeds ``threshold_bits`` has a p-value at or below ``false_alarm_rate``.
+    for which it exceeds ``threshold_bits`` has a p-value at or below ``false_alarm_rate``, unless
+    inputs are ranked among the reference of their own context, ``by_context``.
     """
 
     name: str
@@ -47,6 +60,7 @@ class Manifest:
     reference_inputs: int
     false_alarm_rate: float
     alert_on: Measure
+    by_context: bool
     median_bits: float
     threshold_bits: float
     seed: int
@@ -63,18 +77,37 @@ class Manifest:
 class Baseline:
     """Fitted codes, what weighs them, the measures of held-out trusted inputs, and the manifest.
 
-    ``references`` has a row for each of ``MEASURES``, in bits, each ascending.
+    ``references`` has a row for each of ``MEASURES``, in bits, and ``contexts`` the context of each
+    of its inputs.
     """
 
     manifest: Manifest
     parts: tuple[CodedPart, ...]
     weighing: Weighing
     references: Float64[Tensor, "measure reference"]
+    contexts: Int64[Tensor, " reference"]
 
-    @property
+    @cached_property
     def reference(self) -> Reference:
         """The reference of the measure that alerts go by."""
+        return self._alerting.sort().values
+
+    def p_values(self, weighed: Weighed, context: Context) -> PValues:
+        """Rank the measure that alerts go by among the reference, or that of its own context."""
+        bits: Bits = getattr(weighed, self.manifest.alert_on)
+        if self.manifest.by_context:
+            return self._grouped.p_values(bits, context)
+        return p_values(bits, self.reference)
+
+    @property
+    def _alerting(self) -> Float64[Tensor, " reference"]:
         return self.references[MEASURES.index(self.manifest.alert_on)]
+
+    @cached_property
+    def _grouped(self) -> GroupedReference:
+        return GroupedReference.fit(
+            self._alerting, self.contexts, false_alarm_rate=self.manifest.false_alarm_rate
+        )
 
     @property
     def revision(self) -> str:

@@ -27,7 +27,7 @@ ARRAYS = "arrays.safetensors"
 
 def encode(baseline: Baseline) -> dict[str, bytes]:
     """Return the content of a bundle's files, by name."""
-    arrays: dict[str, Tensor] = {"references": baseline.references}
+    arrays = {"references": baseline.references, "contexts": baseline.contexts}
     arrays |= {f"weighing.{name}": array for name, array in _weighing(baseline.weighing).items()}
     rows = []
     for number, part in enumerate(baseline.parts):
@@ -89,7 +89,8 @@ def _baseline(sealed: Mapping[str, Any], content: bytes, *, name: str) -> Baseli
         for number, row in enumerate(sealed["parts"])
     )
     manifest = _manifest(sealed["baseline"], name=name)
-    return Baseline(manifest, parts, _read_weighing(arrays), arrays["references"])
+    references, contexts = arrays["references"], arrays["contexts"]
+    return Baseline(manifest, parts, _read_weighing(arrays), references, contexts)
 
 
 def _open(content: bytes, *, name: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Gather the statistics of every site over trusted data, and fit the codes from them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from jaxtyping import Int64
@@ -8,19 +8,24 @@ from torch import Tensor
 
 from mad.capture.model import MonitoredModel
 from mad.codes.accounting import CodedPart
-from mad.codes.base import Code
+from mad.codes.base import Code, SetCode
 from mad.codes.bayes import BayesCode
 from mad.codes.low_rank import LowRankCode, WideMoments
 from mad.codes.magnitudes import MagnitudeCode
 from mad.codes.neighbours import MIN_KEPT, NeighbourCode
 from mad.codes.output import OutputCode
 from mad.codes.residual import GaussianCode
+from mad.codes.sets.chow_liu import TreeCode
+from mad.codes.sets.conditional import ConditionalCode
 from mad.codes.sets.experts import ExpertsCode
 from mad.codes.sets.independent import IndependentCode
 from mad.codes.sets.mixture import MixtureCode
+from mad.codes.sets.nearest import NearestSetsCode
+from mad.codes.sets.size_index import SizeIndexCode
+from mad.codes.sets.worst_pair import WorstPairCode
 from mad.components.base import Decomposition
 from mad.errors import ConfigError
-from mad.fit.plan import FitPlan
+from mad.fit.plan import FitPlan, SetCodeName
 from mad.fit.reading import batches
 from mad.fit.statistics import Sampled, SiteStatistics
 from mad.scoring import observe
@@ -83,9 +88,7 @@ def _parts(site: Site, statistics: SiteStatistics, plan: FitPlan) -> Iterator[Co
     counts, kept = statistics.counts, statistics.kept
     if counts.active.shape[1]:
         independent = IndependentCode.fit(counts)
-        clusters = MixtureCode.fit(statistics.sets, counts, seed=plan.seed)
-        experts = ExpertsCode.fit(statistics.sets, counts, seed=plan.seed)
-        yield CodedPart(site, "set", BayesCode.of((clusters, experts)), independent)
+        yield CodedPart(site, "set", _set_code(statistics, plan), independent)
         if plan.context == "predicted":
             yield CodedPart(site, "output", OutputCode.fit(statistics.sets, counts))
         if statistics.magnitudes is not None:
@@ -93,6 +96,23 @@ def _parts(site: Site, statistics: SiteStatistics, plan: FitPlan) -> Iterator[Co
     yield CodedPart(site, "residual", _residual_code(statistics))
     if kept is not None and len(kept.rows) >= MIN_KEPT:
         yield CodedPart(site, "neighbours", NeighbourCode.fit(kept))
+
+
+def _set_code(statistics: SiteStatistics, plan: FitPlan) -> SetCode:
+    sets, counts = statistics.sets, statistics.counts
+    fitted: Mapping[SetCodeName, Callable[[], SetCode]] = {
+        "independent": lambda: IndependentCode.fit(counts),
+        "conditional": lambda: ConditionalCode.fit(counts),
+        "mixture": lambda: MixtureCode.fit(sets, counts, seed=plan.seed),
+        "experts": lambda: ExpertsCode.fit(sets, counts, seed=plan.seed),
+        "tree": lambda: TreeCode.fit(sets, counts),
+        "nearest_sets": lambda: NearestSetsCode.fit(sets, counts),
+        "worst_pair": lambda: WorstPairCode.fit(sets, counts),
+        "size_index": lambda: SizeIndexCode.fit(sets, counts),
+    }
+    if plan.set_code == "clusters":
+        return BayesCode.of((fitted["mixture"](), fitted["experts"]()))
+    return fitted[plan.set_code]()
 
 
 def _residual_code(statistics: SiteStatistics) -> Code:

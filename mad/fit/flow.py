@@ -25,7 +25,7 @@ from mad.fit.codes import fit_codes, gather
 from mad.fit.plan import FitPlan, split
 from mad.fit.reading import batches, row_digests, try_out
 from mad.scoring import Scorer
-from mad.types import MEASURES, Dataset, Ledger, Progress, Weighed
+from mad.types import MEASURES, Context, Dataset, Ledger, Progress, Weighed
 
 
 def fit(
@@ -54,15 +54,18 @@ def fit(
     )
     scorer = Scorer(model, decomposition, fit_codes(statistics, plan), plan.context)
 
-    def charged(rows: Int64[Tensor, " rows"], stage: str) -> Ledger:
-        return joined(
-            scorer.score(inputs).ledger
+    def charged(rows: Int64[Tensor, " rows"], stage: str) -> tuple[Ledger, Context]:
+        scored = [
+            scorer.score(inputs)
             for _, inputs in batches(data, rows, plan.batch_size, stage, progress)
-        )
+        ]
+        context = torch.cat([one.observed.context for one in scored])
+        return joined(one.ledger for one in scored), context
 
-    weighing = Weighing.fit(charged(parts_of_data.weighing, "weighing parts"))
-    references = _references(weighing.weigh(charged(parts_of_data.reference, "calibrating")))
-    reference = references[MEASURES.index(plan.alert_on)]
+    weighing = Weighing.fit(charged(parts_of_data.weighing, "weighing parts")[0])
+    ledger, contexts = charged(parts_of_data.reference, "calibrating")
+    references = _references(weighing.weigh(ledger))
+    reference = references[MEASURES.index(plan.alert_on)].sort().values
     manifest = Manifest(
         name=plan.name,
         version=0,
@@ -78,12 +81,13 @@ def fit(
         reference_inputs=len(parts_of_data.reference),
         false_alarm_rate=plan.false_alarm_rate,
         alert_on=plan.alert_on,
+        by_context=plan.by_context,
         median_bits=float(reference.median()),
         threshold_bits=threshold(reference, plan.false_alarm_rate),
         seed=plan.seed,
         library_versions={"python": platform.python_version(), "torch": version("torch")},
     )
-    return Baseline(manifest, scorer.parts, weighing, references)
+    return Baseline(manifest, scorer.parts, weighing, references, contexts)
 
 
 def check_unseen(data: Dataset, plan: FitPlan, seen: Int64[Tensor, " seen"]) -> None:
@@ -117,14 +121,14 @@ def _digests(
 
 
 def _references(weighed: Weighed) -> Float64[Tensor, "measure reference"]:
-    """Sort each measure of the reference; none may be infinite."""
+    """Return each measure of the reference; none may be infinite."""
     measures = torch.stack([getattr(weighed, measure) for measure in MEASURES])
     if broken := int((~measures.isfinite()).any(dim=0).sum()):
         raise ConfigError(
             f"{broken} of {measures.shape[1]} held-out trusted inputs give activations that are "
             "NaN or infinite; remove such inputs from the trusted data"
         )
-    return measures.sort(dim=1).values
+    return measures
 
 
 def _spec(name: str, batch: Tensor) -> InputSpec:

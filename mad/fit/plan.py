@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, TypeAlias, final
 
 import torch
 from jaxtyping import Int64
@@ -12,6 +12,19 @@ from mad.calibration.conformal import required_reference
 from mad.errors import ConfigError
 from mad.scoring import ContextRule
 from mad.types import Measure
+
+SetCodeName: TypeAlias = Literal[
+    "clusters",
+    "mixture",
+    "experts",
+    "conditional",
+    "independent",
+    "tree",
+    "nearest_sets",
+    "worst_pair",
+    "size_index",
+]
+"""``clusters`` is the Bayes mixture of ``mixture`` and ``experts``."""
 
 MIN_WEIGHING = 20
 """Fewer trusted inputs do not say how rare a length is."""
@@ -23,7 +36,9 @@ class FitPlan:
     """How to fit a baseline.
 
     ``weighing_share`` and ``reference_share`` are the shares of trusted inputs held out to say how
-    rare each part's bits are, and to calibrate. ``alert_on`` is what alerts and p-values go by.
+    rare each part's bits are, and to calibrate. ``alert_on`` is what alerts and p-values go by;
+    ``by_context`` ranks an input among trusted ones of its own context. ``set_code`` is what
+    describes active sets.
     ``neighbours`` is how many trusted activations a site keeps to compare with, at most; fewer
     than 20 are none. ``magnitudes`` adds a code of how strongly components act, and
     ``residual_by_context`` gives residuals a mean for each context.
@@ -34,6 +49,8 @@ class FitPlan:
     reference_share: float = 0.25
     weighing_share: float = 0.15
     alert_on: Measure = "surprise"
+    by_context: bool = False
+    set_code: SetCodeName = "clusters"
     context: ContextRule = "predicted"
     neighbours: int = 5_000
     magnitudes: bool = False

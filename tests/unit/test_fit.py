@@ -1,12 +1,14 @@
 """The fit flow: splits, refusals, and the same fit from the same data."""
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
 from mad.capture.model import MonitoredModel
+from mad.codes.kinds import KINDS
 from mad.codes.neighbours import NeighbourCode
 from mad.codes.residual import GaussianCode
 from mad.components.dictionaries.topk import TopKDictionary
@@ -15,6 +17,7 @@ from mad.components.joined import Joined
 from mad.components.unexplained import Unexplained
 from mad.errors import ConfigError
 from mad.fit import FitPlan, check_unseen, fit, split, train_dictionaries
+from mad.fit.plan import SetCodeName
 from mad.monitor import Monitor
 from mad.types import MEASURES, Measure
 from tests.worlds import (
@@ -98,10 +101,32 @@ def test_batches_of_another_size_give_the_same_code(world: World) -> None:
 @pytest.mark.parametrize("measure", ["mechanism", "novelty"])
 def test_alerts_go_by_the_measure_asked_for(measure: Measure) -> None:
     world = tiny_world(replace(PLAN, alert_on=measure), sites=("3",))
-    assert torch.equal(world.baseline.reference, world.baseline.references[MEASURES.index(measure)])
+    own = world.baseline.references[MEASURES.index(measure)]
+    assert torch.equal(world.baseline.reference, own.sort().values)
     for verdict in world.monitor.judge({"x": ordinary(300, seed=2)}).verdicts:
         bits = verdict.mechanism_bits if measure == "mechanism" else verdict.novelty_bits
         assert verdict.is_alert == (bits > world.baseline.manifest.threshold_bits)
+
+
+def test_inputs_can_be_ranked_among_those_of_their_own_context() -> None:
+    world = tiny_world(replace(PLAN, by_context=True), sites=("3",))
+    contexts, reference = world.baseline.contexts, world.baseline.references[0]
+    assert contexts.unique().tolist() == [0, 1, 2]
+    for verdict in world.monitor.judge({"x": ordinary(50, seed=2)}).verdicts:
+        own = reference[contexts == verdict.context]
+        # At 5 % a context needs 19 of its own.
+        own = own if own.numel() >= 19 else reference
+        at_least = int((own >= verdict.surprise_bits).sum())
+        assert verdict.p_value == (at_least + 1) / (own.numel() + 1)
+
+
+@pytest.mark.parametrize("name", get_args(SetCodeName))
+def test_every_code_of_active_sets_can_be_chosen(name: SetCodeName) -> None:
+    world = tiny_world(replace(PLAN, set_code=name), sites=("3",))
+    code = next(part.code for part in world.baseline.parts if part.term == "set")
+    assert KINDS["bayes" if name == "clusters" else name] is type(code)
+    judged = world.monitor.judge({"x": strange(20, seed=4)})
+    assert all(verdict.is_alert for verdict in judged.verdicts)
 
 
 def test_magnitudes_and_means_by_context_are_fitted_when_asked_for() -> None:
