@@ -130,7 +130,7 @@ def test_what_is_named_though_silent_stays_silent_and_is_said_to() -> None:
 
 
 def test_a_component_is_named_by_any_term_of_the_mechanism_and_taken_away_once() -> None:
-    explanation = named(charge("output", 1), charge("set", 3), charge("magnitudes", 1))
+    explanation = named(charge("output", 1), charge("magnitudes", 1), charge("set", 3))
     (one,) = found(linear_head(WEIGHT), X, explanation, whole())
     assert one.removed == (1, 3)
 
@@ -257,12 +257,17 @@ def test_any_answer_can_be_compared(how: str, labels: tuple[int, int], change: f
     assert one.output_change == pytest.approx(change)
 
 
-def test_an_answer_that_is_no_row_of_labels_loses_all_that_is_named_at_once() -> None:
+@pytest.mark.parametrize(
+    ("how", "change"), [("sum of all", 1.5 / 5), ("complex", 0.75 * math.sqrt(2 / 5))]
+)
+def test_an_answer_that_is_no_row_of_labels_loses_all_that_is_named_at_once(
+    how: str, change: float
+) -> None:
     decomposition = dictionary("site", torch.eye(FEATURES))
     explanation = named(charge("set", 2, site="site"), charge("set", 0, site="site"))
-    (one,) = found(Answers("complex"), torch.ones(1, FEATURES), explanation, decomposition)
+    (one,) = found(Answers(how), torch.ones(1, FEATURES), explanation, decomposition)
     assert one.removed == (2, 0)
-    assert one.output_change == pytest.approx(0.75 * math.sqrt(2 / 5))
+    assert one.output_change == pytest.approx(change)
 
 
 def test_an_answer_of_zeros_that_stays_has_not_moved() -> None:
