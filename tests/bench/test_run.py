@@ -139,9 +139,10 @@ def test_a_broken_task_gets_one_line_and_the_others_still_run(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = write_task(folder.with_name("broken"), input_encoding="audio")
-    out = folder.with_name("results.json")
+    out, table = folder.with_name("results.json"), folder.with_name("results.md")
+    written = ["--out", str(out), "--table", str(table), "--plot", str(table.parent)]
     with pytest.raises(SystemExit) as ending:
-        main(["bench", str(broken), str(folder), "--out", str(out)])
+        main(["bench", str(broken), str(folder), *written])
     assert ending.value.code == 2
     printed = capsys.readouterr()
     told = [line for line in printed.err.splitlines() if "input_encoding" in line]
@@ -153,6 +154,8 @@ def test_a_broken_task_gets_one_line_and_the_others_still_run(
     assert only["task"] == "tiny_far_s0"
     assert list(only["scores"]) == MEASURES
     assert "tiny_far_s0" in printed.out
+    assert "| tiny_far_s0 | `mad:novelty` |" in table.read_text()
+    assert table.with_name("tiny_far_s0.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_an_unknown_configuration_is_refused_before_any_work(
