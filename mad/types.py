@@ -7,7 +7,7 @@ Axis names: ``batch`` (one entry for one verdict), ``component``, ``coordinate``
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -197,14 +197,32 @@ class Charge:
 
 
 @dataclass(frozen=True, slots=True)
+class SetNeighbour:
+    """A trusted input with a like active set, and how the scored input's set differs from it.
+
+    ``row`` is the row of the trusted data; ``distance`` is Jaccard's, zero for equal sets and one
+    for disjoint ones. Components in ``shared`` are active in both, in ``missing`` only in the
+    trusted input, in ``extra`` only in the scored one; all ascending.
+    """
+
+    row: int
+    distance: float
+    shared: tuple[int, ...]
+    missing: tuple[int, ...]
+    extra: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """One input's description, the charges that account for most of its rarity first.
 
-    Law: the bits of ``charges`` and ``rest_bits`` add up to the description.
+    ``nearest`` has, for sites where trusted sets are kept, the trusted input whose active set is
+    most like this one's. Law: the bits of ``charges`` and ``rest_bits`` add up to the description.
     """
 
     charges: tuple[Charge, ...]
     rest_bits: float
+    nearest: Mapping[Site, SetNeighbour] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from mad.codes.accounting import CodedPart
 from mad.codes.base import Code
 from mad.codes.kinds import KINDS
 from mad.codes.sets.independent import IndependentCode
+from mad.codes.sets.nearest import NearestSetsCode
 from mad.errors import BaselineError
 
 FORMAT = 2
@@ -34,9 +35,10 @@ def encode(baseline: Baseline) -> dict[str, bytes]:
         row, own = _written(part.code, prefix=f"part.{number}.")
         arrays |= own
         rows.append({"site": part.site, "term": part.term, **row})
-        if part.marginal is not None:
-            rows[-1]["marginal"], own = _written(part.marginal, prefix=f"part.{number}.marginal.")
-            arrays |= own
+        for name, code in (("marginal", part.marginal), ("memory", part.memory)):
+            if code is not None:
+                rows[-1][name], own = _written(code, prefix=f"part.{number}.{name}.")
+                arrays |= own
     content = tensors.serialise(arrays)
     manifest = {
         "format": FORMAT,
@@ -148,14 +150,18 @@ def _read_weighing(arrays: Mapping[str, Tensor]) -> Weighing:
 def _part(
     row: Mapping[str, Any], prefix: str, arrays: Mapping[str, Tensor], *, name: str
 ) -> CodedPart:
-    marginal = (
-        _read(row["marginal"], f"{prefix}marginal.", arrays, name=name)
-        if "marginal" in row
-        else None
-    )
-    if marginal is not None and not isinstance(marginal, IndependentCode):
-        raise BaselineError(f"{name} has a marginal code of another kind; fit again")
-    return CodedPart(row["site"], row["term"], _read(row, prefix, arrays, name=name), marginal)
+    extra = {
+        companion: _read(row[companion], f"{prefix}{companion}.", arrays, name=name)
+        for companion in ("marginal", "memory")
+        if companion in row
+    }
+    marginal, memory = extra.get("marginal"), extra.get("memory")
+    if not isinstance(marginal, IndependentCode | None) or not isinstance(
+        memory, NearestSetsCode | None
+    ):
+        raise BaselineError(f"{name} has companion codes of another kind; fit again")
+    code = _read(row, prefix, arrays, name=name)
+    return CodedPart(row["site"], row["term"], code, marginal, memory)
 
 
 def _written(code: Code, *, prefix: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -12,6 +12,7 @@ from mad.codes.base import Code, SetCode
 from mad.codes.neighbours import NeighbourCode
 from mad.codes.ranking import most_telling
 from mad.codes.sets.independent import IndependentCode
+from mad.codes.sets.nearest import NearestSetsCode
 from mad.types import Activity, Charge, Context, Explanation, Ledger, Site, Term
 
 
@@ -20,13 +21,15 @@ from mad.types import Activity, Charge, Context, Explanation, Ledger, Site, Term
 class CodedPart:
     """One term at one site, and the code that describes it.
 
-    ``marginal`` codes the same active sets as independent components; None for other terms.
+    ``marginal`` codes the same active sets as independent components, and ``memory`` has trusted
+    ones to show beside them; both are None for other terms.
     """
 
     site: Site
     term: Term
     code: Code
     marginal: IndependentCode | None = None
+    memory: NearestSetsCode | None = None
 
 
 def ledger(
@@ -86,7 +89,12 @@ def explain(
         cost = (float(bits[place]), float(typical[place]))
         charges.append(Charge(part.site, part.term, shown, *cost, magnitude, rate))
     rest = bits.index_fill(0, chosen, 0.0)
-    return Explanation(tuple(charges), float(rest.sum()))
+    nearest = {
+        part.site: part.memory.nearest(activity[part.site], count=1)[0]
+        for part in parts
+        if part.memory is not None
+    }
+    return Explanation(tuple(charges), float(rest.sum()), nearest)
 
 
 def _shown(

@@ -88,7 +88,10 @@ def _parts(site: Site, statistics: SiteStatistics, plan: FitPlan) -> Iterator[Co
     counts, kept = statistics.counts, statistics.kept
     if counts.active.shape[1]:
         independent = IndependentCode.fit(counts)
-        yield CodedPart(site, "set", _set_code(statistics, plan), independent)
+        memory = (
+            NearestSetsCode.fit(statistics.sets, counts) if plan.neighbours >= MIN_KEPT else None
+        )
+        yield CodedPart(site, "set", _set_code(statistics, plan), independent, memory)
         if plan.context == "predicted":
             yield CodedPart(site, "output", OutputCode.fit(statistics.sets, counts))
         if statistics.magnitudes is not None:

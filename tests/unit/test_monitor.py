@@ -129,6 +129,17 @@ def test_the_bits_of_a_set_split_into_rare_components_and_their_combination(worl
     assert {part.rare_combination_bits for part in others} == {None}
 
 
+def test_an_explanation_shows_the_trusted_input_with_the_most_similar_set(world: World) -> None:
+    row = int(split(600, PLAN).fitting[5])
+    _, explanation = world.monitor.explain(world.trusted.take(torch.tensor([row])), max_charges=5)
+    assert list(explanation.nearest) == ["1", "3"]
+    for neighbour in explanation.nearest.values():
+        # Another trusted input may have the same set; none can be nearer.
+        assert neighbour.distance == 0
+        assert (neighbour.missing, neighbour.extra) == ((), ())
+        assert 1 <= len(neighbour.shared) <= 4
+
+
 def test_a_neighbourhood_names_the_nearest_trusted_input(world: World) -> None:
     row = int(split(600, PLAN).fitting[3])
     verdict, explanation = world.monitor.explain(

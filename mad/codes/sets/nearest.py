@@ -12,7 +12,7 @@ from torch import Tensor
 from mad.codes.sets.independent import krichevsky_trofimov
 from mad.codes.sets.samples import as_activity, chosen, evenly, is_active, shared_evenly
 from mad.codes.statistics import KeptSets, SetCounts
-from mad.types import Activity, Bits, Context
+from mad.types import Activity, Bits, Context, SetNeighbour
 
 MAX_KEPT = 3_000
 """Trusted sets to copy from: scoring reads the members of those that share a component."""
@@ -26,23 +26,6 @@ COPIED = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95)
 HELD_OUT = 300
 
 _CHUNK = 64
-
-
-@final
-@dataclass(frozen=True)
-class SetNeighbour:
-    """A trusted input with a like active set, and how the scored input's set differs from it.
-
-    ``row`` is the row of the trusted data; ``distance`` is Jaccard's, zero for equal sets and one
-    for disjoint ones. Components in ``shared`` are active in both, in ``missing`` only in the
-    trusted input, in ``extra`` only in the scored one; all ascending.
-    """
-
-    row: int
-    distance: float
-    shared: tuple[int, ...]
-    missing: tuple[int, ...]
-    extra: tuple[int, ...]
 
 
 @final
