@@ -44,10 +44,11 @@ class Rarity:
     typical: Float64[Tensor, " part"]
 
     @staticmethod
-    def fit(bits: Float64[Tensor, "reference part"]) -> "Rarity":
+    def fit(bits: Float64[Tensor, "reference part"], *, least_scale: float = 0.0) -> "Rarity":
         """Count, for each part, how common each length is among trusted inputs held out.
 
-        An infinite length counts as the largest finite one.
+        An infinite length counts as the largest finite one. No ``scale`` is under ``least_scale``;
+        one above zero makes rarity depend on the unit of lengths.
 
         Raises:
             ConfigError: no trusted input, or a part that has no finite length.
@@ -64,6 +65,7 @@ class Rarity:
         lengths = bits.minimum(finite).sort(dim=0).values
         columns = [_fit_part(column.contiguous()) for column in lengths.unbind(dim=1)]
         knots, rarity, scale = (torch.stack(field) for field in zip(*columns, strict=True))
+        scale = scale.clamp_min(least_scale)
         unfinished = Rarity(knots, rarity, scale, torch.zeros_like(scale))
         return Rarity(knots, rarity, scale, unfinished.bits(lengths).mean(dim=0))
 

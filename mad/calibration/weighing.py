@@ -48,7 +48,9 @@ class Weighing:
         """Count how rare lengths are. ConfigError if a part is infinite for every input."""
         place, of_mechanism = _layout(ledger)
         columns = _columns(ledger)
-        parts = Rarity.fit(columns)
+        # A part that hardly varies among trusted inputs would else become a cliff: one more bit of
+        # length is never more than one of rarity.
+        parts = Rarity.fit(columns, least_scale=1 / math.log(2))
         evidence = _evidence(parts.bits(columns), place, of_mechanism)
         return Weighing(parts, Rarity.fit(evidence), place, of_mechanism)
 

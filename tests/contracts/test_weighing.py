@@ -18,7 +18,7 @@ from mad.types import Ledger, Site, Term
 TERMS: tuple[Term, ...] = ("set", "output", "residual", "neighbours")
 SITES = ("a", "b", "c")
 KEYS: tuple[tuple[Site, Term], ...] = tuple((site, term) for site in SITES for term in TERMS)
-SPREADS = torch.tensor([1.0, 50.0, 1000.0, 0.01] * 3, dtype=torch.float64)
+SPREADS = torch.tensor([10.0, 50.0, 1000.0, 5.0] * 3, dtype=torch.float64)
 
 
 def ledger_of(bits: Tensor, *, combines: bool = True) -> Ledger:
@@ -51,7 +51,7 @@ def test_one_in_two_to_the_bits_of_trusted_inputs_is_as_rare(measure: str) -> No
 
 
 def test_the_unit_of_a_part_does_not_matter() -> None:
-    units = torch.logspace(-6, 6, len(KEYS), dtype=torch.float64)
+    units = torch.logspace(0, 6, len(KEYS), dtype=torch.float64)
     fitted = Weighing.fit(ledger_of(drawn(500, 2) * units, combines=False))
     found = fitted.weigh(ledger_of(drawn(50, 3) * units, combines=False))
     expected = Weighing.fit(ledger_of(drawn(500, 2), combines=False)).weigh(
@@ -82,7 +82,8 @@ def test_the_surprise_is_the_rarity_of_the_evidence_by_its_formula() -> None:
     bits = drawn(200, 4, shifted(("a",), ("residual",), 3.0))
 
     def evidence(rows: Tensor) -> np.ndarray:
-        plain = Rarity.fit(torch.cat([drawn(3_000, 0), drawn(3_000, 0)[:, ::4] - 3], dim=1))
+        trusted = torch.cat([drawn(3_000, 0), drawn(3_000, 0)[:, ::4] - 3], dim=1)
+        plain = Rarity.fit(trusted, least_scale=1 / math.log(2))
         rarity = plain.bits(torch.cat([rows, rows[:, ::4] - 3], dim=1)).numpy()
         log_e = math.log(CALIBRATOR) + (1 - CALIBRATOR) * math.log(2) * rarity
         told = []
@@ -124,6 +125,16 @@ def test_a_shift_of_novelty_alone_leaves_the_mechanism_as_it_was() -> None:
     flagged = float((found.mechanism >= -math.log2(0.01)).double().mean())
     assert 0.005 < flagged < 0.02
     assert float((found.novelty >= -math.log2(0.01)).double().mean()) > 0.99
+
+
+def test_a_part_that_hardly_varies_is_at_most_as_rare_as_it_is_long() -> None:
+    trusted = drawn(1_000, 11)
+    trusted[:, 1] = 1e-6 * torch.rand(1_000, generator=torch.Generator().manual_seed(0)).double()
+    bits = trusted[:1].clone()
+    bits[0, 1] = 3.0
+    rarity = Weighing.fit(ledger_of(trusted)).weigh(ledger_of(bits)).rarity[0, 1]
+    # As rare as the rarest 2 % before the tail, and the three bits beyond it.
+    assert rarity.item() == pytest.approx(math.log2(1_001 / 21) + 3, abs=0.1)
 
 
 def test_what_is_not_a_number_is_infinitely_rare() -> None:
