@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from mad.cli import screen
+from mad.cli.verdicts import MEASURES, rarities
 from mad.config import Address, Settings
 from mad.errors import ConfigError, InputError, MadError
 
 if TYPE_CHECKING:
     import grpc
 
-COLUMNS = ("time", "baseline", "request", "input", "bits", "p-value", "furthest above typical")
+COLUMNS = ("time", "baseline", "request", "input", *MEASURES, "p-value", "what makes it rare")
 TOP = 3
 _SQLITE = "sqlite:///"
 _SHORT = {"set": "", "residual": "residual ", "neighbours": "nearest trusted "}
@@ -35,7 +36,7 @@ def alerts(
     else:
         rows = _from_server(Address.parse(address), baseline, limit)
         source = address
-    screen.table(f"Newest alerts, by {source}", COLUMNS, rows)
+    screen.table(f"Newest alerts, in bits, by {source}", COLUMNS, rows)
 
 
 def _from_log(url: str, baseline: str, limit: int) -> list[tuple[str, ...]]:
@@ -54,7 +55,7 @@ def _from_log(url: str, baseline: str, limit: int) -> list[tuple[str, ...]]:
             f"{alert.baseline}@{alert.version}",
             alert.request_id,
             str(alert.input_index),
-            f"{alert.verdict.surprise_bits:.1f}",
+            *rarities(alert.verdict),
             f"{alert.verdict.p_value:.3g}",
             _top((one.site, one.term, one.index) for one in alert.explanation.charges),
         )
@@ -78,7 +79,7 @@ def _from_server(address: Address, baseline: str, limit: int) -> list[tuple[str,
             alert.baseline_revision,
             alert.request_id,
             str(alert.input_index),
-            f"{alert.verdict.surprise_bits:.1f}",
+            *rarities(alert.verdict),
             f"{alert.verdict.p_value:.3g}",
             _top((one.site, term(one), one.index) for one in alert.explanation.charges),
         )

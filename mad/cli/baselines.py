@@ -28,15 +28,29 @@ def baselines(
         store.activate(name, version)
     screen.table(
         f"Baselines in {store.root}",
-        ("revision", "active", "fitted", "held out", "alarm rate", "bits", "made"),
+        (
+            "revision",
+            "active",
+            "fitted",
+            "weighing",
+            "reference",
+            "alarm rate",
+            "alerts go by",
+            "above, bits",
+            "made",
+        ),
         [
             (
                 entry.manifest.revision,
                 "active" if entry.is_active else "",
                 str(entry.manifest.fit_inputs),
+                str(entry.manifest.weighing_inputs),
                 str(entry.manifest.reference_inputs),
                 f"{entry.manifest.false_alarm_rate:g}",
-                f"{entry.manifest.threshold_bits:.1f}",
+                entry.manifest.alert_on,
+                "by context"
+                if entry.manifest.by_context
+                else f"{entry.manifest.threshold_bits:.1f}",
                 f"{entry.manifest.created:%Y-%m-%d %H:%M} UTC",
             )
             for entry in store.entries()

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 from mad.cli import screen
 from mad.cli.options import Config
 from mad.cli.train import show_figures
+from mad.cli.verdicts import MEASURES
 
 if TYPE_CHECKING:
     from mad.baseline.bundle import Baseline
+    from mad.calibration.health import Health
     from mad.deployment import Deployment
     from mad.types import Dataset
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 SAMPLE = 512
-"""Reference inputs that the mean bits of each part are taken over."""
+"""Reference inputs that the mean lengths are taken over."""
 
 
 def fit(config: Config) -> None:
@@ -30,7 +32,8 @@ def fit(config: Config) -> None:
     if figures:
         show_figures(figures)
     _show_parts(deployment, baseline, data)
-    _show_reference(baseline)
+    _show_rarities(baseline)
+    _show_baseline(baseline)
     screen.say(
         f"baseline {baseline.revision} written to "
         f"{deployment.store.root / baseline.manifest.name / str(baseline.manifest.version)}"
@@ -42,7 +45,7 @@ def _show_parts(deployment: "Deployment", baseline: "Baseline", data: "Dataset")
     rows = deployment.rows(data).reference[:SAMPLE]
     ledger = deployment.monitor(baseline.revision).scorer.score(data.take(rows)).ledger
     screen.table(
-        f"Mean bits of {len(rows)} reference inputs",
+        f"Mean length of {len(rows)} reference inputs",
         ("site", "term", "bits"),
         [
             (site, term, f"{bits:.1f}")
@@ -51,26 +54,51 @@ def _show_parts(deployment: "Deployment", baseline: "Baseline", data: "Dataset")
     )
 
 
-def _show_reference(baseline: "Baseline") -> None:
+def _show_rarities(baseline: "Baseline") -> None:
     import torch
 
-    manifest = baseline.manifest
     levels = torch.tensor(QUANTILES, dtype=torch.float64)
-    quantiles = torch.quantile(baseline.reference, levels).tolist()
     screen.table(
-        "Surprise of the held-out inputs, in bits, by quantile",
-        [f"{level:.0%}" for level in QUANTILES],
-        [[f"{bits:.1f}" for bits in quantiles]],
+        "Rarity of the reference, in bits, by quantile",
+        ("", *(f"{level:.0%}" for level in QUANTILES)),
+        [
+            (measure, *(f"{bits:.1f}" for bits in torch.quantile(reference, levels).tolist()))
+            for measure, reference in zip(MEASURES, baseline.references, strict=True)
+        ],
     )
+
+
+def _show_baseline(baseline: "Baseline") -> None:
+    from mad.calibration.conformal import attainable_rate
+
+    manifest = baseline.manifest
     screen.facts(
         "Baseline",
         [
             (
                 "trusted inputs",
-                f"{manifest.fit_inputs} fitted, {manifest.reference_inputs} held out",
+                f"{manifest.fit_inputs} fitted, {manifest.weighing_inputs} weigh parts, "
+                f"{manifest.reference_inputs} are the reference",
             ),
             ("false-alarm rate", f"{manifest.false_alarm_rate:g}"),
-            ("threshold, bits", f"{manifest.threshold_bits:.1f}"),
-            ("smallest p-value", f"{1 / (manifest.reference_inputs + 1):.2g}"),
+            ("smallest rate it can promise", f"{attainable_rate(manifest.reference_inputs):.2g}"),
+            ("alerts go by", manifest.alert_on),
+            (
+                "above, bits",
+                "by context" if manifest.by_context else f"{manifest.threshold_bits:.1f}",
+            ),
+            ("reference's later half, by its earlier", _halves(baseline).verdict),
         ],
     )
+
+
+def _halves(baseline: "Baseline") -> "Health":
+    """Hold later trusted inputs against earlier ones: a drift among them breaks the promise."""
+    from mad.calibration.conformal import attainable_rate
+    from mad.calibration.health import examine
+
+    manifest = baseline.manifest
+    measured = baseline.references[MEASURES.index(manifest.alert_on)]
+    earlier, later = measured.tensor_split(2)
+    rate = max(manifest.false_alarm_rate, attainable_rate(len(earlier)))
+    return examine(later, earlier.sort().values, false_alarm_rate=rate)

@@ -9,9 +9,10 @@ from mad.cli import screen, verdicts
 from mad.cli.options import Config, Inputs, Revision
 
 if TYPE_CHECKING:
+    from mad.baseline.bundle import Baseline
     from mad.deployment import Deployment
     from mad.monitor import Monitor
-    from mad.types import Dataset, Verdict
+    from mad.types import Dataset, Measure, Verdict
 
 BATCH = 256
 
@@ -39,13 +40,14 @@ def score(
     data = open_dataset([inputs], names=deployment.model.inputs)
     batch = _offline(deployment, data) if offline else []
     found = _judge_all(monitor, data)
-    _show(found, batch, top=top)
-    alerts = sum(verdict.is_alert for verdict in found)
     manifest = monitor.baseline.manifest
+    _show(found, batch, measure=manifest.alert_on, top=top)
+    alerts = sum(verdict.is_alert for verdict in found)
     screen.say(
         f"{alerts} of {len(found)} inputs ({alerts / len(found):.2%}) have a p-value at or below "
         f"{manifest.false_alarm_rate:g}, the false-alarm rate of {manifest.revision}"
     )
+    _say_of_each_measure(monitor.baseline, found)
     if offline:
         rate = manifest.false_alarm_rate
         alike = sum(one["offline_p_value"] <= rate for one in batch)
@@ -58,9 +60,12 @@ def score(
         screen.say(f"verdicts written to {out}")
 
 
-def _show(found: list["Verdict"], batch: list[dict[str, float]], *, top: int) -> None:
-    """Print the most surprising inputs; what only the batch shows comes first, where it does."""
-    merit = [one["offline_bits"] for one in batch] or [one.surprise_bits for one in found]
+def _show(
+    found: list["Verdict"], batch: list[dict[str, float]], *, measure: "Measure", top: int
+) -> None:
+    """Print the most unusual inputs; what only the batch shows comes first, where it does."""
+    merit = [one["offline_bits"] for one in batch]
+    merit = merit or [getattr(one, f"{measure}_bits") for one in found]
     order = sorted(range(len(found)), key=lambda row: -merit[row])[:top]
     names = [name for name, _ in verdicts.summary(found[0])]
     rows = [[str(row), *(value for _, value in verdicts.summary(found[row]))] for row in order]
@@ -68,7 +73,20 @@ def _show(found: list["Verdict"], batch: list[dict[str, float]], *, top: int) ->
         names += ["offline, bits", "offline p-value"]
         for row, cells in zip(order, rows, strict=True):
             cells += [f"{merit[row]:.1f}", f"{batch[row]['offline_p_value']:.3g}"]
-    screen.table(f"Most surprising of {len(found)} inputs", ("row", *names), rows)
+    by = "what they have in common" if batch else measure
+    screen.table(f"Most unusual of {len(found)} inputs, by {by}", ("row", *names), rows)
+
+
+def _say_of_each_measure(baseline: "Baseline", found: list["Verdict"]) -> None:
+    """Say how many inputs each measure would alert on."""
+    from mad.calibration.conformal import threshold
+
+    counts = []
+    for measure, reference in zip(verdicts.MEASURES, baseline.references, strict=True):
+        above = threshold(reference.sort().values, baseline.manifest.false_alarm_rate)
+        alarms = sum(getattr(verdict, f"{measure}_bits") > above for verdict in found)
+        counts.append(f"{alarms} by {measure}")
+    screen.say(f"each measure by itself, at that rate: {', '.join(counts)}")
 
 
 def _offline(deployment: "Deployment", data: "Dataset") -> list[dict[str, float]]:

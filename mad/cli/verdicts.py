@@ -12,12 +12,18 @@ from mad.errors import ConfigError
 
 if TYPE_CHECKING:
     from mad.types import Explanation, Verdict
+    from mad.v1 import verdict_pb2
+
+MEASURES = ("surprise", "mechanism", "novelty")
 
 
 def summary(verdict: "Verdict") -> list[tuple[str, str]]:
     """Return what a verdict says, as names and values."""
     return [
-        ("surprise, bits", f"{verdict.surprise_bits:.1f}"),
+        *(
+            (f"{name}, bits", value)
+            for name, value in zip(MEASURES, rarities(verdict), strict=True)
+        ),
         ("p-value", f"{verdict.p_value:.3g}"),
         ("alert", "yes" if verdict.is_alert else "no"),
         ("context", str(verdict.context) if verdict.context >= 0 else "none"),
@@ -25,16 +31,39 @@ def summary(verdict: "Verdict") -> list[tuple[str, str]]:
     ]
 
 
+def rarities(verdict: "Verdict | verdict_pb2.Verdict") -> tuple[str, str, str]:
+    """Return surprise, mechanism and novelty; nothing for what was not measured."""
+    measured = (verdict.surprise_bits, verdict.mechanism_bits, verdict.novelty_bits)
+    surprise, mechanism, novelty = ("" if math.isnan(bits) else f"{bits:.1f}" for bits in measured)
+    return surprise, mechanism, novelty
+
+
 def show_ledger(verdict: "Verdict", explanation: "Explanation") -> None:
-    """Print the bits by site and term, then by component."""
+    """Print rarity and bits by site and term, then bits by component."""
     screen.table(
-        "Bits by site and term",
-        ("site", "term", "bits"),
-        [(part.site, part.term, f"{part.bits:.1f}") for part in verdict.parts],
+        "By site and term, the rarest first",
+        ("site", "term", "rarity, bits", "length, bits", "rare components", "rare combination"),
+        [
+            (
+                part.site,
+                part.term,
+                f"{part.rarity_bits:.1f}",
+                f"{part.bits:.1f}",
+                *(
+                    "" if bits is None else f"{bits:.1f}"
+                    for bits in (part.rare_components_bits, part.rare_combination_bits)
+                ),
+            )
+            for part in sorted(verdict.parts, key=lambda part: -part.rarity_bits)
+        ],
+    )
+    screen.say(
+        f"together: a rarity of {verdict.surprise_bits:.1f} bits, "
+        f"a length of {verdict.description_bits:.1f} bits"
     )
     screen.table(
-        "Furthest above what is typical",
-        ("site", "term", "index", "bits", "typical", "magnitude", "trusted rate"),
+        "What makes it rare, by what it costs above what is typical",
+        ("site", "term", "index", "bits", "typical", "above", "magnitude", "trusted rate"),
         [
             (
                 charge.site,
@@ -42,6 +71,7 @@ def show_ledger(verdict: "Verdict", explanation: "Explanation") -> None:
                 str(charge.index),
                 f"{charge.bits:.2f}",
                 f"{charge.typical_bits:.2f}",
+                f"{charge.bits - charge.typical_bits:+.2f}",
                 f"{charge.magnitude:.3g}",
                 "" if charge.trusted_rate is None else f"{charge.trusted_rate:.2%}",
             )
@@ -60,7 +90,7 @@ def write_lines(
     JSON has no infinity: bits that are not finite are the string ``Infinity``.
     """
     lines = (
-        json.dumps(_finite({"row": row} | asdict(verdict) | more), allow_nan=False) + "\n"
+        json.dumps(_finite({"row": row} | _told(verdict) | more), allow_nan=False) + "\n"
         for row, (verdict, more) in enumerate(
             zip(verdicts, beside or [{}] * len(verdicts), strict=True)
         )
@@ -70,6 +100,14 @@ def write_lines(
             file.writelines(lines)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _told(verdict: "Verdict") -> dict[str, object]:
+    parts = [
+        asdict(part) | {"rare_combination_bits": part.rare_combination_bits}
+        for part in verdict.parts
+    ]
+    return asdict(verdict) | {"parts": parts}
 
 
 def _finite(value: object) -> object:

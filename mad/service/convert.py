@@ -167,6 +167,7 @@ def baseline(entry: Entry, *, is_loaded: bool) -> baselines_pb2.Baseline:
         reference_inputs=manifest.reference_inputs,
         false_alarm_rate=manifest.false_alarm_rate,
         alert_on=_MEASURES[manifest.alert_on],
+        by_context=manifest.by_context,
         threshold_bits=manifest.threshold_bits,
         median_bits=manifest.median_bits,
         digest=entry.digest,

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from mad.v1 import verdict_pb2 as mad_dot_v1_dot_verdict__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16mad/v1/baselines.proto\x12\x06mad.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14mad/v1/verdict.proto\"$\n\x14ListBaselinesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x15ListBaselinesResponse\x12#\n\tbaselines\x18\x01 \x03(\x0b\x32\x10.mad.v1.Baseline\"\x8e\x03\n\x08\x42\x61seline\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x11\n\tis_active\x18\x03 \x01(\x08\x12\x11\n\tis_loaded\x18\x04 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11model_fingerprint\x18\x06 \x01(\t\x12!\n\x19\x64\x65\x63omposition_fingerprint\x18\x07 \x01(\t\x12\r\n\x05sites\x18\x08 \x03(\t\x12\x12\n\nfit_inputs\x18\t \x01(\x03\x12\x18\n\x10reference_inputs\x18\n \x01(\x03\x12\x18\n\x10\x66\x61lse_alarm_rate\x18\x0b \x01(\x01\x12\x16\n\x0ethreshold_bits\x18\x0c \x01(\x01\x12\x13\n\x0bmedian_bits\x18\r \x01(\x01\x12\x0e\n\x06\x64igest\x18\x0e \x01(\t\x12\x17\n\x0fweighing_inputs\x18\x0f \x01(\x03\x12!\n\x08\x61lert_on\x18\x10 \x01(\x0e\x32\x0f.mad.v1.Measure2_\n\x0f\x42\x61selineService\x12L\n\rListBaselines\x12\x1c.mad.v1.ListBaselinesRequest\x1a\x1d.mad.v1.ListBaselinesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16mad/v1/baselines.proto\x12\x06mad.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14mad/v1/verdict.proto\"$\n\x14ListBaselinesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x15ListBaselinesResponse\x12#\n\tbaselines\x18\x01 \x03(\x0b\x32\x10.mad.v1.Baseline\"\xa2\x03\n\x08\x42\x61seline\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x11\n\tis_active\x18\x03 \x01(\x08\x12\x11\n\tis_loaded\x18\x04 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11model_fingerprint\x18\x06 \x01(\t\x12!\n\x19\x64\x65\x63omposition_fingerprint\x18\x07 \x01(\t\x12\r\n\x05sites\x18\x08 \x03(\t\x12\x12\n\nfit_inputs\x18\t \x01(\x03\x12\x18\n\x10reference_inputs\x18\n \x01(\x03\x12\x18\n\x10\x66\x61lse_alarm_rate\x18\x0b \x01(\x01\x12\x16\n\x0ethreshold_bits\x18\x0c \x01(\x01\x12\x13\n\x0bmedian_bits\x18\r \x01(\x01\x12\x0e\n\x06\x64igest\x18\x0e \x01(\t\x12\x17\n\x0fweighing_inputs\x18\x0f \x01(\x03\x12!\n\x08\x61lert_on\x18\x10 \x01(\x0e\x32\x0f.mad.v1.Measure\x12\x12\n\nby_context\x18\x11 \x01(\x08\x32_\n\x0f\x42\x61selineService\x12L\n\rListBaselines\x12\x1c.mad.v1.ListBaselinesRequest\x1a\x1d.mad.v1.ListBaselinesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,7 +38,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTBASELINESRESPONSE']._serialized_start=127
   _globals['_LISTBASELINESRESPONSE']._serialized_end=187
   _globals['_BASELINE']._serialized_start=190
-  _globals['_BASELINE']._serialized_end=588
-  _globals['_BASELINESERVICE']._serialized_start=590
-  _globals['_BASELINESERVICE']._serialized_end=685
+  _globals['_BASELINE']._serialized_end=608
+  _globals['_BASELINESERVICE']._serialized_start=610
+  _globals['_BASELINESERVICE']._serialized_end=705
 # @@protoc_insertion_point(module_scope)

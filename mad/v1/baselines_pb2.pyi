@@ -74,6 +74,7 @@ class Baseline(google.protobuf.message.Message):
     DIGEST_FIELD_NUMBER: builtins.int
     WEIGHING_INPUTS_FIELD_NUMBER: builtins.int
     ALERT_ON_FIELD_NUMBER: builtins.int
+    BY_CONTEXT_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name."""
     version: builtins.int
@@ -93,7 +94,7 @@ class Baseline(google.protobuf.message.Message):
     false_alarm_rate: builtins.float
     """Share of trusted inputs that raise an alert."""
     threshold_bits: builtins.float
-    """What the measure of alert_on must exceed for an alert, in bits."""
+    """What the measure of alert_on must exceed for an alert, in bits, unless by_context."""
     median_bits: builtins.float
     """Median of that measure over the reference, in bits."""
     digest: builtins.str
@@ -102,6 +103,8 @@ class Baseline(google.protobuf.message.Message):
     """Trusted inputs held out to count how rare each part's bits are."""
     alert_on: mad.v1.verdict_pb2.Measure.ValueType
     """Measure that p-values and alerts go by."""
+    by_context: builtins.bool
+    """Whether an input is ranked among the reference inputs of its own context."""
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it was fitted."""
@@ -129,8 +132,9 @@ class Baseline(google.protobuf.message.Message):
         digest: builtins.str = ...,
         weighing_inputs: builtins.int = ...,
         alert_on: mad.v1.verdict_pb2.Measure.ValueType = ...,
+        by_context: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["alert_on", b"alert_on", "create_time", b"create_time", "decomposition_fingerprint", b"decomposition_fingerprint", "digest", b"digest", "false_alarm_rate", b"false_alarm_rate", "fit_inputs", b"fit_inputs", "is_active", b"is_active", "is_loaded", b"is_loaded", "median_bits", b"median_bits", "model_fingerprint", b"model_fingerprint", "name", b"name", "reference_inputs", b"reference_inputs", "sites", b"sites", "threshold_bits", b"threshold_bits", "version", b"version", "weighing_inputs", b"weighing_inputs"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alert_on", b"alert_on", "by_context", b"by_context", "create_time", b"create_time", "decomposition_fingerprint", b"decomposition_fingerprint", "digest", b"digest", "false_alarm_rate", b"false_alarm_rate", "fit_inputs", b"fit_inputs", "is_active", b"is_active", "is_loaded", b"is_loaded", "median_bits", b"median_bits", "model_fingerprint", b"model_fingerprint", "name", b"name", "reference_inputs", b"reference_inputs", "sites", b"sites", "threshold_bits", b"threshold_bits", "version", b"version", "weighing_inputs", b"weighing_inputs"]) -> None: ...
 
 global___Baseline = Baseline

@@ -59,7 +59,11 @@ class _Panel:
 
 def render(content: Content) -> str:
     """Write the page."""
-    thresholds = {manifest.name: manifest.threshold_bits for manifest in content.baselines}
+    thresholds = {
+        manifest.name: manifest.threshold_bits
+        for manifest in content.baselines
+        if not manifest.by_context
+    }
     panels = [
         _Panel(
             each,

@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mad.baseline.store import BaselineStore
+from mad.types import MEASURES
 from tests.cli.conftest import SETTINGS, Mad, write_deployment
+from tests.worlds import ordinary
 
 
 def test_fit_trains_fits_stores_and_says_what_it_found(tmp_path: Path, mad: Mad) -> None:
@@ -19,12 +22,30 @@ def test_fit_trains_fits_stores_and_says_what_it_found(tmp_path: Path, mad: Mad)
     baseline = BaselineStore(tmp_path / "baselines").load("default")
     assert baseline.revision == "default@1"
     assert "baseline default@1 written to" in done.out
-    assert "360 fitted, 240 held out" in done.out
+    assert "360 fitted, 90 weigh parts, 150 are the reference" in done.out
     assert f"{baseline.manifest.threshold_bits:.1f}" in done.out
-    assert "0.0041" in done.out  # 1 / 241, the smallest p-value 240 held-out inputs allow
+    assert "0.0066" in done.out  # 1 / 151, the smallest p-value 150 reference inputs allow
+    assert "alerts go by" in done.out
+    for measure in MEASURES:
+        assert f"│ {measure}" in done.out
+    # The later 75 of the reference hold against the earlier 75, which come from one generator.
+    assert "against a promised 5 %: within chance" in done.out
     assert "unexplained variance" in done.out
-    for stage in ("training dictionary 1", "fitting codes", "calibrating"):
+    for stage in ("training dictionary 1", "fitting codes", "weighing parts", "calibrating"):
         assert stage in done.err
+
+
+def test_trusted_data_that_drift_are_told_of(tmp_path: Path, mad: Mad) -> None:
+    config = write_deployment(tmp_path)
+    x = ordinary(600, seed=1).numpy()
+    x[300:] += 1.5
+    np.savez(tmp_path / "trusted.npz", x=x)
+    settings = config.read_text()
+    config.write_text(settings.replace("[baseline]", '[baseline]\nalert_on = "novelty"'))
+    done = mad("fit", config)
+    assert done.code == 0
+    assert "surprises run" in done.out
+    assert "│ alerts go by                           │ novelty" in done.out
 
 
 def test_a_second_fit_keeps_the_dictionaries_and_makes_a_new_version(
@@ -46,7 +67,7 @@ def test_a_second_fit_with_another_seed_refuses_the_reference_its_dictionaries_h
     config.write_text(config.read_text().replace("[baseline]", "[baseline]\nseed = 5"))
     done = mad("fit", config)
     assert done.code == 2
-    assert "held out as reference have trained the dictionaries" in done.err
+    assert "of the 240 inputs held out to weigh and calibrate trained the dictionaries" in done.err
     assert not (folder / "baselines" / "default" / "2").exists()
     shutil.rmtree(folder / "dictionaries")
     assert mad("fit", config).code == 0
@@ -103,7 +124,7 @@ def test_a_version_that_is_not_there_is_not_activated(
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ("false_alarm_rate = 0.05", "false_alarm_rate = 0.001", "give at least 2498"),
+        ("false_alarm_rate = 0.05", "false_alarm_rate = 0.001", "give at least 3996"),
         ("width = 32", "widht = 32", "did you mean width?"),
         ('sites = ["1", "3"]', 'sites = ["conv*"]', "no module of the model matches site 'conv*'"),
         ('"trusted.npz"', '"trusted.pt"', "trusted.pt"),

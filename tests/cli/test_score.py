@@ -15,6 +15,12 @@ def read_lines(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def cells(printed: str) -> list[list[str]]:
+    """Return the rows of every table printed."""
+    lines = [line for line in printed.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines]
+
+
 def test_score_writes_one_verdict_an_input(tmp_path: Path, mad: Mad, fitted: Path) -> None:
     done = mad("score", fitted, fitted.with_name("strange.npz"), "--out", tmp_path / "out.jsonl")
     assert done.code == 0
@@ -22,11 +28,20 @@ def test_score_writes_one_verdict_an_input(tmp_path: Path, mad: Mad, fitted: Pat
     assert [line["row"] for line in lines] == [0, 1, 2, 3, 4]
     for line in lines:
         assert line["is_alert"] is True
-        assert line["p_value"] == pytest.approx(1 / 241)
+        assert line["p_value"] == pytest.approx(1 / 151)
         parts = line["parts"]
         assert isinstance(parts, list)
-        assert sum(part["bits"] for part in parts) == pytest.approx(line["surprise_bits"])
+        assert sum(part["bits"] for part in parts) == pytest.approx(line["description_bits"])
+        assert {"surprise_bits", "mechanism_bits", "novelty_bits"} <= set(line)
+        for part in parts:
+            assert part["rarity_bits"] >= 0
+            alone, combined = part["rare_components_bits"], part["rare_combination_bits"]
+            assert (alone is None) == (combined is None) == (part["term"] != "set")
+            if part["term"] == "set":
+                assert alone + combined == pytest.approx(part["bits"])
     assert "5 of 5 inputs (100.00%) have a p-value at or below 0.05" in done.out
+    assert "5 by surprise" in done.out
+    assert "5 by novelty" in done.out
 
 
 def test_an_input_the_model_breaks_down_on_is_still_a_line_of_json(
@@ -37,8 +52,16 @@ def test_an_input_the_model_breaks_down_on_is_still_a_line_of_json(
     assert done.code == 0
     assert "NaN" not in (tmp_path / "out.jsonl").read_text()
     (line,) = read_lines(tmp_path / "out.jsonl")
-    assert line["surprise_bits"] == "Infinity"
+    assert line["surprise_bits"] == line["description_bits"] == "Infinity"
     assert line["is_alert"] is True
+
+
+def test_what_each_measure_alerts_on_is_counted_as_the_alerts_are(mad: Mad, fitted: Path) -> None:
+    done = mad("score", fitted, fitted.with_name("trusted.npz"), "--top", 0)
+    told = re.search(r"(\d+) of 600 inputs", done.out)
+    assert told
+    assert int(told[1]) > 0
+    assert f"each measure by itself, at that rate: {told[1]} by surprise" in done.out
 
 
 def test_score_shows_the_most_surprising_first(tmp_path: Path, mad: Mad, fitted: Path) -> None:
@@ -59,6 +82,15 @@ def test_explain_names_sites_terms_and_components_that_add_up(mad: Mad, fitted: 
     assert "set" in done.out
     assert "residual" in done.out
     assert "everything else:" in done.out
+    for told in ("surprise, bits", "mechanism, bits", "novelty, bits", "rare combination"):
+        assert told in done.out
+    rarities = [float(row[2]) for row in cells(done.out) if len(row) == 6 and row[1] != "term"]
+    assert len(rarities) == 8
+    assert rarities == sorted(rarities, reverse=True)
+    charges = [row for row in cells(done.out) if len(row) == 8 and row[1] != "term"]
+    assert len(charges) == 20
+    for _, _, _, bits, typical, above, *_ in charges:
+        assert float(above) == pytest.approx(float(bits) - float(typical), abs=0.011)
 
 
 def test_explain_says_what_the_model_would_answer_without_what_is_named(

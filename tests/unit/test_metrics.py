@@ -38,6 +38,7 @@ def manifest(name: str = "default", version: int = 1, rate: float = 0.01) -> Man
         reference_inputs=1500,
         false_alarm_rate=rate,
         alert_on="surprise",
+        by_context=False,
         median_bits=1.0,
         threshold_bits=6.5,
         seed=0,

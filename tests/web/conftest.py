@@ -33,6 +33,7 @@ MANIFEST = Manifest(
     reference_inputs=1500,
     false_alarm_rate=0.01,
     alert_on="surprise",
+    by_context=False,
     median_bits=1.02,
     threshold_bits=6.71,
     seed=0,

@@ -194,6 +194,17 @@ def test_a_baseline_shows_where_it_came_from(site: Site) -> None:
     assert "Median surprise 1.0 bits" in text
 
 
+def test_a_baseline_that_ranks_by_context_has_no_single_threshold(site: Site) -> None:
+    site.metrics.baseline_loaded(MANIFEST, digest="c0ffee")
+    site.metrics.scored("default", "live", [verdict(0.5)] * 10)
+    site.baselines.append(MANIFEST)
+    assert "alert above 6.7" in Markup(site.page()).text
+    site.baselines[0] = replace(MANIFEST, by_context=True)
+    text = Markup(site.page()).text
+    assert "alert above" not in text
+    assert "Alert above another surprise for each context" in text
+
+
 def test_readiness_is_shown(site: Site) -> None:
     assert '<span class="pill good">ready</span>' in site.page()
     site.is_ready = False
