@@ -163,6 +163,7 @@ class Baseline(Section):
         "size_index",
     ] = "clusters"
     context: Literal["predicted", "none"] = "predicted"
+    activity: Literal["magnitude", "effect"] = "magnitude"
     neighbours: Annotated[int, Field(ge=0, strict=True)] = 5_000
     magnitudes: bool = False
     residual_by_context: bool = False

@@ -72,6 +72,7 @@ class Deployment:
             by_context=baseline.by_context,
             set_code=baseline.set_code,
             context=baseline.context,
+            activity=baseline.activity,
             neighbours=baseline.neighbours,
             magnitudes=baseline.magnitudes,
             residual_by_context=baseline.residual_by_context,

@@ -66,7 +66,8 @@ class Monitor:
                 f"baseline {manifest.revision} was fitted on inputs {list(names)}, and the model "
                 f"is given {list(model.inputs)}: set model.inputs as they were, or fit again"
             )
-        return Monitor(Scorer(model, decomposition, baseline.parts, manifest.context), baseline)
+        scorer = Scorer(model, decomposition, baseline.parts, manifest.context, manifest.activity)
+        return Monitor(scorer, baseline)
 
     def check(self, inputs: Mapping[str, Shaped[Tensor, "..."]]) -> None:
         """Refuse inputs that are not like the trusted ones in name, type or shape, or not finite.

@@ -14,10 +14,17 @@ from mad.capture.hooks import Outputs, capture
 from mad.capture.model import MonitoredModel
 from mad.codes.accounting import CodedPart, explain, ledger
 from mad.components.base import Decomposition
+from mad.effects import by_effect, differentiated
 from mad.types import Activity, Context, Explanation, Inputs, Ledger, Site, batch_size
 
 ContextRule: TypeAlias = Literal["predicted", "none"]
 """What codes are conditioned on: the label the model itself predicts, or nothing."""
+
+ActivityRule: TypeAlias = Literal["magnitude", "effect"]
+"""What makes a component active: its own strength, or what the model's answer owes to it."""
+
+MAX_BY_EFFECT = 16
+"""Components of one site that are active by effect, at most."""
 
 MAX_CONTEXTS = 256
 """Labels beyond these share contexts with smaller ones, so that tables stay bounded."""
@@ -52,10 +59,18 @@ class Scorer:
     decomposition: Decomposition
     parts: tuple[CodedPart, ...]
     context: ContextRule
+    activity: ActivityRule = "magnitude"
 
     def score(self, inputs: Inputs, *, clock: Callable[[], float] = time.perf_counter) -> Scored:
         """Run the model once and charge each input's activity."""
-        seen = observe(self.model, self.decomposition, inputs, rule=self.context, clock=clock)
+        seen = observe(
+            self.model,
+            self.decomposition,
+            inputs,
+            rule=self.context,
+            activity=self.activity,
+            clock=clock,
+        )
         start = clock()
         charged = ledger(self.parts, seen.activity, seen.context)
         seconds = {**seen.stage_seconds, "codes": clock() - start}
@@ -79,16 +94,25 @@ def observe(
     inputs: Inputs,
     *,
     rule: ContextRule,
+    activity: ActivityRule = "magnitude",
     clock: Callable[[], float] = time.perf_counter,
 ) -> Observed:
-    """Run the model once and say which components each input used."""
+    """Run the model once and say which components each input used.
+
+    By effect the model also runs backward once; ConfigError if it cannot.
+    """
     start = clock()
-    run = capture(model, decomposition.sites, inputs)
-    ran = clock()
-    activity = decomposition.activity(run.activations)
-    context = context_of(run.outputs, rule, batch=batch_size(inputs))
+    if activity == "effect":
+        slopes = differentiated(model, decomposition, inputs, on="prediction")
+        outputs, ran = slopes.outputs, clock()
+        found = by_effect(decomposition, slopes, keep=MAX_BY_EFFECT)
+    else:
+        run = capture(model, decomposition.sites, inputs)
+        outputs, ran = run.outputs, clock()
+        found = decomposition.activity(run.activations)
+    context = context_of(outputs, rule, batch=batch_size(inputs))
     seconds = {"forward": ran - start, "components": clock() - ran}
-    return Observed(run.outputs, activity, context, seconds)
+    return Observed(outputs, found, context, seconds)
 
 
 def context_of(outputs: Outputs, rule: ContextRule, *, batch: int) -> Context:

@@ -13,7 +13,7 @@ from mad.calibration.conformal import p_values
 from mad.calibration.groups import GroupedReference
 from mad.calibration.weighing import Weighing
 from mad.codes.accounting import CodedPart
-from mad.scoring import ContextRule
+from mad.scoring import ActivityRule, ContextRule
 from mad.types import (
     MEASURES,
     Bits,
@@ -55,6 +55,7 @@ class Manifest:
     sites: tuple[Site, ...]
     inputs: tuple[InputSpec, ...]
     context: ContextRule
+    activity: ActivityRule
     fit_inputs: int
     weighing_inputs: int
     reference_inputs: int

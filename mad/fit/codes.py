@@ -27,7 +27,7 @@ from mad.components.base import Decomposition
 from mad.errors import ConfigError
 from mad.fit.plan import FitPlan, SetCodeName
 from mad.fit.reading import batches
-from mad.fit.statistics import Sampled, SiteStatistics
+from mad.fit.statistics import Growing, Sampled, SiteStatistics
 from mad.scoring import observe
 from mad.types import Activity, Dataset, Progress, Site
 
@@ -45,23 +45,24 @@ def gather(
     progress: Progress,
 ) -> dict[Site, SiteStatistics]:
     """Add up the statistics of every site over some rows of the data."""
-    total: dict[Site, SiteStatistics] = {}
     order = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(plan.seed))]
-    sets, activations = order[:MAX_KEPT_SETS], order[: plan.neighbours]
-    distinct: set[Site] = set()
+    sets, activations = (
+        torch.zeros(len(data), dtype=torch.bool).index_fill_(0, order[:most], value=True)
+        for most in (MAX_KEPT_SETS, plan.neighbours)
+    )
+    total: dict[Site, Growing] = {}
     for chosen, inputs in batches(data, rows, plan.batch_size, "fitting codes", progress):
-        seen = observe(model, decomposition, inputs, rule=plan.context)
-        sampled = Sampled(chosen, torch.isin(chosen, sets), torch.isin(chosen, activations))
-        distinct = distinct or _distinct(seen.activity)
+        seen = observe(model, decomposition, inputs, rule=plan.context, activity=plan.activity)
+        sampled = Sampled(chosen, sets[chosen], activations[chosen])
+        distinct = {site for site, one in total.items() if one.kept} or _distinct(seen.activity)
         for site, activity in seen.activity.items():
             own = SiteStatistics.of(
                 activity, seen.context, sampled, plan, keeps_neighbours=site in distinct
             )
-            total[site] = total[site].merge(own) if site in total else own
-    for site, statistics in total.items():
-        if not statistics.is_finite:
-            raise ConfigError(f"site {site!r} gives NaN or infinite numbers on trusted inputs")
-    return total
+            if not own.is_finite:
+                raise ConfigError(f"site {site!r} gives NaN or infinite numbers on trusted inputs")
+            total[site] = total[site].add(own) if site in total else Growing.of(own)
+    return {site: growing.statistics for site, growing in total.items()}
 
 
 def _distinct(activity: Mapping[Site, Activity]) -> set[Site]:

@@ -52,7 +52,8 @@ def fit(
     statistics = gather(
         model, decomposition, data, plan, rows=parts_of_data.fitting, progress=progress
     )
-    scorer = Scorer(model, decomposition, fit_codes(statistics, plan), plan.context)
+    parts = fit_codes(statistics, plan)
+    scorer = Scorer(model, decomposition, parts, plan.context, plan.activity)
 
     def charged(rows: Int64[Tensor, " rows"], stage: str) -> tuple[Ledger, Context]:
         scored = [
@@ -76,6 +77,7 @@ def fit(
         sites=decomposition.sites,
         inputs=tuple(_spec(name, first[name]) for name in model.inputs),
         context=plan.context,
+        activity=plan.activity,
         fit_inputs=len(parts_of_data.fitting),
         weighing_inputs=len(parts_of_data.weighing),
         reference_inputs=len(parts_of_data.reference),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mad.calibration.conformal import required_reference
 from mad.errors import ConfigError
-from mad.scoring import ContextRule
+from mad.scoring import ActivityRule, ContextRule
 from mad.types import Measure
 
 SetCodeName: TypeAlias = Literal[
@@ -38,7 +38,7 @@ class FitPlan:
     ``weighing_share`` and ``reference_share`` are the shares of trusted inputs held out to say how
     rare each part's bits are, and to calibrate. ``alert_on`` is what alerts and p-values go by;
     ``by_context`` ranks an input among trusted ones of its own context. ``set_code`` is what
-    describes active sets.
+    describes active sets, and ``activity`` what makes a component active.
     ``neighbours`` is how many trusted activations a site keeps to compare with, at most; fewer
     than 20 are none. ``magnitudes`` adds a code of how strongly components act, and
     ``residual_by_context`` gives residuals a mean for each context.
@@ -52,6 +52,7 @@ class FitPlan:
     by_context: bool = False
     set_code: SetCodeName = "clusters"
     context: ContextRule = "predicted"
+    activity: ActivityRule = "magnitude"
     neighbours: int = 5_000
     magnitudes: bool = False
     residual_by_context: bool = False
