@@ -1,10 +1,11 @@
 """Everything the codes of one site are fitted from, added up a batch at a time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache, reduce
 from typing import TypeVar, final
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from mad.codes.contexts import ContextMeans
@@ -63,13 +64,20 @@ class SiteStatistics:
 
     def merge(self, other: "SiteStatistics") -> "SiteStatistics":
         """Return the statistics of both parts of the data."""
-        return SiteStatistics(
-            self.counts.merge(other.counts),
-            self.sets.merge(other.sets),
-            _merged_moments(self.moments, other.moments),
-            _merged(self.kept, other.kept),
-            _merged(self.means, other.means),
-            _merged(self.magnitudes, other.magnitudes),
+        return replace(
+            self.with_sums(other),
+            sets=self.sets.merge(other.sets),
+            kept=_merged(self.kept, other.kept),
+        )
+
+    def with_sums(self, other: "SiteStatistics") -> "SiteStatistics":
+        """Return these with the sums of the other part added, and none of its samples."""
+        return replace(
+            self,
+            counts=self.counts.merge(other.counts),
+            moments=_merged_moments(self.moments, other.moments),
+            means=_merged(self.means, other.means),
+            magnitudes=_merged(self.magnitudes, other.magnitudes),
         )
 
     @property
@@ -78,6 +86,51 @@ class SiteStatistics:
         moments = self.moments
         spread = moments.squares if isinstance(moments, WideMoments) else moments.scatter
         return bool(torch.isfinite(spread).all())
+
+
+@final
+@dataclass(frozen=True)
+class Growing:
+    """Statistics of one site to which many small batches are added.
+
+    To merge samples costs as much as they hold, so those of batches wait, each more than twice as
+    large as the next: what is kept is then copied a few times, and not once for every batch.
+    Merging does not depend on order, so these are the statistics that batches merged one by one
+    would give, bit for bit. Of ``sums`` the samples do not count.
+    """
+
+    sums: SiteStatistics
+    sets: tuple[KeptSets, ...]
+    kept: tuple[Kept, ...]
+
+    @staticmethod
+    def of(first: SiteStatistics) -> "Growing":
+        """Start with one batch."""
+        return Growing(first, (first.sets,), () if first.kept is None else (first.kept,))
+
+    def add(self, batch: SiteStatistics) -> "Growing":
+        """Return the statistics with one more batch."""
+        kept = () if batch.kept is None else _piled(self.kept, batch.kept)
+        return Growing(self.sums.with_sums(batch), _piled(self.sets, batch.sets), kept)
+
+    @property
+    def statistics(self) -> SiteStatistics:
+        """Merge the samples that wait."""
+        sets = reduce(KeptSets.merge, reversed(self.sets))
+        kept = reduce(Kept.merge, reversed(self.kept)) if self.kept else None
+        return replace(self.sums, sets=sets, kept=kept)
+
+
+_Sample = TypeVar("_Sample", KeptSets, Kept)
+
+
+def _piled(pile: tuple[_Sample, ...], sample: _Sample) -> tuple[_Sample, ...]:
+    """Put a sample on a pile in which each is more than twice as large as the next."""
+    waiting = list(pile)
+    while waiting and len(waiting[-1].rows) <= 2 * len(sample.rows):
+        sample = waiting.pop().merge(sample)
+    waiting.append(sample)
+    return tuple(waiting)
 
 
 _Statistic = TypeVar("_Statistic", Kept, ContextMeans, MagnitudeMoments)
@@ -91,7 +144,13 @@ def _moments(activity: Activity, seed: int) -> ResidualMoments | WideMoments:
     coordinates = activity.residual.shape[1]
     if coordinates <= MAX_COORDINATES:
         return ResidualMoments.of(activity)
-    return WideMoments.of(activity, probes(coordinates, torch.Generator().manual_seed(seed)))
+    return WideMoments.of(activity, _probes(coordinates, seed))
+
+
+@lru_cache(maxsize=8)
+def _probes(coordinates: int, seed: int) -> Float64[Tensor, "coordinate probe"]:
+    """Draw them once and not for every batch: to make them orthonormal takes as long as a batch."""
+    return probes(coordinates, torch.Generator().manual_seed(seed))
 
 
 def _merged_moments(
