@@ -26,10 +26,10 @@ from mad.codes.sets.worst_pair import WorstPairCode
 from mad.components.base import Decomposition
 from mad.errors import ConfigError
 from mad.fit.plan import FitPlan, SetCodeName
-from mad.fit.reading import batches
+from mad.fit.reading import Reader
 from mad.fit.statistics import Growing, Sampled, SiteStatistics
 from mad.scoring import observe
-from mad.types import Activity, Dataset, Progress, Site
+from mad.types import Activity, Site
 
 MAX_KEPT_SETS = 20_000
 """Active sets a site keeps while its codes are fitted; what they tell needs no more."""
@@ -38,20 +38,23 @@ MAX_KEPT_SETS = 20_000
 def gather(
     model: MonitoredModel,
     decomposition: Decomposition,
-    data: Dataset,
+    reader: Reader,
     plan: FitPlan,
     *,
     rows: Int64[Tensor, " fitting"],
-    progress: Progress,
 ) -> dict[Site, SiteStatistics]:
-    """Add up the statistics of every site over some rows of the data."""
+    """Add up the statistics of every site over some rows of the data.
+
+    Raises:
+        ConfigError: an activation is not a finite number.
+    """
     order = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(plan.seed))]
     sets, activations = (
-        torch.zeros(len(data), dtype=torch.bool).index_fill_(0, order[:most], value=True)
+        torch.zeros(len(reader.data), dtype=torch.bool).index_fill_(0, order[:most], value=True)
         for most in (MAX_KEPT_SETS, plan.neighbours)
     )
     total: dict[Site, Growing] = {}
-    for chosen, inputs in batches(data, rows, plan.batch_size, "fitting codes", progress):
+    for chosen, inputs in reader.batches("fitting codes", rows, total):
         seen = observe(model, decomposition, inputs, rule=plan.context, activity=plan.activity)
         sampled = Sampled(chosen, sets[chosen], activations[chosen])
         distinct = {site for site, one in total.items() if one.kept} or _distinct(seen.activity)

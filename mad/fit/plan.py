@@ -29,6 +29,9 @@ SetCodeName: TypeAlias = Literal[
 MIN_WEIGHING = 20
 """Fewer trusted inputs do not say how rare a length is."""
 
+MAX_WEIGHING = 50_000
+"""More would say no more, and their ledgers are held in memory; the others fit codes."""
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +80,8 @@ def split(count: int, plan: FitPlan) -> Split:
         ConfigError: the reference would be too small for the false-alarm rate, or what is held
             out to weigh parts too small for that; says how many trusted inputs are needed.
     """
-    held_out, weighing = int(count * plan.reference_share), int(count * plan.weighing_share)
+    held_out = int(count * plan.reference_share)
+    weighing = min(int(count * plan.weighing_share), MAX_WEIGHING)
     needed = required_reference(plan.false_alarm_rate)
     total = max(
         math.ceil(needed / plan.reference_share), math.ceil(MIN_WEIGHING / plan.weighing_share)

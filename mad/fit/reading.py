@@ -1,7 +1,9 @@
 """Read trusted data a batch at a time, and tell inputs apart by their content."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
 
 import torch
 from jaxtyping import Int64
@@ -10,6 +12,7 @@ from torch import Tensor
 from mad.capture.hooks import capture
 from mad.capture.model import MonitoredModel
 from mad.errors import ConfigError, MadError
+from mad.fit.checkpoint import Checkpoints
 from mad.types import Dataset, Inputs, Progress, Site
 
 
@@ -23,6 +26,37 @@ def batches(
         yield chosen, data.take(chosen)
         done += len(chosen)
         progress(stage, done=done, total=len(rows))
+
+
+@final
+@dataclass(frozen=True)
+class Reader:
+    """Trusted data read in stages, each of which goes on where a kill interrupted it."""
+
+    data: Dataset
+    batch_size: int
+    progress: Progress
+    checkpoints: Checkpoints
+
+    def batches(
+        self, stage: str, rows: Int64[Tensor, " rows"], found: MutableMapping[str, Any]
+    ) -> Iterator[tuple[Int64[Tensor, " batch"], Inputs]]:
+        """Read some rows, a batch at a time; ``found`` is what the batches so far have come to.
+
+        The loop that this feeds must leave in ``found`` all that it needs to go on: it is kept in
+        checkpoints, and filled from one before the first batch that was not yet taken in.
+        """
+        earlier = self.checkpoints.found(stage)
+        found.update(earlier.values)
+        total = len(rows)
+        note = f"resuming at row {earlier.rows} of {total}" if earlier.rows else earlier.note
+        self.progress(stage, done=earlier.rows, total=total, note=note)
+        for start in range(earlier.rows, total, self.batch_size):
+            chosen = rows[start : start + self.batch_size]
+            yield chosen, self.data.take(chosen)
+            done = start + len(chosen)
+            self.checkpoints.offer(stage, done, found)
+            self.progress(stage, done=done, total=total, note=note)
 
 
 def try_out(model: MonitoredModel, sites: Sequence[Site], data: Dataset) -> Inputs:
