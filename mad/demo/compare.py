@@ -1,20 +1,28 @@
-"""The surprise beside what others would score, on the same images and the same split."""
+"""mad's measures beside what others would score, on the same images and the same split."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
+import torch
 
 from mad.bench.detection import Estimate, estimate
-from mad.bench.peer_run import Seen, see
-from mad.bench.peers import Scores, knn, mahalanobis, max_softmax, over_sites
+from mad.bench.peers.base import Scores, Vectors, VectorScore
+from mad.bench.peers.combine import SiteScores, max_over_sites, mean_over_sites
+from mad.bench.peers.gaussian import mahalanobis
+from mad.bench.peers.neighbours import cosine
+from mad.bench.peers.outputs import max_softmax
+from mad.bench.seen import Seen, see
 from mad.demo.images import Labelled
 from mad.demo.prepare import Fitted
+from mad.demo.stream import Answers
 from mad.demo.traffic import Images, Traffic
-from mad.types import Bits, Progress
+from mad.types import MEASURES, Progress
 
-SURPRISE = "surprise"
+_AT_SITES = (
+    ("Mahalanobis, mean of sites", mahalanobis, mean_over_sites),
+    ("cosine to neighbours, largest of sites", cosine, max_over_sites),
+)
 
 
 @dataclass(frozen=True)
@@ -29,19 +37,22 @@ def compare(
     fitted: Fitted,
     trusted: Labelled,
     traffic: Traffic,
-    surprise: Mapping[str, Bits],
+    answers: Mapping[str, Answers],
     *,
     progress: Progress,
 ) -> Mapping[str, Detection]:
-    """Measure the surprise that the server told, by kind of traffic, and three other scores.
+    """Measure what the server told, by kind of traffic, and three other scores.
 
     ``recall`` is at 1 % false alarms among the ordinary images.
     """
-    scores = {SURPRISE: (surprise["ordinary"], surprise["triggered"])}
-    scores |= _peers(fitted, trusted, traffic)
+    ordinary, triggered = answers["ordinary"].rarity, answers["triggered"].rarity
+    scores: dict[str, tuple[Scores, Scores]] = {
+        **{measure: (ordinary[measure], triggered[measure]) for measure in MEASURES},
+        **_peers(fitted, trusted, traffic),
+    }
     detection = {}
-    for done, (name, (ordinary, triggered)) in enumerate(scores.items(), start=1):
-        detection[name] = _measure(ordinary, triggered)
+    for done, (name, (usual, unusual)) in enumerate(scores.items(), start=1):
+        detection[name] = _measure(usual, unusual)
         progress("comparing with other scores", done=done, total=len(scores))
     return detection
 
@@ -49,30 +60,45 @@ def compare(
 def _peers(
     fitted: Fitted, trusted: Labelled, traffic: Traffic
 ) -> Mapping[str, tuple[Scores, Scores]]:
-    """Score both kinds of traffic; fitted on the images that the codes were fitted on."""
+    """Score both kinds of traffic; fitted and scaled on the images that mad's codes were."""
     fitting = _see(fitted, trusted.images[fitted.rows.fitting])
-    reference = _see(fitted, trusted.images[fitted.rows.reference])
+    scaling = _see(fitted, trusted.images[fitted.rows.weighing])
     ordinary = _see(fitted, traffic.ordinary.images)
     triggered = _see(fitted, traffic.triggered.images)
     peers = {}
-    for name, peer in (("Mahalanobis", mahalanobis), ("k-nearest neighbour", knn)):
-        score = over_sites(peer, fitting.vectors, reference.vectors)
-        peers[name] = (score(ordinary.vectors), score(triggered.vectors))
+    for name, peer, rule in _AT_SITES:
+        score = _over_sites(peer, rule, fitting, scaling)
+        peers[name] = (score(ordinary), score(triggered))
     return peers | {"max-softmax": (max_softmax(ordinary.output), max_softmax(triggered.output))}
+
+
+def _over_sites(
+    peer: Callable[[Vectors], VectorScore],
+    rule: Callable[[SiteScores], Callable[[SiteScores], Scores]],
+    fitting: Seen,
+    scaling: Seen,
+) -> Callable[[Seen], Scores]:
+    at_sites = {site: peer(vectors) for site, vectors in fitting.vectors.items()}
+
+    def columns(seen: Seen) -> SiteScores:
+        return torch.stack([at_sites[site](seen.vectors[site]) for site in at_sites], dim=1)
+
+    combine = rule(columns(scaling))
+    return lambda seen: combine(columns(seen))
 
 
 def _see(fitted: Fitted, images: Images) -> Seen:
     sites = fitted.baseline.manifest.sites
     pooling = fitted.settings.decomposition.pooling
-    return see(fitted.model, sites, {"image": images}, pooling, clock=time.perf_counter)
+    return see(fitted.model, sites, [{"image": images}], pooling, clock=time.perf_counter)
 
 
 def _measure(ordinary: Scores, triggered: Scores) -> Detection:
     found = estimate(
         ("auroc", "recall_at_fpr_01"),
-        ordinary.numpy(),
-        triggered.numpy(),
-        generator=np.random.default_rng(0),
+        ordinary.unsqueeze(0).numpy(),
+        triggered.unsqueeze(0).numpy(),
+        seed=0,
     )
     area, recall = found["auroc"], found["recall_at_fpr_01"]
     assert area is not None

@@ -69,7 +69,7 @@ class RunFolder:
     @property
     def picture(self) -> Path:
         """The histogram of surprise."""
-        return self.root / "surprise.png"
+        return self.root / "measures.png"
 
     @property
     def is_prepared(self) -> bool:

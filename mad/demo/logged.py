@@ -22,13 +22,15 @@ class LoggedAlert:
     image: int
     predicted: int
     surprise_bits: float
+    mechanism_bits: float
+    novelty_bits: float
     p_value: float
     parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
 class ExplainedAlert:
-    """An alert with every charge of its image's surprise, the furthest above typical first."""
+    """An alert with every charge of its image, those that account for most of its rarity first."""
 
     alert: LoggedAlert
     charges: tuple[Charge, ...]
@@ -47,9 +49,19 @@ def read_alerts(client: Client) -> Iterator[LoggedAlert]:
                 image=image,
                 predicted=alert.verdict.context,
                 surprise_bits=alert.verdict.surprise_bits,
+                mechanism_bits=alert.verdict.mechanism_bits,
+                novelty_bits=alert.verdict.novelty_bits,
                 p_value=alert.verdict.p_value,
                 parts=tuple(
-                    Part(part.site, cast("Term", term(part)), part.bits)
+                    Part(
+                        part.site,
+                        cast("Term", term(part)),
+                        part.bits,
+                        part.rarity_bits,
+                        part.rare_components_bits
+                        if part.HasField("rare_components_bits")
+                        else None,
+                    )
                     for part in alert.verdict.parts
                 ),
             )

@@ -1,44 +1,59 @@
-"""Surprise of the three kinds of traffic as one histogram, with the alert threshold."""
+"""Mechanism against novelty of the three kinds of traffic, with what each must exceed."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mad.types import Bits
+from mad.demo.stream import Answers
+from mad.types import Measure
 
-_COLOURS = {"ordinary": "tab:blue", "triggered": "tab:red", "shifted": "black"}
+_STYLES = {
+    "ordinary": ("tab:blue", "o"),
+    "shifted": ("black", "x"),
+    "triggered": ("tab:red", "^"),
+}
+_TICKS = (0, 1, 3, 7, 20, 100, 1000)
 
 
-def draw(surprise: Mapping[str, Bits], *, threshold_bits: float, path: Path) -> None:
-    """Draw the share of each kind of traffic that has each surprise, and write a PNG."""
-    everything = np.concatenate([bits.numpy() for bits in surprise.values()])
-    edges = np.linspace(everything.min(), everything.max(), 61).tolist()
-    figure = Figure(figsize=(9, 5), dpi=120, layout="constrained")
+def draw(
+    answers: Mapping[str, Answers], thresholds: Mapping[Measure, float], *, path: Path
+) -> None:
+    """Draw every image of each kind of traffic as a point, and write a PNG."""
+    figure = Figure(figsize=(7.5, 6.5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
-    for kind, bits in surprise.items():
-        above = float((bits > threshold_bits).double().mean())
-        axes.hist(
-            bits.numpy(),
-            bins=edges,
-            weights=np.full(len(bits), 100 / len(bits)),
-            # Ordinary and shifted images lie on top of each other, as they should.
-            histtype="step" if kind == "shifted" else "stepfilled",
-            alpha=0.9 if kind == "shifted" else 0.45,
-            color=_COLOURS[kind],
-            label=f"{kind}: {len(bits)} images, {above:.1%} above the threshold",
+    for kind, (colour, marker) in _STYLES.items():
+        told = answers[kind].rarity
+        axes.scatter(
+            told["mechanism"].log1p().numpy(),
+            told["novelty"].log1p().numpy(),
+            s=14,
+            alpha=0.5,
+            color=colour,
+            marker=marker,
+            linewidths=0.8,
+            label=f"{kind}: {len(answers[kind])} images",
         )
-    axes.axvline(
-        threshold_bits,
-        color="tab:orange",
-        linestyle="--",
-        label=f"threshold: {threshold_bits:.0f} bits",
-    )
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel("surprise, bits")
-    axes.set_ylabel("share of images, %")
-    axes.set_title("How unusual were the model's mechanisms?")
-    axes.legend()
+    _mark(axes, thresholds)
+    axes.set_title("What was unusual: how components were used, or the activity itself?")
+    axes.legend(loc="upper right")
     figure.savefig(path)
+
+
+def _mark(axes: Axes, thresholds: Mapping[Measure, float]) -> None:
+    """Put thresholds and ticks on axes of ``ln(1 + bits)``, which grow ever slower."""
+    mechanism, novelty = (_place(thresholds[name]) for name in ("mechanism", "novelty"))
+    axes.axvline(mechanism, color="tab:orange", linestyle="--")
+    axes.axhline(novelty, color="tab:orange", linestyle="--")
+    places = [_place(bits) for bits in _TICKS]
+    labels = [str(bits) for bits in _TICKS]
+    axes.set_xticks(places, labels)
+    axes.set_yticks(places, labels)
+    axes.set_xlabel("mechanism, bits")
+    axes.set_ylabel("novelty, bits")
+
+
+def _place(bits: float) -> float:
+    return math.log1p(bits)

@@ -11,11 +11,19 @@ from mad.demo.findings import Findings
 from mad.demo.images import CLASSES, Labelled
 from mad.demo.logged import ExplainedAlert
 from mad.demo.traffic import TARGET
-from mad.types import Term
+from mad.types import MEASURES, Term
 
-_SHOWN_CHARGES: Mapping[Term, int] = {"set": 4, "residual": 2, "neighbours": 1}
+_SHOWN_CHARGES: Mapping[Term, int] = {
+    "set": 4,
+    "output": 1,
+    "magnitudes": 2,
+    "residual": 2,
+    "neighbours": 1,
+}
 _CHARGED: Mapping[Term, str] = {
     "set": "component",
+    "output": "despite component",
+    "magnitudes": "strength of component",
     "residual": "coordinate",
     "neighbours": "nearest trusted image",
 }
@@ -24,7 +32,7 @@ Row = Sequence[str]
 
 
 def show(findings: Findings, triggered: Labelled, console: Console) -> None:
-    """Print what was found: three alerts, counters, the model, detection, alarms, claims."""
+    """Print what was found: alerts, counters, the model, detection, alarms, measures, claims."""
     for explained in findings.served.explained:
         truth = CLASSES[int(triggered.labels[explained.alert.image])]
         _show_alert(explained, truth, console)
@@ -32,6 +40,7 @@ def show(findings: Findings, triggered: Labelled, console: Console) -> None:
     _show_model(findings, console)
     _show_detection(findings, console)
     _show_alarms(findings, console)
+    _show_measures(findings, console)
     rows = [("holds" if claim.holds else "FAILS", claim.sentence) for claim in findings.claims]
     _print("Claims", ("", "with this run's figures"), rows, console)
 
@@ -40,16 +49,22 @@ def _show_alert(explained: ExplainedAlert, truth: str, console: Console) -> None
     alert = explained.alert
     title = (
         f"Alert {alert.alert_id}: a triggered {truth}, taken for a {CLASSES[alert.predicted]}\n"
-        f"{alert.surprise_bits:.1f} bits, p = {alert.p_value:.2g}; its ledger by site and term, "
-        "with the charges furthest above typical"
+        f"surprise {alert.surprise_bits:.1f} bits, mechanism {alert.mechanism_bits:.1f}, novelty "
+        f"{alert.novelty_bits:.1f}, p = {alert.p_value:.2g}; its parts and what makes them rare"
     )
-    columns = ("", "bits", "typical bits", "magnitude", "trusted rate")
+    columns = ("", "rarity, bits", "length, bits", "typical", "magnitude", "trusted rate")
     _print(title, columns, list(_ledger(explained)), console)
 
 
 def _ledger(explained: ExplainedAlert) -> Iterator[Row]:
     for part in explained.alert.parts:
-        yield f"{part.site} {part.term}", f"{part.bits:.1f}", "", "", ""
+        yield f"{part.site} {part.term}", f"{part.rarity_bits:.1f}", f"{part.bits:.1f}", "", "", ""
+        for name, bits in (
+            ("rare components", part.rare_components_bits),
+            ("rare combination", part.rare_combination_bits),
+        ):
+            if bits is not None:
+                yield f"  {name}", "", f"{bits:.1f}", "", "", ""
         charges = (
             charge
             for charge in explained.charges
@@ -58,6 +73,7 @@ def _ledger(explained: ExplainedAlert) -> Iterator[Row]:
         for charge in islice(charges, _SHOWN_CHARGES[part.term]):
             yield (
                 f"  {_CHARGED[part.term]} {charge.index}",
+                "",
                 f"{charge.bits:.2f}",
                 f"{charge.typical_bits:.2f}",
                 f"{charge.magnitude:.2f}" if charge.magnitude else "silent",
@@ -114,19 +130,47 @@ def _show_alarms(findings: Findings, console: Console) -> None:
         rows.append(
             (
                 kind,
-                str(len(answers.surprise)),
+                str(len(answers)),
                 str(answers.alarms),
-                f"{answers.alarms / len(answers.surprise):.2%}",
+                f"{answers.alarms / len(answers):.2%}",
                 f"{low:.2%} to {high:.2%}",
-                f"{float(answers.surprise.median()):.0f}",
             )
         )
     _print(
-        f"Alarms at the nominal rate of {manifest.false_alarm_rate:.2%}: surprise above "
-        f"{manifest.threshold_bits:.0f} bits, from {manifest.reference_inputs} reference images",
-        ("traffic", "images", "alarms", "rate", "99 % interval", "median bits"),
+        f"Alarms at the nominal rate of {manifest.false_alarm_rate:.2%}: {manifest.alert_on} above "
+        f"{manifest.threshold_bits:.1f} bits, from {manifest.reference_inputs} reference images",
+        ("traffic", "images", "alarms", "rate", "99 % interval"),
         rows,
         console,
+    )
+
+
+def _show_measures(findings: Findings, console: Console) -> None:
+    rows = [
+        (
+            kind,
+            *(
+                f"{findings.flagged(kind, measure) / len(answers):.2%}, "
+                f"{float(answers.rarity[measure].median()):.1f}"
+                for measure in MEASURES
+            ),
+        )
+        for kind, answers in findings.served.answers.items()
+    ]
+    _print(
+        "What each measure by itself would flag at that rate, and its median bits",
+        ("traffic", *MEASURES),
+        rows,
+        console,
+    )
+    mechanism, novelty = (findings.flagged("triggered", name) for name in MEASURES[1:])
+    console.print(
+        "The trigger is mostly an unusual use of components."
+        if mechanism > novelty
+        else "The trigger is mostly something new: trusted images never use what it uses, so no "
+        "component stands for it.",
+        highlight=False,
+        soft_wrap=True,
     )
 
 

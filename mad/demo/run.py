@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mad.calibration.conformal import threshold
 from mad.demo.attack import attack
 from mad.demo.compare import compare
 from mad.demo.findings import Findings
@@ -16,7 +17,7 @@ from mad.demo.prepare import Fitted, prepare
 from mad.demo.report import show
 from mad.demo.traffic import divide
 from mad.demo.train import load, measure
-from mad.types import Progress
+from mad.types import MEASURES, Progress
 
 Bars = Callable[[], AbstractContextManager[Progress]]
 """Opens progress bars on the caller's terminal."""
@@ -36,12 +37,15 @@ def run(folder: RunFolder, *, seed: int, retrain: bool, bars: Bars, console: Con
         served = attack(
             folder, traffic, false_alarm_rate=manifest.false_alarm_rate, progress=progress
         )
-        surprise = {kind: each.surprise for kind, each in served.answers.items()}
-        detection = compare(fitted, splits.trusted, traffic, surprise, progress=progress)
+        detection = compare(fitted, splits.trusted, traffic, served.answers, progress=progress)
     monitored = load(fitted.settings.model.weights)
     skill = measure(load(folder.clean_weights), monitored, splits.unseen)
-    findings = Findings(skill, manifest, served, detection)
-    draw(surprise, threshold_bits=manifest.threshold_bits, path=folder.picture)
+    thresholds = {
+        measure: threshold(reference.sort().values, manifest.false_alarm_rate)
+        for measure, reference in zip(MEASURES, fitted.baseline.references, strict=True)
+    }
+    findings = Findings(skill, manifest, thresholds, served, detection)
+    draw(served.answers, thresholds, path=folder.picture)
     show(findings, traffic.triggered, console)
     _show_places(folder, fitted, console)
     return findings

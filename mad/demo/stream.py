@@ -1,6 +1,6 @@
 """Send traffic through the client, and read back what the server counted."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.request import urlopen
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mad.client import Client, request
 from mad.errors import OverloadedError
-from mad.types import Bits, Progress
+from mad.types import Bits, Measure, Progress
 
 REQUEST_INPUTS = 50
 
@@ -20,12 +20,17 @@ REQUEST_INPUTS = 50
 class Answers:
     """What the server said of one kind of traffic, in the order of its images.
 
-    ``alarms`` counts verdicts that are worth an alert, ``alert_ids`` names the alerts raised.
+    ``rarity`` is in bits, ``alarms`` counts verdicts that are worth an alert, and ``alert_ids``
+    names the alerts raised.
     """
 
-    surprise: Bits
+    rarity: Mapping[Measure, Bits]
     alarms: int
     alert_ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.rarity["surprise"])
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,18 @@ def send(
         score for number in range(len(answers)) for score in answers[request_id(kind, number)]
     ]
     return Answers(
-        torch.tensor([score.verdict.surprise_bits for score in scores], dtype=torch.float64),
+        {
+            "surprise": _column(score.verdict.surprise_bits for score in scores),
+            "mechanism": _column(score.verdict.mechanism_bits for score in scores),
+            "novelty": _column(score.verdict.novelty_bits for score in scores),
+        },
         sum(score.verdict.is_alert for score in scores),
         tuple(score.alert_id for score in scores if score.alert_id),
     )
+
+
+def _column(bits: Iterable[float]) -> Bits:
+    return torch.tensor(list(bits), dtype=torch.float64)
 
 
 def read_counters(url: str, *, false_alarm_rate: float) -> Counters:

@@ -120,7 +120,7 @@ class Verdict(google.protobuf.message.Message):
     """
     novelty_bits: builtins.float
     """Rarity of how unlike trusted activity it is, in bits, whatever components were used. A harmless
-    shift of the inputs raises this one.
+    shift of the inputs raises this one, and so does a mechanism that no component stands for.
     """
     description_bits: builtins.float
     """Code length of the whole activity under the baseline's codes, in bits; infinite if the model

@@ -33,6 +33,7 @@ def manifest(name: str = "default", version: int = 1, rate: float = 0.01) -> Man
         sites=("act1",),
         inputs=(InputSpec("image", "uint8", (28, 28)),),
         context="predicted",
+        activity="magnitude",
         fit_inputs=3600,
         weighing_inputs=900,
         reference_inputs=1500,

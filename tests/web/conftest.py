@@ -28,6 +28,7 @@ MANIFEST = Manifest(
     sites=("act1",),
     inputs=(InputSpec("image", "uint8", (28, 28)),),
     context="predicted",
+    activity="magnitude",
     fit_inputs=3600,
     weighing_inputs=900,
     reference_inputs=1500,

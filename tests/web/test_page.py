@@ -191,6 +191,7 @@ def test_a_baseline_shows_where_it_came_from(site: Site) -> None:
     for fact in ("3,600 inputs", "900 inputs", "1,500 inputs", "9f1c9f1c9f1c", "torch 2.13.0"):
         assert fact in text
     assert "Alert above 6.7 bits of surprise" in text
+    assert "Active by magnitude" in text
     assert "Median surprise 1.0 bits" in text
 
 
