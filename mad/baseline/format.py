@@ -130,13 +130,16 @@ def _manifest(row: Mapping[str, Any], *, name: str) -> Manifest:
     return Manifest(**{**row, **converted})
 
 
+_WEIGHING = ("place", "of_mechanism", "power")
+
+
 def _weighing(weighing: Weighing) -> dict[str, Tensor]:
     rarities = {"parts": weighing.parts, "totals": weighing.totals}
     return {
         f"{name}.{field.name}": getattr(rarity, field.name)
         for name, rarity in rarities.items()
         for field in fields(rarity)
-    } | {"place": weighing.place, "of_mechanism": weighing.of_mechanism}
+    } | {name: getattr(weighing, name) for name in _WEIGHING}
 
 
 def _read_weighing(arrays: Mapping[str, Tensor]) -> Weighing:
@@ -144,7 +147,7 @@ def _read_weighing(arrays: Mapping[str, Tensor]) -> Weighing:
         Rarity(*(arrays[f"weighing.{name}.{field.name}"] for field in fields(Rarity)))
         for name in ("parts", "totals")
     )
-    return Weighing(parts, totals, arrays["weighing.place"], arrays["weighing.of_mechanism"])
+    return Weighing(parts, totals, *(arrays[f"weighing.{name}"] for name in _WEIGHING))
 
 
 def _part(

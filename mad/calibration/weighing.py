@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 import torch
 from jaxtyping import Bool, Float64, Int64
@@ -12,7 +12,7 @@ from mad.calibration.rarity import Rarity
 from mad.types import MECHANISM_TERMS, Bits, Ledger, Weighed
 
 AFFECTED: Final = (0.01, 0.03, 0.1, 0.3, 1.0)
-"""Shares of sites that an anomaly may show at, each as likely as the others."""
+"""Shares of sites that an anomaly may show at, each as likely as the others; the last is all."""
 
 CALIBRATOR: Final = 0.5
 """Exponent of the calibrator that turns a p-value into evidence, ``k p ** (k - 1)``."""
@@ -28,9 +28,11 @@ class Weighing:
 
     A part's rarity ``T`` is ``-log2`` of a p-value ``p``; ``k p ** (k - 1)`` makes it evidence,
     whose mean over trusted inputs is one (Vovk and Wang 2021). Evidence is averaged over the terms
-    of a site, which may each be blind, and multiplied over sites: ``prod (1 - a + a evidence)``,
-    averaged over the shares ``a`` of ``AFFECTED``, so that one loud site or many faint ones count.
-    The mechanism's terms and the others are taken together first by themselves, then averaged by
+    and views of a site, which may each be blind, and multiplied over sites: ``prod (1 - a + a
+    evidence)``, averaged over the shares ``a`` of ``AFFECTED``, so that one loud site or many faint
+    ones count. Sites of one model repeat each other, so the product over all of them, ``a = 1``, is
+    taken to the ``power`` that leaves it the spread it would have if they did not. The mechanism's
+    terms and the others are taken together first by themselves, then averaged by
     ``MECHANISM_PRIOR``. Each of the three is told as a rarity again: ``totals``.
 
     Of an active set both the whole length and that of the rare combination alone are evidence, as
@@ -42,6 +44,7 @@ class Weighing:
     totals: Rarity
     place: Int64[Tensor, " column"]
     of_mechanism: Bool[Tensor, " column"]
+    power: Float64[Tensor, " 2"]
 
     @staticmethod
     def fit(ledger: Ledger) -> "Weighing":
@@ -51,13 +54,16 @@ class Weighing:
         # A part that hardly varies among trusted inputs would else become a cliff: one more bit of
         # length is never more than one of rarity.
         parts = Rarity.fit(columns, least_scale=1 / math.log(2))
-        evidence = _evidence(parts.bits(columns), place, of_mechanism)
-        return Weighing(parts, Rarity.fit(evidence), place, of_mechanism)
+        mechanism, novelty = _by_site(parts.bits(columns), place, of_mechanism)
+        power = torch.stack([_repeated(mechanism), _repeated(novelty)])
+        evidence = _evidence(mechanism, novelty, power)
+        return Weighing(parts, Rarity.fit(evidence), place, of_mechanism, power)
 
     def weigh(self, ledger: Ledger) -> Weighed:
         """Return how rare each input's lengths are; infinite lengths are infinitely rare."""
         rarity = self.parts.bits(_columns(ledger))
-        totals = self.totals.bits(_evidence(rarity, self.place, self.of_mechanism))
+        mechanism, novelty = _by_site(rarity, self.place, self.of_mechanism)
+        totals = self.totals.bits(_evidence(mechanism, novelty, self.power))
         return Weighed(rarity[:, : len(ledger.keys)], *totals.T.contiguous().unbind())
 
 
@@ -73,50 +79,74 @@ def _columns(ledger: Ledger) -> Float64[Tensor, "batch column"]:
 
 
 def _layout(ledger: Ledger) -> tuple[Int64[Tensor, " column"], Bool[Tensor, " column"]]:
-    sites = list(dict.fromkeys(site for site, _ in ledger.keys))
-    place = torch.tensor([sites.index(site) for site, _ in ledger.keys], dtype=torch.int64)
+    """Return the site of each column, whatever its view, and whether it is of the mechanism."""
+    captured = [site.partition(":")[0] for site, _ in ledger.keys]
+    sites = list(dict.fromkeys(captured))
+    place = torch.tensor([sites.index(site) for site in captured], dtype=torch.int64)
     of_mechanism = torch.tensor([term in MECHANISM_TERMS for _, term in ledger.keys])
     combined = _is_combined(ledger)
     return torch.cat([place, place[combined]]), torch.cat([of_mechanism, of_mechanism[combined]])
 
 
-def _evidence(
+Evidence: TypeAlias = Float64[Tensor, "batch _"]
+"""``ln`` of the evidence of each site that has such parts."""
+
+
+def _by_site(
     rarity: Float64[Tensor, "batch column"],
     place: Int64[Tensor, " column"],
     of_mechanism: Bool[Tensor, " column"],
-) -> Float64[Tensor, "batch 3"]:
-    """Return ``ln`` of the evidence of both kinds of terms together, the first, and the others."""
+) -> tuple[Evidence, Evidence]:
+    """Average the evidence of each site's parts: of the mechanism's, and of the others."""
     finite = rarity.clamp_max(_MOST_BITS)
-    mechanism = _together(finite[:, of_mechanism], place[of_mechanism])
-    novelty = _together(finite[:, ~of_mechanism], place[~of_mechanism])
-    both = torch.logaddexp(
-        mechanism + math.log(MECHANISM_PRIOR), novelty + math.log1p(-MECHANISM_PRIOR)
+    each = math.log(CALIBRATOR) + (1 - CALIBRATOR) * math.log(2) * finite
+    return (
+        _averaged(each[:, of_mechanism], place[of_mechanism]),
+        _averaged(each[:, ~of_mechanism], place[~of_mechanism]),
     )
-    surprise = both if of_mechanism.any() else novelty
-    told = torch.stack([surprise, mechanism, novelty], dim=1)
-    return torch.where(told > math.log(2) * _MOST_BITS / 4, torch.inf, told)
 
 
 _MOST_BITS: Final = 1e12
 """Stands for an infinite rarity where rarities are averaged."""
 
 
-def _together(rarity: Float64[Tensor, "batch column"], place: Int64[Tensor, " column"]) -> Bits:
-    """Average the evidence of each site's parts and multiply it over the sites affected."""
-    each = math.log(CALIBRATOR) + (1 - CALIBRATOR) * math.log(2) * rarity
+def _averaged(each: Float64[Tensor, "batch column"], place: Int64[Tensor, " column"]) -> Evidence:
     sites = [
         torch.logsumexp(each[:, place == site], dim=1) - math.log(int((place == site).sum()))
         for site in place.unique()
     ]
-    if not sites:
-        return each.new_zeros(each.shape[0])
-    by_site = torch.stack(sites)
-    shares = [
-        by_site.sum(dim=0)
-        if share == 1
-        else torch.logaddexp(by_site.new_tensor(math.log1p(-share)), by_site + math.log(share)).sum(
-            dim=0
-        )
-        for share in AFFECTED
+    return torch.stack(sites, dim=1) if sites else each.new_zeros(each.shape[0], 0)
+
+
+def _repeated(by_site: Evidence) -> Float64[Tensor, ""]:
+    """Return the power that undoes what sites repeat of each other, at most one."""
+    if not by_site.shape[1]:
+        return by_site.new_ones(())
+    own = by_site.var(dim=0, correction=0).sum()
+    together = by_site.sum(dim=1).var(correction=0)
+    return torch.where(together > own, (own / together.clamp_min(1e-300)).sqrt(), 1.0)
+
+
+def _evidence(
+    mechanism: Evidence, novelty: Evidence, power: Float64[Tensor, " 2"]
+) -> Float64[Tensor, "batch 3"]:
+    """Return ``ln`` of the evidence of both kinds of terms together, the first, and the others."""
+    of_mechanism, of_novelty = _together(mechanism, power[0]), _together(novelty, power[1])
+    both = torch.logaddexp(
+        of_mechanism + math.log(MECHANISM_PRIOR), of_novelty + math.log1p(-MECHANISM_PRIOR)
+    )
+    surprise = both if mechanism.shape[1] else of_novelty
+    told = torch.stack([surprise, of_mechanism, of_novelty], dim=1)
+    return torch.where(told > 1e-3 * _MOST_BITS, torch.inf, told)
+
+
+def _together(by_site: Evidence, power: Float64[Tensor, ""]) -> Bits:
+    """Multiply evidence over the sites affected, for every share of them, and average."""
+    if not by_site.shape[1]:
+        return by_site.new_zeros(by_site.shape[0])
+    some = [
+        torch.logaddexp(by_site.new_tensor(math.log1p(-share)), by_site + math.log(share))
+        for share in AFFECTED[:-1]
     ]
+    shares = [*(one.sum(dim=1) for one in some), power * by_site.sum(dim=1)]
     return torch.logsumexp(torch.stack(shares), dim=0) - math.log(len(AFFECTED))

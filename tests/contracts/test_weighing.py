@@ -87,10 +87,11 @@ def test_the_surprise_is_the_rarity_of_the_evidence_by_its_formula() -> None:
         rarity = plain.bits(torch.cat([rows, rows[:, ::4] - 3], dim=1)).numpy()
         log_e = math.log(CALIBRATOR) + (1 - CALIBRATOR) * math.log(2) * rarity
         told = []
-        for columns in ((0, 1, 12), (2, 3)):
+        for number, columns in enumerate(((0, 1, 12), (2, 3))):
             places = [[c + 4 * s if c < 12 else c + s for c in columns] for s in range(3)]
             by_site = np.stack([np.log(np.exp(log_e[:, p]).mean(axis=1)) for p in places], axis=1)
             cells = [np.log(1 - a + a * np.exp(by_site)).sum(axis=1) for a in AFFECTED]
+            cells[-1] *= float(WEIGHING.power[number])
             told.append(logsumexp(cells, axis=0) - math.log(len(AFFECTED)))
         weights = [[MECHANISM_PRIOR], [1 - MECHANISM_PRIOR]]
         return logsumexp(np.stack(told), axis=0, b=np.array(weights))
@@ -118,6 +119,40 @@ def test_one_loud_part_and_many_faint_ones_are_both_seen(shift: Tensor, at_least
     assert roc_auc_score(labels, torch.cat([ordinary, odd]).numpy()) > at_least
     # The best test of a single shift by 4 that knows where to look finds this much.
     assert norm.cdf(4 / math.sqrt(2)) > at_least
+
+
+def repeated_ledger(inputs: int, seed: int, *, copies: int, noise: float) -> Ledger:
+    """Return sites that mostly repeat one another, and one site that does not."""
+    generator = torch.Generator().manual_seed(seed)
+    common = torch.randn(inputs, 1, generator=generator).double()
+    own = torch.randn(inputs, copies + 1, generator=generator).double()
+    bits = torch.cat([common + noise * own[:, :copies], own[:, copies:]], dim=1)
+    keys: tuple[tuple[Site, Term], ...] = tuple((str(i), "residual") for i in range(copies + 1))
+    return Ledger(keys, 20 * bits, torch.full_like(bits, torch.nan))
+
+
+def test_sites_that_repeat_each_other_count_as_fewer() -> None:
+    alike = Weighing.fit(repeated_ledger(2_000, 0, copies=9, noise=0.05)).power[1].item()
+    apart = Weighing.fit(repeated_ledger(2_000, 0, copies=9, noise=100.0)).power[1].item()
+    # Nine copies have 81 times the variance of one; with the tenth, 10 over 82, as a deviation.
+    assert alike == pytest.approx(math.sqrt(10 / 82), rel=0.05)
+    assert apart == pytest.approx(1, abs=0.05)
+
+
+def test_views_of_one_site_are_averaged_like_its_terms() -> None:
+    names = ("a", "a:max", "a:w64k3")
+    bits, new = drawn(1_000, 12)[:, :3], drawn(100, 13)[:, :3]
+
+    def weighed(keys: tuple[tuple[Site, Term], ...]) -> Tensor:
+        def ledger(rows: Tensor) -> Ledger:
+            return Ledger(keys, rows, torch.full_like(rows, torch.nan))
+
+        return Weighing.fit(ledger(bits)).weigh(ledger(new)).surprise
+
+    views = weighed(tuple((name, "residual") for name in names))
+    terms = weighed((("a", "residual"), ("a", "neighbours"), ("a", "residual")))
+    assert torch.equal(views, terms)
+    assert not torch.equal(views, weighed(tuple((name[-1], "residual") for name in names)))
 
 
 def test_a_shift_of_novelty_alone_leaves_the_mechanism_as_it_was() -> None:
