@@ -22,7 +22,7 @@ from mad.components.dictionaries.files import (
 from mad.components.dictionaries.train import DictionaryFigures, DictionaryPlan
 from mad.config import Settings
 from mad.errors import ConfigError
-from mad.fit import FitPlan, Split, check_unseen, fit, split, train_dictionaries
+from mad.fit import FitPlan, Split, Unfinished, check_unseen, fit, split, train_dictionaries
 from mad.monitor import Monitor
 from mad.types import Dataset, Progress, Site
 
@@ -85,6 +85,11 @@ class Deployment:
         return BaselineStore(self.settings.baseline.store)
 
     @property
+    def unfinished(self) -> Unfinished:
+        """Where a fit keeps what it has found, should it be killed."""
+        return Unfinished(self.store.root / f".{self.settings.baseline.name}.unfinished")
+
+    @property
     def is_trained(self) -> bool:
         """Whether its dictionaries are on disk."""
         return (self.settings.decomposition.path / INDEX).is_file()
@@ -122,7 +127,10 @@ class Deployment:
         return trained.figures
 
     def fit(self, data: Dataset, *, created: datetime, progress: Progress) -> Baseline:
-        """Fit a baseline with the dictionaries on disk, and store it as the active version."""
+        """Fit a baseline with the dictionaries on disk, and store it as the active version.
+
+        A fit that was killed goes on where it was, if all that it depends on is the same.
+        """
         check_unseen(data, self.plan, load_seen(self.settings.decomposition.path))
         fitted = fit(
             self.model,
@@ -131,8 +139,11 @@ class Deployment:
             self.plan,
             created=created,
             progress=progress,
+            unfinished=self.unfinished,
         )
-        return self.store.save(fitted)
+        saved = self.store.save(fitted)
+        self.unfinished.remove()
+        return saved
 
     def decomposition(self) -> Decomposition:
         """Read its dictionaries; ConfigError if there are none, or of other sites."""

@@ -1,7 +1,9 @@
 """``mad fit``: a baseline from trusted data."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from mad.cli import screen
 from mad.cli.options import Config
@@ -19,13 +21,24 @@ SAMPLE = 512
 """Reference inputs that the mean lengths are taken over."""
 
 
-def fit(config: Config) -> None:
-    """Fit a baseline, training the dictionaries first if there are none."""
+def fit(
+    config: Config,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew instead of going on with a killed fit.")
+    ] = False,
+) -> None:
+    """Fit a baseline, training the dictionaries first if there are none.
+
+    A fit that was killed goes on at the row it had reached, from checkpoints beside the baselines.
+    Dictionaries are kept once all are trained; a kill before that trains them again.
+    """
     from mad.deployment import Deployment
 
     deployment = Deployment.load(config)
     data = deployment.trusted()
     deployment.check(data)
+    if restart:
+        deployment.unfinished.remove()
     with screen.progress() as progress:
         figures = () if deployment.is_trained else deployment.train(data, progress=progress)
         baseline = deployment.fit(data, created=datetime.now(UTC), progress=progress)

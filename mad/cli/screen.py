@@ -3,9 +3,12 @@
 Text is shown as it is, never as markup: names and request ids are other people's.
 """
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, final
 
 from rich.console import Console
 from rich.progress import (
@@ -15,6 +18,7 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -30,14 +34,22 @@ ERRORS = Console(stderr=True)
 """Progress and errors, so that results can be piped."""
 
 
+LINE_EVERY_S = 30.0
+"""How often progress is told where there is no terminal to draw bars on."""
+
+
 @contextmanager
 def progress() -> Iterator["Report"]:
-    """Show one bar a stage, each made when its stage is first heard of."""
+    """Show one bar a stage, each made when its stage is first heard of; or lines in a log."""
+    if not ERRORS.is_terminal:
+        yield Lines(lambda line: ERRORS.print(line, markup=False, highlight=False, soft_wrap=True))
+        return
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=ERRORS) as bars:
@@ -49,6 +61,34 @@ def progress() -> Iterator["Report"]:
             bars.update(tasks[stage], completed=done, total=total, note=note)
 
         yield report
+
+
+@final
+@dataclass
+class Lines:
+    """Progress as lines: the start and the end of each stage, and now and then in between."""
+
+    say: Callable[[str], None]
+    clock: Callable[[], float] = time.monotonic
+    stage: str = field(init=False, default="")
+    began: tuple[float, int] = field(init=False, default=(0.0, 0))
+    told: float = field(init=False, default=0.0)
+
+    def __call__(self, stage: str, *, done: int, total: int, note: str = "") -> None:
+        """Report ``done`` of ``total`` steps of one stage."""
+        now = self.clock()
+        is_new = stage != self.stage
+        if is_new:
+            self.stage, self.began = stage, (now, done)
+        if not (is_new or done == total or now - self.told >= LINE_EVERY_S):
+            return
+        self.told = now
+        seconds, steps = now - self.began[0], done - self.began[1]
+        pace = ""
+        if steps and seconds:
+            left = timedelta(seconds=round((total - done) * seconds / steps))
+            pace = f", {steps / seconds:.1f} a second, {left} left"
+        self.say(f"{stage}: {done} of {total}{pace}{f', {note}' if note else ''}")
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
