@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 
 from mad.errors import AlertLogError
-from mad.types import Alert, Charge, Explanation, Part, Verdict
+from mad.types import Alert, Charge, Explanation, Part, SetNeighbour, Verdict
 
 FORMAT = 1
 """Format of the tables below; a reader refuses any other."""
@@ -103,7 +103,6 @@ def from_row(row: Row[tuple[Any, ...]]) -> Alert:
     """Return the alert a row holds; raises AlertLogError if the row is damaged."""
     try:
         body = json.loads(row.body)
-        explanation = body["explanation"]
         return Alert(
             alert_id=row.alert_id,
             time=datetime.fromisoformat(row.time),
@@ -114,15 +113,25 @@ def from_row(row: Row[tuple[Any, ...]]) -> Alert:
             input_index=row.input_index,
             input_digest=row.input_digest,
             verdict=_verdict(body["verdict"]),
-            explanation=Explanation(
-                charges=tuple(Charge(**charge) for charge in explanation["charges"]),
-                rest_bits=explanation["rest_bits"],
-            ),
+            explanation=_explanation(body["explanation"]),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise AlertLogError(
             f"alert {row.alert_id} in the alert log is damaged; restore the log from a backup"
         ) from error
+
+
+def _explanation(written: Mapping[str, Any]) -> Explanation:
+    return Explanation(
+        charges=tuple(Charge(**charge) for charge in written["charges"]),
+        rest_bits=written["rest_bits"],
+        nearest={
+            site: SetNeighbour(
+                **{key: tuple(v) if isinstance(v, list) else v for key, v in found.items()}
+            )
+            for site, found in written.get("nearest", {}).items()
+        },
+    )
 
 
 def _verdict(written: Mapping[str, Any]) -> Verdict:

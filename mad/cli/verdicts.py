@@ -5,14 +5,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mad.cli import screen
 from mad.errors import ConfigError
 
 if TYPE_CHECKING:
     from mad.types import Explanation, Verdict
-    from mad.v1 import verdict_pb2
 
 MEASURES = ("surprise", "mechanism", "novelty")
 
@@ -31,7 +30,26 @@ def summary(verdict: "Verdict") -> list[tuple[str, str]]:
     ]
 
 
-def rarities(verdict: "Verdict | verdict_pb2.Verdict") -> tuple[str, str, str]:
+class Measured(Protocol):
+    """A verdict of ours or one from the wire."""
+
+    @property
+    def surprise_bits(self) -> float:
+        """How rare the whole is."""
+        ...
+
+    @property
+    def mechanism_bits(self) -> float:
+        """How rarely components are used so."""
+        ...
+
+    @property
+    def novelty_bits(self) -> float:
+        """How unlike trusted activity it is."""
+        ...
+
+
+def rarities(verdict: Measured) -> tuple[str, str, str]:
     """Return surprise, mechanism and novelty; nothing for what was not measured."""
     measured = (verdict.surprise_bits, verdict.mechanism_bits, verdict.novelty_bits)
     surprise, mechanism, novelty = ("" if math.isnan(bits) else f"{bits:.1f}" for bits in measured)
@@ -79,6 +97,23 @@ def show_ledger(verdict: "Verdict", explanation: "Explanation") -> None:
         ],
     )
     screen.say(f"everything else: {explanation.rest_bits:.1f} bits")
+    if explanation.nearest:
+        screen.table(
+            "The trusted input with the most similar components",
+            ("site", "row", "distance", "shared", "missing here", "only here"),
+            [
+                (
+                    site,
+                    str(found.row),
+                    f"{found.distance:.2f}",
+                    *(
+                        " ".join(map(str, components))
+                        for components in (found.shared, found.missing, found.extra)
+                    ),
+                )
+                for site, found in explanation.nearest.items()
+            ],
+        )
 
 
 def write_lines(

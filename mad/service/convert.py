@@ -119,6 +119,17 @@ def explanation(value: Explanation) -> verdict_pb2.Explanation:
             for charge in value.charges
         ),
         rest_bits=value.rest_bits,
+        nearest=(
+            verdict_pb2.SetNeighbour(
+                site=site,
+                row=found.row,
+                distance=found.distance,
+                shared=found.shared,
+                missing=found.missing,
+                extra=found.extra,
+            )
+            for site, found in value.nearest.items()
+        ),
     )
 
 

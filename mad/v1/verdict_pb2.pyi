@@ -251,21 +251,71 @@ class Explanation(google.protobuf.message.Message):
 
     CHARGES_FIELD_NUMBER: builtins.int
     REST_BITS_FIELD_NUMBER: builtins.int
+    NEAREST_FIELD_NUMBER: builtins.int
     rest_bits: builtins.float
     """Bits of everything not listed; charges and rest_bits add up to Verdict.description_bits."""
     @property
     def charges(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Charge]:
         """Charges, those that account for most of the rarity first."""
 
+    @property
+    def nearest(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SetNeighbour]:
+        """For sites that keep trusted sets, the trusted input whose active set is most like this one's."""
+
     def __init__(
         self,
         *,
         charges: collections.abc.Iterable[global___Charge] | None = ...,
         rest_bits: builtins.float = ...,
+        nearest: collections.abc.Iterable[global___SetNeighbour] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["charges", b"charges", "rest_bits", b"rest_bits"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["charges", b"charges", "nearest", b"nearest", "rest_bits", b"rest_bits"]) -> None: ...
 
 global___Explanation = Explanation
+
+@typing.final
+class SetNeighbour(google.protobuf.message.Message):
+    """SetNeighbour is a trusted input with a like active set, and how the scored input's set differs."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SITE_FIELD_NUMBER: builtins.int
+    ROW_FIELD_NUMBER: builtins.int
+    DISTANCE_FIELD_NUMBER: builtins.int
+    SHARED_FIELD_NUMBER: builtins.int
+    MISSING_FIELD_NUMBER: builtins.int
+    EXTRA_FIELD_NUMBER: builtins.int
+    site: builtins.str
+    """Site of the sets."""
+    row: builtins.int
+    """Row of the trusted data."""
+    distance: builtins.float
+    """Jaccard distance of the two sets, from 0 (equal) to 1 (nothing in common)."""
+    @property
+    def shared(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Components active in both."""
+
+    @property
+    def missing(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Components active in the trusted input only."""
+
+    @property
+    def extra(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Components active in the scored input only."""
+
+    def __init__(
+        self,
+        *,
+        site: builtins.str = ...,
+        row: builtins.int = ...,
+        distance: builtins.float = ...,
+        shared: collections.abc.Iterable[builtins.int] | None = ...,
+        missing: collections.abc.Iterable[builtins.int] | None = ...,
+        extra: collections.abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["distance", b"distance", "extra", b"extra", "missing", b"missing", "row", b"row", "shared", b"shared", "site", b"site"]) -> None: ...
+
+global___SetNeighbour = SetNeighbour
 
 @typing.final
 class Counterfactual(google.protobuf.message.Message):

@@ -84,13 +84,19 @@ def test_explain_names_sites_terms_and_components_that_add_up(mad: Mad, fitted: 
     assert "everything else:" in done.out
     for told in ("surprise, bits", "mechanism, bits", "novelty, bits", "rare combination"):
         assert told in done.out
-    rarities = [float(row[2]) for row in cells(done.out) if len(row) == 6 and row[1] != "term"]
+    ledger, _, rest = done.out.partition("everything else:")
+    rarities = [float(row[2]) for row in cells(ledger) if len(row) == 6 and row[1] != "term"]
     assert len(rarities) == 8
     assert rarities == sorted(rarities, reverse=True)
     charges = [row for row in cells(done.out) if len(row) == 8 and row[1] != "term"]
     assert len(charges) == 20
     for _, _, _, bits, typical, above, *_ in charges:
         assert float(above) == pytest.approx(float(bits) - float(typical), abs=0.011)
+    similar = [row for row in cells(rest) if len(row) == 6 and row[1] != "row"]
+    assert [row[0] for row in similar] == ["1", "3"]
+    for _, _, distance, shared, missing, extra in similar:
+        own, all_of_both = len(shared.split()), len(f"{shared} {missing} {extra}".split())
+        assert float(distance) == pytest.approx(1 - own / all_of_both, abs=0.006)
 
 
 def test_explain_says_what_the_model_would_answer_without_what_is_named(

@@ -13,7 +13,7 @@ from mad import client
 from mad.baseline.store import Entry
 from mad.errors import InputError
 from mad.service import convert
-from mad.types import MEASURES, Charge, Explanation, Measure, Part, Term, Verdict
+from mad.types import MEASURES, Charge, Explanation, Measure, Part, SetNeighbour, Term, Verdict
 from mad.v1 import tensor_pb2, verdict_pb2
 from tests.worlds import World
 
@@ -138,6 +138,13 @@ def test_a_charge_of_the_residual_has_no_trusted_rate() -> None:
         verdict_pb2.TERM_RESIDUAL,
         False,
     )
+
+
+def test_the_most_similar_trusted_sets_are_written_by_site() -> None:
+    nearest = {"act1": SetNeighbour(17, 0.25, (1, 5), (2,), ())}
+    (written,) = convert.explanation(Explanation((), 0.5, nearest)).nearest
+    assert (written.site, written.row, written.distance) == ("act1", 17, 0.25)
+    assert (list(written.shared), list(written.missing), list(written.extra)) == ([1, 5], [2], [])
 
 
 def test_a_time_keeps_its_microseconds() -> None:

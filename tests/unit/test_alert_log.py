@@ -16,7 +16,7 @@ from hypothesis import given, settings, strategies as st
 
 from mad.alerts.log import AlertLog
 from mad.errors import AlertLogError, InputError
-from mad.types import Alert, Charge, Explanation, Part, Term, Verdict
+from mad.types import Alert, Charge, Explanation, Part, SetNeighbour, Term, Verdict
 from tests.unit.alerts import ALERT, ids, numbered
 
 # Appends one alert at a time, and prints each id once the log has promised to keep it.
@@ -107,7 +107,8 @@ def test_a_verdict_and_its_explanation_read_back_exactly(
     surprise, mechanism, novelty, description, p_value, rest = bits
     kept = tuple(Part(*part) for part in parts)
     verdict = Verdict(surprise, mechanism, novelty, description, p_value, True, kept, -1, 16)
-    explanation = Explanation(tuple(Charge(*charge) for charge in charges), rest)
+    nearest = {"act1": SetNeighbour(17, 0.25, (1, 5), (2,), ())}
+    explanation = Explanation(tuple(Charge(*charge) for charge in charges), rest, nearest)
     assert_reads_back(replace(ALERT, verdict=verdict, explanation=explanation), tmp_path_factory)
 
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from mad.baseline.bundle import InputSpec, Manifest
 from mad.errors import AlertLogError
 from mad.metrics import Metrics
-from mad.types import Alert, Charge, Explanation, Part, Verdict
+from mad.types import Alert, Charge, Explanation, Part, SetNeighbour, Verdict
 from mad.web.application import View, application
 from mad.web.server import HttpServer
 
@@ -68,6 +68,7 @@ ALERT = Alert(
             Charge("act1", "residual", 3, 5.0, 1.0, -0.5, None),
         ),
         405.0,
+        {"act1": SetNeighbour(1234, 0.4, (7, 9, 11), (3,), (41,))},
     ),
 )
 

@@ -80,6 +80,7 @@ def test_an_alert_shows_its_whole_ledger(site: Site) -> None:
     assert "act1 component 7 12.0 0.1 silent 98 %" in text
     assert "act1 residual 3 5.0 1.0 -0.5" in text
     assert "everything else 405.0" in text
+    assert "act1 1234 0.40 7 9 11 3 41" in text
 
 
 def test_an_alert_of_a_model_that_broke_down_says_so(site: Site) -> None:
