@@ -127,7 +127,9 @@ def _explanation(written: Mapping[str, Any]) -> Explanation:
         rest_bits=written["rest_bits"],
         nearest={
             site: SetNeighbour(
-                **{key: tuple(v) if isinstance(v, list) else v for key, v in found.items()}
+                found["row"],
+                found["distance"],
+                *(tuple(found[name]) for name in ("shared", "missing", "extra")),
             )
             for site, found in written.get("nearest", {}).items()
         },
