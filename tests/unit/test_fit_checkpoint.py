@@ -6,119 +6,30 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, ItemsView
-from dataclasses import dataclass, field, replace
+from collections.abc import ItemsView
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import pytest
 import torch
-from jaxtyping import Int64
-from torch import Tensor
 
-from mad.baseline import format as bundle_format
+from mad import tensors
 from mad.baseline.bundle import Baseline
-from mad.capture.model import MonitoredModel
-from mad.components.base import Decomposition
-from mad.components.unexplained import Unexplained
-from mad.errors import ConfigError
-from mad.fit import FitPlan, Unfinished, fit, split
+from mad.fit import Unfinished, split
 from mad.fit.checkpoint import INDEX, Checkpoints
-from mad.types import Dataset, Inputs
-from tests.worlds import CREATED, Rows, World, ordinary, quiet, tiny_module, tiny_world
+from mad.fit.statistics import Growing, Sampled, SiteStatistics
+from mad.fit.written import read, written
+from mad.types import Activity, Ledger
+from tests.unit.unfinished import PLAN, STAGES, Fit, Watched, Watcher, always, same, tiny_fit
+from tests.worlds import Rows, ordinary
 
 ROOT = Path(__file__).parents[2]
-PLAN = FitPlan(
-    name="tiny",
-    false_alarm_rate=0.05,
-    batch_size=32,
-    magnitudes=True,
-    residual_by_context=True,
-)
-STAGES = {"fitting codes": 360, "weighing parts": 90, "calibrating": 150}
-
-
-class KilledError(Exception):
-    """Stands for a kill: nothing of ours catches it."""
-
-
-@dataclass
-class Watcher:
-    """Hears how far a fit is, and may end it there."""
-
-    dies_at: tuple[str, int] = ("", 0)
-    said: list[tuple[str, int, str]] = field(default_factory=list)
-
-    def __call__(self, stage: str, *, done: int, total: int, note: str = "") -> None:
-        assert 0 <= done <= total
-        self.said.append((stage, done, note))
-        if self.dies_at == (stage, done):
-            raise KilledError
-
-    @property
-    def beginnings(self) -> dict[str, tuple[int, str]]:
-        """Where each stage began, and what was said."""
-        return {stage: (done, note) for stage, done, note in reversed(self.said)}
-
-
-@dataclass
-class Watched:
-    """Rows that remember which of them were read."""
-
-    rows: Rows
-    read: list[int] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def take(self, rows: Int64[Tensor, " batch"]) -> Inputs:
-        self.read += rows.tolist()
-        return self.rows.take(rows)
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Everything that a fit depends on."""
-
-    model: MonitoredModel
-    decomposition: Decomposition
-    data: Dataset
-    plan: FitPlan = PLAN
-
-    def run(self, watcher: Watcher | None = None, place: Unfinished | None = None) -> Baseline:
-        return fit(
-            self.model,
-            self.decomposition,
-            self.data,
-            self.plan,
-            created=CREATED,
-            progress=watcher or quiet,
-            unfinished=place,
-        )
-
-    def killed(self, place: Unfinished, *, at: tuple[str, int]) -> None:
-        with pytest.raises(KilledError):
-            self.run(Watcher(at), place)
-
-
-def always(directory: Path) -> Unfinished:
-    """Keep a checkpoint after every batch: by a clock that stands still, writing takes no time."""
-    return Unfinished(directory / "unfinished", every_s=0.0, clock=lambda: 0.0)
-
-
-def same(one: Baseline, other: Baseline) -> bool:
-    """Compare every bit of two bundles."""
-    return bundle_format.encode(one) == bundle_format.encode(other)
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return tiny_world(PLAN, sites=("3",))
-
-
-@pytest.fixture(scope="module")
-def whole(world: World) -> Fit:
-    return Fit(world.model, world.decomposition, world.trusted)
+def whole() -> Fit:
+    return tiny_fit()
 
 
 @pytest.fixture(scope="module")
@@ -193,127 +104,10 @@ def test_only_the_last_checkpoint_of_each_stage_is_kept_and_no_pickle(
     place.remove()
 
 
-def other_model(whole: Fit) -> Fit:
-    model = MonitoredModel.of(tiny_module(seed=1), name="tiny", inputs=["x"])
-    return replace(whole, model=model)
-
-
-def other_dictionaries(whole: Fit) -> Fit:
-    return replace(whole, decomposition=Unexplained("3"))
-
-
-def other_plan(whole: Fit) -> Fit:
-    return replace(whole, plan=replace(PLAN, neighbours=30))
-
-
-def other_row(whole: Fit) -> Fit:
-    x = ordinary(600, seed=1)
-    x[-1] += 1
-    return replace(whole, data=Rows(x))
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        (other_model, "model"),
-        (other_dictionaries, "dictionaries"),
-        (other_plan, "settings"),
-        (other_row, "trusted data"),
-    ],
-)
-def test_a_fit_of_anything_else_starts_over_and_says_so(
-    tmp_path: Path, whole: Fit, change: Callable[[Fit], Fit], named: str
-) -> None:
-    whole.killed(always(tmp_path), at=("weighing parts", 64))
-    watcher, changed = Watcher(), change(whole)
-    fitted = changed.run(watcher, always(tmp_path))
-    reason = f"starting over: the unfinished fit was of other {named}"
-    assert watcher.beginnings == {
-        "fitting codes": (0, reason),
-        "weighing parts": (0, ""),
-        "calibrating": (0, ""),
-    }
-    assert same(fitted, changed.run())
-
-
-def test_more_data_start_over(tmp_path: Path, whole: Fit) -> None:
-    model, nothing = whole.model, Unexplained("3")
-    few, more = (Fit(model, nothing, Rows(ordinary(n, seed=1))) for n in (600, 610))
-    few.killed(always(tmp_path), at=("fitting codes", 64))
-    watcher = Watcher()
-    assert same(more.run(watcher, always(tmp_path)), more.run())
-    assert "of other trusted data" in watcher.beginnings["fitting codes"][1]
-
-
-def truncate(directory: Path, pattern: str) -> None:
-    for path in directory.glob(pattern):
-        path.write_bytes(path.read_bytes()[:-1])
-
-
-def flip(directory: Path, pattern: str) -> None:
-    for path in directory.glob(pattern):
-        content = bytearray(path.read_bytes())
-        content[-9] ^= 1
-        path.write_bytes(content)
-
-
-def delete(directory: Path, pattern: str) -> None:
-    for path in directory.glob(pattern):
-        path.unlink()
-
-
-def replace_by_null(directory: Path, pattern: str) -> None:
-    for path in directory.glob(pattern):
-        path.write_text("null")
-
-
-@pytest.mark.parametrize(
-    ("damage", "pattern"),
-    [
-        (truncate, "*.json"),
-        (truncate, "*.safetensors"),
-        (flip, "*.json"),
-        (flip, "*.safetensors"),
-        (delete, "*.safetensors"),
-        (replace_by_null, "*.json"),
-    ],
-)
-def test_a_damaged_checkpoint_is_not_used(
-    tmp_path: Path,
-    whole: Fit,
-    uninterrupted: Baseline,
-    damage: Callable[[Path, str], None],
-    pattern: str,
-) -> None:
-    place, watcher = always(tmp_path), Watcher()
-    whole.killed(place, at=("calibrating", 96))
-    damage(place.directory, pattern)
-    assert same(whole.run(watcher, place), uninterrupted)
-    note = f"starting over: {place.directory} is damaged"
-    assert watcher.beginnings["fitting codes"] == (0, note)
-
-
-def test_an_edited_index_is_not_used(tmp_path: Path, whole: Fit) -> None:
-    place = always(tmp_path)
-    whole.killed(place, at=("fitting codes", 320))
-    index = json.loads((place.directory / INDEX).read_text())
-    index["stages"]["fitting codes"]["rows"] = 352
-    (place.directory / INDEX).write_text(json.dumps(index))
-    assert Checkpoints(place, index["identity"]).refused.endswith("is damaged")
-
-
 def test_a_fit_without_a_checkpoint_begins_at_the_first_row(tmp_path: Path, whole: Fit) -> None:
     watcher = Watcher()
     whole.run(watcher, always(tmp_path))
     assert set(watcher.beginnings.values()) == {(0, "")}
-
-
-def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path, whole: Fit) -> None:
-    (tmp_path / "unfinished").write_text("a file where a directory belongs")
-    with pytest.raises(ConfigError, match=r"cannot write the checkpoints .*unfinished.*make room"):
-        whole.run(place=always(tmp_path))
-    with pytest.raises(ConfigError, match="cannot write the checkpoints"):
-        always(tmp_path).remove()
 
 
 class Vanishing(dict[str, object]):
@@ -357,15 +151,12 @@ import sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from tests.unit.test_fit_checkpoint import Fit, always
-from tests.worlds import tiny_world
-from tests.unit.test_fit_checkpoint import PLAN
+from tests.unit.unfinished import always, tiny_fit
 
 def slow(stage, *, done, total, note=""):
     time.sleep(0.05)
 
-world = tiny_world(PLAN, sites=("3",))
-Fit(world.model, world.decomposition, world.trusted).run(slow, always(Path(sys.argv[1])))
+tiny_fit().run(slow, always(Path(sys.argv[1])))
 """
 
 
@@ -386,3 +177,44 @@ def test_kill_9_in_the_middle_loses_nothing(
     row, note = watcher.beginnings["fitting codes"]
     assert row in range(32, 360, 32)
     assert note == f"resuming at row {row} of 360"
+
+
+def through_a_file(value: object) -> object:
+    row, arrays = written(value)
+    content = tensors.serialise(arrays)
+    return read(json.loads(json.dumps(row)), tensors.parse_tensors(content, name="a file"))
+
+
+def bits_of(value: object) -> tuple[object, dict[str, object]]:
+    row, arrays = written(value)
+    return row, {name: array.tolist() for name, array in arrays.items()}
+
+
+def test_lengths_that_are_infinite_or_no_numbers_are_written_bit_for_bit() -> None:
+    odd = torch.tensor([[0.1, torch.inf], [torch.nan, -0.0]], dtype=torch.float64)
+    ledger = Ledger((("3", "set"), ("3", "residual")), odd, odd.flip(0))
+    again = through_a_file(ledger)
+    assert isinstance(again, Ledger)
+    assert again.keys == ledger.keys
+    assert bits_of(again) == bits_of(ledger)
+
+
+@pytest.mark.parametrize(("coordinates", "keeps"), [(3, True), (3, False), (4_100, True)])
+def test_statistics_of_any_kind_are_written_bit_for_bit(coordinates: int, *, keeps: bool) -> None:
+    vectors = torch.randn(4, coordinates, generator=torch.Generator().manual_seed(0))
+    activity = Activity(
+        torch.tensor([0, 1, 1, 3, 4]),
+        torch.tensor([2, 0, 1, 1]),
+        torch.tensor([0.5, -1.0, 2.0, 3.0]),
+        vectors,
+        vectors.half(),
+        4,
+    )
+    rows = torch.arange(4)
+    sampled = Sampled(rows, rows > 0, rows > 1)
+    own = SiteStatistics.of(activity, rows % 2, sampled, PLAN, keeps_neighbours=keeps)
+    growing = Growing.of(own).add(own)
+    again = through_a_file(growing)
+    assert isinstance(again, Growing)
+    assert bits_of(again) == bits_of(growing)
+    assert bits_of(again.add(own).statistics) == bits_of(growing.add(own).statistics)
