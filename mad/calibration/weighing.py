@@ -75,7 +75,7 @@ def _is_combined(ledger: Ledger) -> Bool[Tensor, " part"]:
 def _columns(ledger: Ledger) -> Float64[Tensor, "batch column"]:
     combined = _is_combined(ledger)
     combination = ledger.bits[:, combined] - ledger.marginal[:, combined]
-    return torch.cat([ledger.bits, combination.nan_to_num(nan=torch.inf)], dim=1)
+    return torch.cat([ledger.bits, combination], dim=1)
 
 
 def _layout(ledger: Ledger) -> tuple[Int64[Tensor, " column"], Bool[Tensor, " column"]]:

@@ -37,18 +37,29 @@ def ledger(
 ) -> Ledger:
     """Return the bits of every part for every input.
 
-    An activity that is not a number, as when the model itself broke down, costs infinitely many.
+    An activity that is not a number, as when the model itself broke down, costs infinitely many,
+    in every part of its site: which components it seems to use means nothing.
     """
-    bits = torch.stack([part.code.lengths(activity[part.site], context) for part in parts], dim=1)
+    found = torch.stack([part.code.lengths(activity[part.site], context) for part in parts], dim=1)
+    bits = _without_end(found.nan_to_num(nan=torch.inf, posinf=torch.inf), parts)
     nothing = torch.full((bits.shape[0],), torch.nan, dtype=torch.float64)
     marginal = [
         nothing if part.marginal is None else part.marginal.lengths(activity[part.site], context)
         for part in parts
     ]
     keys = tuple((part.site, part.term) for part in parts)
-    return Ledger(
-        keys, bits.nan_to_num(nan=torch.inf, posinf=torch.inf), torch.stack(marginal, dim=1)
-    )
+    return Ledger(keys, bits, torch.stack(marginal, dim=1))
+
+
+def _without_end(
+    bits: Float64[Tensor, "batch part"], parts: Sequence[CodedPart]
+) -> Float64[Tensor, "batch part"]:
+    """Let an infinite part make every part of the same site infinite."""
+    is_infinite = bits.isinf()
+    if not is_infinite.any():
+        return bits
+    shares = torch.tensor([[one.site == other.site for other in parts] for one in parts])
+    return bits.masked_fill((is_infinite.double() @ shares.double()) > 0, torch.inf)
 
 
 def joined(ledgers: Iterable[Ledger]) -> Ledger:

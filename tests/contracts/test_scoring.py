@@ -1,12 +1,14 @@
 """Laws of scoring: exact books, and the same input gets the same verdict."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from scipy.stats import binomtest
 
+from mad.codes.accounting import ledger
 from mad.scoring import context_of
 from tests.worlds import World, ordinary, strange, tiny_world
 
@@ -80,12 +82,30 @@ def test_explanations_are_made_for_alerts_only(world: World) -> None:
     assert 5 in alerting
 
 
-def test_a_model_that_breaks_down_is_infinitely_surprising(world: World) -> None:
+def test_a_model_that_breaks_down_is_infinitely_surprising_by_every_measure(world: World) -> None:
     x = ordinary(3, seed=16)
     x[1] = torch.finfo(torch.float32).max
-    broken = world.monitor.judge({"x": x}).verdicts[1]
+    before, broken, after = world.monitor.judge({"x": x}).verdicts
+    assert {part.bits for part in broken.parts} == {math.inf}
+    assert {part.rarity_bits for part in broken.parts} == {math.inf}
+    measures = (broken.surprise_bits, broken.mechanism_bits, broken.novelty_bits)
+    assert measures == (math.inf,) * 3
+    assert all(math.isfinite(one.description_bits) for one in (before, after))
     assert broken.is_alert
     assert broken.p_value == 1 / (world.baseline.manifest.reference_inputs + 1)
+
+
+def test_a_site_that_is_not_a_number_leaves_other_sites_and_inputs_as_they_were(
+    world: World,
+) -> None:
+    scored = world.monitor.scorer.score({"x": ordinary(3, seed=17)})
+    activity, context = dict(scored.observed.activity), scored.observed.context
+    harmed = activity["3"].residual.clone()
+    harmed[1, 0] = torch.nan
+    activity["3"] = replace(activity["3"], residual=harmed)
+    expected = scored.ledger.bits.clone()
+    expected[1, [site == "3" for site, _ in scored.ledger.keys]] = torch.inf
+    assert torch.equal(ledger(world.baseline.parts, activity, context).bits, expected)
 
 
 @pytest.mark.parametrize(
