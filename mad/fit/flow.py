@@ -45,7 +45,7 @@ def fit(  # noqa: PLR0913  # what is fitted, on what, how, and how it is watched
     from disk, ``check_unseen`` comes first.
     The same data and plan give the same baseline, also where ``unfinished`` has checkpoints of a
     fit that was killed, with which this one goes on; None keeps none. Whoever has stored the
-    baseline removes them. Memory does not grow with the data, but by 80 bytes an input at most.
+    baseline removes them. Memory grows with the data by some twenty bytes an input, and no more.
 
     Raises:
         ConfigError: too few trusted inputs, a model that fails on them, a site that cannot be
