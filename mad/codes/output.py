@@ -9,6 +9,7 @@ from typing import final
 import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
+from torch.nn import functional
 
 from mad.codes.contexts import rows_of
 from mad.codes.sets.independent import krichevsky_trofimov
@@ -122,7 +123,8 @@ class OutputCode:
 
     @cached_property
     def _by_component(self) -> Float64[Tensor, "component context_and_new"]:
-        return torch.cat([self.evidence, torch.zeros_like(self.evidence[:1])]).T.contiguous()
+        # Nothing is evidence for an output that trusted data never showed.
+        return functional.pad(self.evidence.T, (0, 1)).contiguous()
 
 
 def _tempered(counts: SetCounts, lean: float, trust: float) -> OutputCode:

@@ -46,7 +46,8 @@ def gather(
     """Add up the statistics of every site over some rows of the data.
 
     Raises:
-        ConfigError: an activation is not a finite number.
+        ConfigError: an activation is not a finite number, or alerts are to go by a mechanism where
+            there are no components.
     """
     order = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(plan.seed))]
     sets, activations = (
@@ -56,6 +57,7 @@ def gather(
     total: dict[Site, Growing] = {}
     for chosen, inputs in reader.batches("fitting codes", rows, total):
         seen = observe(model, decomposition, inputs, rule=plan.context, activity=plan.activity)
+        _check_measured(seen.activity, plan)
         sampled = Sampled(chosen, sets[chosen], activations[chosen])
         distinct = {site for site, one in total.items() if one.kept} or _distinct(seen.activity)
         for site, activity in seen.activity.items():
@@ -66,6 +68,16 @@ def gather(
                 raise ConfigError(f"site {site!r} gives NaN or infinite numbers on trusted inputs")
             total[site] = total[site].add(own) if site in total else Growing.of(own)
     return {site: growing.statistics for site, growing in total.items()}
+
+
+def _check_measured(activity: Mapping[Site, Activity], plan: FitPlan) -> None:
+    """Refuse a measure that would be the same for every input."""
+    if plan.alert_on == "mechanism" and not any(one.num_components for one in activity.values()):
+        raise ConfigError(
+            f"alerts are to go by the mechanism, and {sorted(activity)} have no components, so "
+            'nothing would ever alert: train dictionaries, or set alert_on to "novelty" or '
+            '"surprise"'
+        )
 
 
 def _distinct(activity: Mapping[Site, Activity]) -> set[Site]:
@@ -80,8 +92,8 @@ def _distinct(activity: Mapping[Site, Activity]) -> set[Site]:
 def fit_codes(statistics: Mapping[Site, SiteStatistics], plan: FitPlan) -> tuple[CodedPart, ...]:
     """Fit the codes of each site.
 
-    For the active set and the output given the set, where there are components; for the residual;
-    and for the neighbourhood, where enough activations were kept.
+    For the active set, where there are components, and for the output given the set, where there
+    is one; for the residual; and for the neighbourhood, where enough activations were kept.
     """
     return tuple(
         part for site, of_site in statistics.items() for part in _parts(site, of_site, plan)
@@ -96,7 +108,7 @@ def _parts(site: Site, statistics: SiteStatistics, plan: FitPlan) -> Iterator[Co
             NearestSetsCode.fit(statistics.sets, counts) if plan.neighbours >= MIN_KEPT else None
         )
         yield CodedPart(site, "set", _set_code(statistics, plan), independent, memory)
-        if plan.context == "predicted":
+        if (counts.contexts >= 0).any():
             yield CodedPart(site, "output", OutputCode.fit(statistics.sets, counts))
         if statistics.magnitudes is not None:
             yield CodedPart(site, "magnitudes", MagnitudeCode.fit(statistics.magnitudes))

@@ -192,3 +192,10 @@ def test_inputs_with_no_output_teach_nothing() -> None:
     )
     lengths = code.lengths(activity_of(SETS), OUTPUT)
     assert torch.equal(lengths, CODE.lengths(activity_of(SETS), OUTPUT))
+
+
+def test_where_no_output_was_ever_seen_any_costs_nothing() -> None:
+    nobody = everywhere(-1, INPUTS)
+    code = OutputCode.fit(kept(SETS, nobody), counts(SETS, nobody))
+    assert (code.lengths(activity_of(SETS), OUTPUT) == 0).all()
+    assert (code.contributions(activity_of(SETS), OUTPUT) == 0).all()

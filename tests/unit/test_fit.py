@@ -172,6 +172,37 @@ def test_a_decomposition_without_components_has_no_set() -> None:
     ]
 
 
+def test_alerts_by_mechanism_are_refused_where_there_are_no_components() -> None:
+    model = MonitoredModel.of(tiny_module(), name="tiny", inputs=["x"])
+    plan, rows = replace(PLAN, alert_on="mechanism"), Rows(ordinary(300, seed=3))
+    with pytest.raises(ConfigError, match=r"\['3'\] have no components.* train dictionaries, or"):
+        fit(model, Unexplained("3"), rows, plan, created=CREATED, progress=quiet)
+
+
+def test_a_model_whose_output_predicts_nothing_has_no_code_of_it() -> None:
+    world = tiny_world(sites=("3",))
+    module = Waves(world.model.module)
+    model = MonitoredModel.of(module, name="waves", inputs=["x"])
+    decomposition = Joined((replace(world.decomposition.parts[0], site="real.3"),))
+    baseline = fit(model, decomposition, world.trusted, PLAN, created=CREATED, progress=quiet)
+    assert [part.term for part in baseline.parts] == ["set", "residual", "neighbours"]
+    judged = Monitor.bind(model, decomposition, baseline).judge({"x": strange(5, seed=4)})
+    assert [(one.is_alert, one.context) for one in judged.verdicts] == [(True, -1)] * 5
+
+
+class Waves(torch.nn.Module):
+    """A model that answers in complex numbers."""
+
+    def __init__(self, real: torch.nn.Module) -> None:
+        super().__init__()
+        self.real = real
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the real answer, and it backwards as what is imaginary."""
+        real = self.real(x)
+        return torch.complex(real, real.flip(-1))
+
+
 def kept_rows(plan: FitPlan) -> list[int]:
     world = tiny_world(plan, sites=("3",))
     codes = [part.code for part in world.baseline.parts]
