@@ -121,7 +121,9 @@ def _weighing(scorer: Scorer, reader: Reader, rows: Int64[Tensor, " weighing"]) 
     found: dict[str, tuple[Ledger, ...]] = {}
     for _, inputs in reader.batches("weighing parts", rows, found):
         found["ledgers"] = (*found.get("ledgers", ()), scorer.score(inputs).ledger)
-    return Weighing.fit(joined(found["ledgers"]))
+    ledger = joined(found["ledgers"])
+    _check_finite(ledger.bits)
+    return Weighing.fit(ledger)
 
 
 def _references(
@@ -136,12 +138,16 @@ def _references(
         place = torch.searchsorted(rows, chosen)
         found["measures"][:, place] = torch.stack([getattr(weighed, name) for name in MEASURES])
         found["contexts"][place] = scored.observed.context
-    if broken := int((~found["measures"].isfinite()).any(dim=0).sum()):
+    _check_finite(found["measures"].T)
+    return found["measures"], found["contexts"]
+
+
+def _check_finite(bits: Float64[Tensor, "batch _"]) -> None:
+    if broken := int((~bits.isfinite()).any(dim=1).sum()):
         raise ConfigError(
-            f"{broken} of {len(rows)} held-out trusted inputs give activations that are "
+            f"{broken} of {len(bits)} held-out trusted inputs give activations that are "
             "NaN or infinite; remove such inputs from the trusted data"
         )
-    return found["measures"], found["contexts"]
 
 
 def _spec(name: str, batch: Tensor) -> InputSpec:
