@@ -92,7 +92,8 @@ def _fit_part(
     """Return knots, their rarity and the mean excess above the last, for ascending lengths."""
     inputs = lengths.numel()
     at_least = inputs - torch.searchsorted(lengths, lengths)
-    rarity = math.log2(inputs + 1) - (at_least + 1).double().log2()
+    # One logarithm, not a difference of two: the first rarity must be 0 to the last digit.
+    rarity = ((inputs + 1) / (at_least + 1).double()).log2()
     start = _tail_start(lengths)
     excess = lengths[start:] - lengths[start]
     # The first of the tail has no excess of its own; it stands for one of a standard deviation, so

@@ -107,7 +107,8 @@ def test_lengths_that_do_not_tie_are_typically_one_over_ln_2_bits_rare() -> None
     )
 
 
-@pytest.mark.parametrize("inputs", [MAX_KNOTS + 1, 60_000])
+# Of 6,484 two ways to take the logarithm differ in the last digit.
+@pytest.mark.parametrize("inputs", [MAX_KNOTS + 1, 6_483, 60_000])
 @pytest.mark.parametrize("levels", [7, 1_000_000])
 def test_few_knots_of_many_inputs_are_as_good_as_all_to_three_thousandths_of_a_bit(
     inputs: int, levels: int
