@@ -9,6 +9,7 @@ Axis names: ``batch`` (one entry for one verdict), ``component``, ``coordinate``
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -81,7 +82,7 @@ class Activity:
         """How many components each input used."""
         return self.offsets.diff()
 
-    @property
+    @cached_property
     def rows(self) -> Int64[Tensor, " entry"]:
         """The input each entry belongs to."""
         return torch.repeat_interleave(torch.arange(len(self)), self.counts)

@@ -92,11 +92,13 @@ def explain(
     number_of = torch.repeat_interleave(torch.arange(len(parts)), sizes)
     chosen = most_telling(bits - typical, number_of, rarity, limit=max_charges)
     starts = sizes.cumsum(dim=0) - sizes
+    # A component's rate alone takes as long as those of all of its part.
+    rates = {number: _rates(parts[number], context) for number in set(number_of[chosen].tolist())}
     charges = []
     for place in chosen.tolist():
         number = int(number_of[place])
         part, index = parts[number], place - int(starts[number])
-        shown, magnitude, rate = _shown(part, activity[part.site], context, index)
+        shown, magnitude, rate = _shown(part, activity[part.site], rates[number], index)
         cost = (float(bits[place]), float(typical[place]))
         charges.append(Charge(part.site, part.term, shown, *cost, magnitude, rate))
     rest = bits.index_fill(0, chosen, 0.0)
@@ -108,14 +110,19 @@ def explain(
     return Explanation(tuple(charges), float(rest.sum()), nearest)
 
 
+def _rates(part: CodedPart, context: Context) -> Float64[Tensor, " component"] | None:
+    """Return how often trusted inputs use each component; None where there is none to use."""
+    return part.code.rates(context)[0] if isinstance(part.code, SetCode) else None
+
+
 def _shown(
-    part: CodedPart, activity: Activity, context: Context, index: int
+    part: CodedPart, activity: Activity, rates: Float64[Tensor, " component"] | None, index: int
 ) -> tuple[int, float, float | None]:
     """Return the index people know it by, the magnitude and, for a component, its trusted rate."""
     if isinstance(part.code, NeighbourCode):
         row, cosine = part.code.nearest(activity)
         return row, cosine, None
-    if isinstance(part.code, SetCode):
-        strength = activity.magnitudes[activity.components == index].sum()
-        return index, float(strength), float(part.code.rates(context)[0, index])
-    return index, float(activity.residual[0, index]), None
+    if rates is None:
+        return index, float(activity.residual[0, index]), None
+    strength = activity.magnitudes[activity.components == index].sum()
+    return index, float(strength), float(rates[index])

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import final
 
 import torch
@@ -95,10 +95,7 @@ class NeighbourCode:
         floor = math.log2(kernels) + coordinates * (
             0.5 * math.log2(2 * math.pi * self.variance) - math.log2(_step(coordinates))
         )
-
-        def log_sum(squared: Float64[Tensor, "chunk kept"]) -> Float64[Tensor, " chunk"]:
-            return torch.logsumexp(squared / (-2 * self.variance), dim=1)
-
+        log_sum = partial(_log_sum, variance=self.variance)
         found = _over_chunks(directions, self._centres, log_sum, but_itself=but_itself)
         return floor - found / math.log(2)
 
@@ -123,6 +120,13 @@ class _Centres:
 
 def _step(coordinates: int) -> float:
     return RELATIVE_RESOLUTION / math.sqrt(coordinates)
+
+
+def _log_sum(
+    squared: Float64[Tensor, "chunk kept"], *, variance: float
+) -> Float64[Tensor, " chunk"]:
+    """Return ``ln`` of the sum of kernels at these squared distances from their centres."""
+    return torch.logsumexp(squared / (-2 * variance), dim=1)
 
 
 def _distances_among(
