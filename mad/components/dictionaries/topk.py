@@ -74,16 +74,13 @@ class TopKDictionary:
                 f"its dictionary was trained on {self.centre.numel()}: train it again"
             )
         values, components = self.latents((x - self.centre) / self.scale)
-        explained = functional.embedding_bag(
-            components, self.decoder, per_sample_weights=values, mode="sum"
-        )
         active = values > 0
         counts = functional.pad(active.sum(dim=1), (1, 0))
         activity = Activity(
             offsets=counts.cumsum(dim=0),
             components=components[active],
             magnitudes=values[active],
-            residual=x - self.centre - self.scale * explained,
+            residual=x - self.centre - self.scale * self.explained(values, components),
             activation=x,
             num_components=self.bias.numel(),
         )
@@ -108,8 +105,16 @@ class TopKDictionary:
 
     def latents(
         self, normalised: Float[Tensor, "batch coordinate"]
-    ) -> tuple[Float[Tensor, "batch k"], Tensor]:
+    ) -> tuple[Float[Tensor, "batch k"], Int64[Tensor, "batch k"]]:
         """Return the k largest latents of each input and their components, ascending."""
         values, components = torch.topk(normalised @ self.encoder + self.bias, self.k, dim=1)
         components, order = components.sort(dim=1)
         return values.relu().gather(1, order), components
+
+    def explained(
+        self, values: Float[Tensor, "batch k"], components: Int64[Tensor, "batch k"]
+    ) -> Float[Tensor, "batch coordinate"]:
+        """Return what latents add up to, normalised."""
+        return functional.embedding_bag(
+            components, self.decoder, per_sample_weights=values, mode="sum"
+        )

@@ -25,6 +25,7 @@ class DictionaryPlan:
 
     Latents that stayed silent for ``dead_after`` vectors are dead; the largest of them learn to
     explain what the others leave over, weighted by ``auxiliary_weight`` (Gao et al. 2024, A.2).
+    With ``search``, a second dictionary is trained where another size describes much shorter.
     """
 
     width: int = 512
@@ -35,6 +36,7 @@ class DictionaryPlan:
     auxiliary_weight: float = 1 / 32
     dead_after: int = 25_000
     pooling: Pooling = "auto"
+    search: bool = True
     seed: int = 0
 
 
@@ -58,15 +60,17 @@ def train_topk(
     plan: DictionaryPlan,
     *,
     step_done: Callable[[int, float], None],
+    start: TopKDictionary | None = None,
 ) -> TopKDictionary:
     """Minimise squared error with Adam; the same plan and vectors give the same dictionary.
 
-    ``step_done`` is told each step's number, from 1, and its share of unexplained variance.
+    ``step_done`` is told each step's number, from 1, and its share of unexplained variance. With
+    ``start``, training goes on from that dictionary, with the plan's ``k``; its width stays.
 
     Raises:
         ConfigError: when there are too few vectors, they are all equal, or not finite.
     """
-    dictionary = _initial(site, vectors, plan)
+    dictionary = _initial(site, vectors, plan) if start is None else _copy(start, k=plan.k)
     trained = [dictionary.encoder, dictionary.bias, dictionary.decoder]
     for weight in trained:
         weight.requires_grad_(True)
@@ -114,10 +118,21 @@ def figures(
     )
 
 
+def _copy(dictionary: TopKDictionary, *, k: int) -> TopKDictionary:
+    """Return a dictionary with weights of its own, which training may change."""
+    return replace(
+        dictionary,
+        k=k,
+        encoder=dictionary.encoder.clone(),
+        bias=dictionary.bias.clone(),
+        decoder=dictionary.decoder.clone(),
+    )
+
+
 def _initial(
     site: Site, vectors: Float[Tensor, "vector coordinate"], plan: DictionaryPlan
 ) -> TopKDictionary:
-    """Start the latents at data points, encoder tied to decoder."""
+    """Start the latents at data points, encoder tied to decoder but for one scale."""
     if len(vectors) < 2:  # noqa: PLR2004  # a spread needs two
         raise ConfigError(f"site {site!r}: {len(vectors)} vectors cannot train a dictionary")
     centre = vectors.mean(dim=0)
@@ -134,7 +149,7 @@ def _initial(
         functional.normalize(noise, dim=1)
     )
     decoder = functional.normalize(directions, dim=1)
-    return TopKDictionary(
+    tied = TopKDictionary(
         site=site,
         pooling=plan.pooling,
         k=min(plan.k, plan.width),
@@ -144,6 +159,22 @@ def _initial(
         centre=centre,
         scale=scale,
     )
+    rows = torch.randint(len(vectors), (_PIECE,), generator=generator)
+    overshoot = _overshoot(tied, (vectors[rows] - centre) / scale)
+    return replace(tied, encoder=tied.encoder / overshoot)
+
+
+def _overshoot(
+    dictionary: TopKDictionary, normalised: Float[Tensor, "batch coordinate"]
+) -> Float[Tensor, ""]:
+    """Return how many times too long the reconstruction is, by least squares.
+
+    Directions that agree with an input also agree with each other, so the sum of k shares is too
+    long: up to ten times, which is a hundred times the variance and hundreds of steps to undo.
+    """
+    explained = dictionary.explained(*dictionary.latents(normalised))
+    fits = (normalised * explained).sum()
+    return explained.square().sum() / fits if fits > 0 else torch.ones(())
 
 
 def _loss(
@@ -156,9 +187,7 @@ def _loss(
     before = batch @ dictionary.encoder + dictionary.bias
     values, components = torch.topk(before, dictionary.k, dim=1)
     values = values.relu()
-    error = batch - functional.embedding_bag(
-        components, dictionary.decoder, per_sample_weights=values, mode="sum"
-    )
+    error = batch - dictionary.explained(values, components)
     silent_for += len(batch)
     silent_for[components[values > 0]] = 0
     loss = error.square().sum(dim=1).mean() / batch.square().sum(dim=1).mean()
