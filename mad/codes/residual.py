@@ -39,12 +39,15 @@ class GaussianCode:
     floor_bits: float
 
     @staticmethod
-    def fit(moments: ResidualMoments, means: ContextMeans | None = None) -> "GaussianCode":
+    def fit(
+        moments: ResidualMoments, means: ContextMeans | None = None, *, step: float | None = None
+    ) -> "GaussianCode":
         """Fit mean and covariance, shrunk towards a multiple of the identity.
 
         With ``means``, each context has its own mean, shrunk to that over all. The shrinkage of
         the covariance is ``min(1/2, d / n)`` for ``d`` coordinates and ``n`` inputs, and never
-        less than the square of the resolution.
+        less than the square of the resolution. Lengths of several residuals compare on one grid:
+        with its ``step`` given, the step's square is added to every direction.
         """
         coordinates = moments.mean.numel()
         centres = Centres.of(moments.mean, means)
@@ -53,9 +56,9 @@ class GaussianCode:
         mean_square = max(float(covariance.diagonal().mean()), 1e-24)
         shrink = min(0.5, coordinates / moments.inputs) + RELATIVE_RESOLUTION**2
         shrunk = (1 - shrink) * covariance
-        shrunk.diagonal().add_(shrink * mean_square)
+        shrunk.diagonal().add_(shrink * mean_square + (step or 0.0) ** 2)
         factor = torch.linalg.cholesky(shrunk)
-        step = RELATIVE_RESOLUTION * math.sqrt(mean_square)
+        step = step or RELATIVE_RESOLUTION * math.sqrt(mean_square)
         volume = float(factor.diagonal().log2().sum())
         precision = torch.cholesky_inverse(factor)
         return GaussianCode(

@@ -21,6 +21,7 @@ from mad.components.dictionaries.train import (
 )
 from mad.components.pooling import Pooling, pool, poolings
 from mad.fit.reading import batches, row_digests, try_out
+from mad.fit.sizes import second_dictionary
 from mad.types import Dataset, Progress, Site
 
 MAX_TRAINING_VECTORS = 200_000
@@ -48,7 +49,8 @@ def train_dictionaries(
 ) -> Trained:
     """Train dictionaries on the fitting part of the trusted data, and measure each.
 
-    One for each view of a site that the plan's pooling asks for.
+    One for each view of a site that the plan's pooling asks for, and where it searches, a second
+    one, ``view:w128k6`` for its size, if that describes the view much shorter (see ``sizes``).
 
     Raises:
         ConfigError: the model fails on the data, or a site cannot be read or teaches nothing.
@@ -57,13 +59,13 @@ def train_dictionaries(
     generator = torch.Generator().manual_seed(plan.seed)
     chosen = torch.randperm(len(rows), generator=generator)[:MAX_TRAINING_VECTORS].sort().values
     vectors, seen = _vectors(model, sites, data, plan, rows=rows[chosen], progress=progress)
-    dictionaries = [
-        _train(look, of_view, plan, progress=progress) for look, of_view in vectors.items()
-    ]
-    measured = tuple(
-        figures(one, of_view) for one, of_view in zip(dictionaries, vectors.values(), strict=True)
-    )
-    return Trained(tuple(dictionaries), measured, seen)
+    dictionaries: list[TopKDictionary] = []
+    measured: list[DictionaryFigures] = []
+    for look, of_view in vectors.items():
+        own = _train_view(look, of_view, plan, progress=progress)
+        dictionaries += own
+        measured += [figures(one, of_view) for one in own]
+    return Trained(tuple(dictionaries), tuple(measured), seen)
 
 
 @final
@@ -96,6 +98,20 @@ def _vectors(
                 vectors = pool(activations[site], pooling).float()
                 pooled[_Look(site, suffix, pooling)].append(vectors)
     return {look: torch.cat(parts) for look, parts in pooled.items()}, torch.cat(digests)
+
+
+def _train_view(
+    look: _Look,
+    vectors: Float[Tensor, "vector coordinate"],
+    plan: DictionaryPlan,
+    *,
+    progress: Progress,
+) -> list[TopKDictionary]:
+    first = _train(look, vectors, plan, progress=progress)
+    if not plan.search:
+        return [first]
+    second = second_dictionary(first, vectors, plan, progress=progress)
+    return [first] if second is None else [first, second]
 
 
 def _train(
