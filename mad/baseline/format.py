@@ -5,13 +5,14 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
-from datetime import datetime
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from mad import tensors
-from mad.baseline.bundle import Baseline, InputSpec, Manifest
+from mad.baseline import shapes
+from mad.baseline.bundle import Baseline, Manifest
 from mad.calibration.rarity import Rarity
 from mad.calibration.weighing import Weighing
 from mad.codes.accounting import CodedPart
@@ -20,6 +21,7 @@ from mad.codes.kinds import KINDS
 from mad.codes.sets.independent import IndependentCode
 from mad.codes.sets.nearest import NearestSetsCode
 from mad.errors import BaselineError
+from mad.types import MEASURES
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -92,7 +94,21 @@ def _baseline(sealed: Mapping[str, Any], content: bytes, *, name: str) -> Baseli
     )
     manifest = _manifest(sealed["baseline"], name=name)
     references, contexts = arrays["references"], arrays["contexts"]
-    return Baseline(manifest, parts, _read_weighing(arrays), references, contexts)
+    baseline = Baseline(manifest, parts, _read_weighing(arrays), references, contexts)
+    shapes.check(baseline)
+    columns = len(parts) + sum(part.marginal is not None for part in parts)
+    found = (
+        len(baseline.weighing.parts.scale),
+        len(baseline.weighing.totals.scale),
+        tuple(references.shape),
+    )
+    expected = (columns, len(MEASURES), (len(MEASURES), manifest.reference_inputs))
+    if found != expected:
+        raise BaselineError(
+            f"{name}/{ARRAYS} does not fit the manifest: parts, totals and references number "
+            f"{found}, and should number {expected}; fit again"
+        )
+    return baseline
 
 
 def _open(content: bytes, *, name: str) -> dict[str, Any]:
@@ -121,13 +137,17 @@ def _manifest(row: Mapping[str, Any], *, name: str) -> Manifest:
     known = {field.name for field in fields(Manifest)}
     if set(row) != known:
         raise BaselineError(f"{name}/{MANIFEST} differs in {sorted(set(row) ^ known)}; fit again")
-    inputs = tuple(InputSpec(i["name"], i["dtype"], tuple(i["shape"])) for i in row["inputs"])
-    converted = {
-        "created": datetime.fromisoformat(row["created"]),
-        "sites": tuple(row["sites"]),
-        "inputs": inputs,
-    }
-    return Manifest(**{**row, **converted})
+    try:
+        return _MANIFEST.validate_json(json.dumps(row), strict=True)
+    except ValidationError as cause:
+        first = cause.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BaselineError(
+            f"{name}/{MANIFEST} does not describe a baseline ({where}: {first['msg']}); fit again"
+        ) from cause
+
+
+_MANIFEST = TypeAdapter(Manifest)
 
 
 _WEIGHING = ("place", "of_mechanism", "power")
@@ -147,7 +167,10 @@ def _read_weighing(arrays: Mapping[str, Tensor]) -> Weighing:
         Rarity(*(arrays[f"weighing.{name}.{field.name}"] for field in fields(Rarity)))
         for name in ("parts", "totals")
     )
-    return Weighing(parts, totals, *(arrays[f"weighing.{name}"] for name in _WEIGHING))
+    weighing = Weighing(parts, totals, *(arrays[f"weighing.{name}"] for name in _WEIGHING))
+    for one in (parts, totals, weighing):
+        shapes.check(one)
+    return weighing
 
 
 def _part(
@@ -204,7 +227,9 @@ def _read(row: Mapping[str, Any], prefix: str, arrays: Mapping[str, Tensor], *, 
         key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)
     }
     flat = {field: array for field, array in own.items() if "." not in field}
-    return KINDS[row["kind"]](**flat, **row["numbers"], **codes)
+    code = KINDS[row["kind"]](**flat, **row["numbers"], **codes)
+    shapes.check(code)
+    return code
 
 
 def _values(code: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401  # kinds are dataclasses

@@ -152,8 +152,24 @@ def test_a_harmed_bundle_is_refused_with_the_reason(
         (lambda manifest: manifest["parts"][0].pop("numbers"), "KeyError.'numbers'"),
         (lambda manifest: manifest["parts"][0].update(kind="gauss"), "code 'gauss', which"),
         (lambda manifest: manifest["baseline"].pop("seed"), r"differs in \['seed'\]"),
-        (lambda manifest: manifest["baseline"].update(created="yesterday"), "'yesterday'"),
-        (lambda manifest: manifest["baseline"].update(inputs=[{}]), "KeyError.'name'"),
+        (
+            lambda manifest: manifest["baseline"].update(created="yesterday"),
+            "created: Input should",
+        ),
+        (lambda manifest: manifest["baseline"].update(inputs=[{}]), "inputs.0.name: Field requ"),
+        (lambda manifest: manifest["baseline"].update(alert_on="luck"), "alert_on: .*'mechanism'"),
+        (
+            lambda manifest: manifest["baseline"].update(seed="1"),
+            "seed: Input should be a valid in",
+        ),
+        (lambda manifest: manifest["baseline"].update(reference_inputs=9), "150.*should .* 9"),
+        (lambda manifest: manifest["parts"].pop(), "should number"),
+        (lambda manifest: manifest["parts"][0].pop("marginal"), "should number"),
+        (
+            lambda manifest: manifest["parts"][2]["numbers"].update(floor_bits="1"),
+            "floor_bits",
+        ),
+        (lambda manifest: manifest["parts"][0]["codes"].update(members=[]), "BayesCode.weight"),
     ],
 )
 def test_a_manifest_that_is_whole_but_wrong_is_refused(
@@ -176,14 +192,47 @@ def test_a_bundle_in_the_place_of_another_is_refused(
         store.load(name, int(version))
 
 
-def test_a_bundle_without_its_reference_is_refused(world: World, tmp_path: Path) -> None:
-    store, directory = saved(world, tmp_path)
-    arrays = directory / "arrays.safetensors"
-    kept = {name: a for name, a in load(arrays.read_bytes()).items() if name != "references"}
-    arrays.write_bytes(save(kept))
-    digest = hashlib.sha256(arrays.read_bytes()).hexdigest()
+def changed_arrays(directory: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
+    """Change the arrays of a bundle and give it the digests of what it holds now."""
+    path = directory / "arrays.safetensors"
+    arrays = load(path.read_bytes())
+    change(arrays)
+    path.write_bytes(save(arrays))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     resealed(directory, lambda manifest: manifest["arrays"].update(sha256=digest))
-    with pytest.raises(BaselineError, match=r"does not describe a baseline .*'references'"):
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "references",
+        "contexts",
+        "weighing.parts.knots",
+        "weighing.totals.typical",
+        "weighing.place",
+        "weighing.power",
+        "part.0.weight",
+        "part.0.members.1.shift",
+        "part.0.memory.rows",
+        "part.1.start",
+        "part.2.mean",
+        "part.3.directions",
+    ],
+)
+@pytest.mark.parametrize("harm", ["missing", "short", "deep", "coarse"])
+def test_an_array_that_is_missing_or_of_another_shape_is_refused(
+    world: World, tmp_path: Path, name: str, harm: str
+) -> None:
+    store, directory = saved(world, tmp_path)
+
+    def change(arrays: dict[str, Tensor]) -> None:
+        array = arrays.pop(name)
+        harmed = {"short": array[:-1], "deep": array.unsqueeze(0), "coarse": array.half()}
+        if harm in harmed:
+            arrays[name] = harmed[harm].clone()
+
+    changed_arrays(directory, change)
+    with pytest.raises(BaselineError, match=r"tiny@1/.* does not (describe|fit) .*; fit again"):
         store.load("tiny")
 
 

@@ -25,7 +25,7 @@ NESTED = BayesCode((BAYES, EXPERTS), torch.tensor([0.25, 0.75], dtype=torch.floa
 def baseline() -> Baseline:
     """A baseline whose first part is a mixture of codes, one of them a mixture itself."""
     own = tiny_world().baseline
-    return replace(own, parts=(CodedPart("1", "set", NESTED), *own.parts))
+    return replace(own, parts=(replace(own.parts[0], code=NESTED), *own.parts[1:]))
 
 
 @pytest.mark.parametrize("code", [MIXTURE, EXPERTS, BAYES, NESTED])
@@ -33,7 +33,8 @@ def test_a_stored_code_charges_what_it_did_to_the_bit(
     baseline: Baseline, code: SetCode, tmp_path: Path
 ) -> None:
     store = BaselineStore(tmp_path)
-    store.save(replace(baseline, parts=(CodedPart("1", "set", code), *baseline.parts[1:])))
+    first = replace(baseline.parts[0], code=code)
+    store.save(replace(baseline, parts=(first, *baseline.parts[1:])))
     again = store.load("tiny").parts[0].code
     assert type(again) is type(code)
     assert torch.equal(again.lengths(TRUSTED, CONTEXT), code.lengths(TRUSTED, CONTEXT))

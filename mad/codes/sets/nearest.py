@@ -39,7 +39,7 @@ class NearestSetsCode:
     """
 
     rows: Int64[Tensor, " kept"]
-    offsets: Int64[Tensor, " offsets"]
+    offsets: Int64[Tensor, " kept_and_end"]
     components: Int64[Tensor, " entry"]
     rate: Float64[Tensor, " component"]
     copied: float

@@ -26,7 +26,7 @@ class SizeIndexCode:
     members are possible. ``size_bits`` is ``-log2 P(k)``; ``usual`` the mean contributions.
     """
 
-    size_bits: Float64[Tensor, " sizes"]
+    size_bits: Float64[Tensor, " component_and_none"]
     member_bits: Float64[Tensor, " component"]
     rate: Float64[Tensor, " component"]
     usual: Float64[Tensor, " component"]
