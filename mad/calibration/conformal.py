@@ -17,21 +17,6 @@ def p_values(surprise: Bits, reference: Reference) -> PValues:
     return (at_least + 1).double() / (reference.numel() + 1)
 
 
-def randomised_p_values(
-    surprise: Bits, reference: Reference, *, generator: torch.Generator
-) -> PValues:
-    """Rank each surprise among the reference, which is ascending; chance decides among ties.
-
-    Law (exactness): if an input and the reference are exchangeable, ``P(p <= a) = a`` for every
-    ``a`` in [0, 1], however surprises tie (Vovk, Gammerman and Shafer 2005, proposition 2.4). The
-    same input then gets another p-value the next time: for streams and checks, not for verdicts.
-    """
-    at_least = reference.numel() - torch.searchsorted(reference, surprise, side="left")
-    above = reference.numel() - torch.searchsorted(reference, surprise, side="right")
-    share = torch.rand(surprise.shape, generator=generator, dtype=torch.float64)
-    return (above + share * (at_least - above + 1)) / (reference.numel() + 1)
-
-
 def attainable_rate(reference: int) -> float:
     """Return the smallest p-value, hence false-alarm rate, that a reference of this size has."""
     return 1 / (reference + 1)

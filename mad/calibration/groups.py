@@ -17,7 +17,7 @@ class GroupedReference:
     """A reference for each context that has enough of its own (Mondrian; Vovk et al. 2005, 4.5).
 
     Laws: in a context with a reference of its own, ``P(p <= a | context) <= a`` for every ``a``.
-    The inputs of all others, ``rest_share`` of the trusted ones, are ranked among everybody; no
+    The inputs of all others are ranked among everybody; no
     promise is made for one such context, and over all inputs
     ``P(p <= a) <= a + min(a, share of the others)``.
 
@@ -43,11 +43,6 @@ class GroupedReference:
         own = surprise[order][large.repeat_interleave(counts)]
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts[large].cumsum(dim=0)])
         return GroupedReference(contexts[large], offsets, own, surprise[ascending])
-
-    @property
-    def rest_share(self) -> float:
-        """The share of trusted inputs whose context has no reference of its own."""
-        return 1 - self.own.numel() / max(self.pooled.numel(), 1)
 
     def reference(self, context: int) -> Reference:
         """Return what inputs of a context are ranked among."""

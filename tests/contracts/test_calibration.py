@@ -6,12 +6,11 @@ from fractions import Fraction
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from scipy.stats import binomtest, kstest
+from scipy.stats import binomtest
 
 from mad.calibration.conformal import (
     attainable_rate,
     p_values,
-    randomised_p_values,
     required_reference,
     threshold,
 )
@@ -44,26 +43,6 @@ def test_false_alarms_are_as_many_as_the_ranks_allow(
     alarms = int((p <= float(rate)).sum())
     assert binomtest(alarms, TRIALS, promised).pvalue > 1e-3
     assert promised <= float(rate)
-
-
-@pytest.mark.parametrize("levels", [1, 3, 1_000_000])
-@pytest.mark.parametrize("size", [20, 300])
-def test_when_chance_decides_ties_p_values_are_exactly_uniform(size: int, levels: int) -> None:
-    generator = torch.Generator().manual_seed(levels)
-    draws = torch.randint(levels, (TRIALS, size + 1), generator=generator).double()
-    p = torch.cat(
-        [randomised_p_values(row[:1], row[1:].sort().values, generator=generator) for row in draws]
-    )
-    assert kstest(p.numpy(), "uniform").pvalue > 1e-3
-
-
-def test_deciding_ties_by_chance_never_exceeds_counting_them_against_the_input() -> None:
-    reference = torch.tensor([1.0, 2.0, 2.0, 5.0], dtype=torch.float64)
-    surprise = torch.tensor([0.0, 2.0, 4.0, 6.0, math.inf], dtype=torch.float64)
-    p = randomised_p_values(surprise, reference, generator=torch.Generator().manual_seed(0))
-    # Between the shares of those above and of those not below, the input among them.
-    assert (p >= torch.tensor([4, 1, 1, 0, 0]).double() / 5).all()
-    assert (p <= p_values(surprise, reference)).all()
 
 
 @pytest.mark.parametrize(("size", "rate"), [(0, 1.0), (99, 0.01), (999, 0.001)])

@@ -234,14 +234,6 @@ def test_typical_bits_are_the_mean_contribution_where_sets_tell_clusters_apart()
     torch.testing.assert_close(code.typical(torch.tensor([0]))[0], mean, rtol=1e-5, atol=0)
 
 
-def test_a_whole_set_says_which_rates_its_clusters_have() -> None:
-    half = torch.tensor([[True] * 4 + [False] * 4])
-    given = apart(0.01).rates_given(activity_of(half), torch.tensor([0]))[0]
-    torch.testing.assert_close(
-        given, torch.tensor([0.99] * 4 + [0.01] * 4).double(), atol=1e-6, rtol=0
-    )
-
-
 @pytest.mark.parametrize("kind", [MixtureCode, ExpertsCode])
 @pytest.mark.parametrize(
     "sets",

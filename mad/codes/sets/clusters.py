@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from mad.codes.sets.samples import as_activity, chosen, is_active, shared_evenly
 from mad.codes.statistics import KeptSets
-from mad.types import Activity, Bits, Context
+from mad.types import Activity, Bits
 
 MAX_CLUSTERS = 64
 
@@ -85,13 +85,6 @@ class ClusterSums:
 def number_of_clusters(sets: int, *, most: int) -> int:
     """Return how many clusters so many trusted sets can tell apart, two or more."""
     return min(most, max(2, sets // SETS_PER_CLUSTER))
-
-
-def place_of(contexts: Int64[Tensor, " context"], context: Context) -> Int64[Tensor, " batch"]:
-    """Return each context's row among ascending ``contexts``, and one past the last if unknown."""
-    known = contexts.numel()
-    place = torch.searchsorted(contexts, context).clamp_max(known - 1)
-    return torch.where(contexts[place] == context, place, known)
 
 
 def summed(

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from mad.codes.contexts import rows_of
 from mad.codes.sets.independent import (
     charged,
     entropy,
@@ -45,7 +46,7 @@ class ConditionalCode:
     def lengths(self, activity: Activity, context: Context) -> Bits:
         """Charge silence for every component, then correct the active ones."""
         silence, correction = self._tables
-        place = self._place(context)
+        place = rows_of(self.contexts, context)
         lengths = silence[place]
         entries = (place[activity.rows], activity.components)
         return lengths.index_add_(0, activity.rows, correction[entries])
@@ -62,7 +63,7 @@ class ConditionalCode:
 
     def rates(self, context: Context) -> Float64[Tensor, "batch component"]:
         """Return the rates in each input's context."""
-        return self.rate[self._place(context)]
+        return self.rate[rows_of(self.contexts, context)]
 
     @cached_property
     def _tables(
@@ -70,8 +71,3 @@ class ConditionalCode:
     ) -> tuple[Float64[Tensor, " context_and_any"], Float64[Tensor, "context_and_any component"]]:
         silence, correction = silence_and_correction(self.rate)
         return silence.sum(dim=1), correction
-
-    def _place(self, context: Context) -> Int64[Tensor, " batch"]:
-        known = self.contexts.numel()
-        place = torch.searchsorted(self.contexts, context).clamp_max(known - 1)
-        return torch.where(self.contexts[place] == context, place, known)

@@ -11,6 +11,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from mad.codes.contexts import rows_of
 from mad.codes.sets.clusters import (
     MAX_CLUSTERS,
     TOLERANCE_BITS,
@@ -19,7 +20,6 @@ from mad.codes.sets.clusters import (
     entropy_of_choice,
     mixed_lengths,
     number_of_clusters,
-    place_of,
     posterior,
     summed,
     with_choice,
@@ -87,7 +87,7 @@ class ExpertsCode:
 
     def expect(self, sets: KeptSets) -> ClusterSums:
         """Share some trusted sets among the clusters (E step); sums of shards merge."""
-        place = place_of(self.contexts, sets.context)
+        place = rows_of(self.contexts, sets.context)
         joint = self._joint(as_activity(sets), place)
         return ClusterSums.of(sets, place, joint, contexts=self.contexts.numel())
 
@@ -103,7 +103,7 @@ class ExpertsCode:
         What choosing the clusters costs, the divergence of the posterior from the weights, is
         shared evenly by the active components.
         """
-        place = place_of(self.contexts, context)
+        place = rows_of(self.contexts, context)
         joint = self._joint_of(activity, context)
         share = posterior(joint)
         silence = self._mean(place, share, functional.softplus)
@@ -120,7 +120,7 @@ class ExpertsCode:
         taken to cost the entropy of the weights, which it does where sets tell clusters apart and
         never exceeds on average, and to fall to components by their rates.
         """
-        place = place_of(self.contexts, context)
+        place = rows_of(self.contexts, context)
         weight = self.weight[place]
         rates = self._mean(place, weight, torch.sigmoid)
         within = self._mean(place, weight, _entropy)
@@ -128,18 +128,11 @@ class ExpertsCode:
 
     def rates(self, context: Context) -> Float64[Tensor, "batch component"]:
         """Return the rates over all clusters in each input's context."""
-        place = place_of(self.contexts, context)
+        place = rows_of(self.contexts, context)
         return self._mean(place, self.weight[place], torch.sigmoid)
 
-    def rates_given(
-        self, activity: Activity, context: Context
-    ) -> Float64[Tensor, "batch component"]:
-        """Return the rates in the clusters that each whole set speaks for."""
-        share = posterior(self._joint_of(activity, context))
-        return self._mean(place_of(self.contexts, context), share, torch.sigmoid)
-
     def _joint_of(self, activity: Activity, context: Context) -> Float64[Tensor, "batch cluster"]:
-        return self._joint(activity, place_of(self.contexts, context))
+        return self._joint(activity, rows_of(self.contexts, context))
 
     def _joint(
         self, activity: Activity, place: Int64[Tensor, " batch"]
@@ -183,7 +176,7 @@ def _seeded(
     """Start with clusters around kept sets, as far as their contexts do not explain them."""
     generator = torch.Generator().manual_seed(seed)
     seeds, members = drawn(sets, clusters=clusters, generator=generator)
-    usual = odds[place_of(contexts, sets.context[seeds])].T
+    usual = odds[rows_of(contexts, sets.context[seeds])].T
     shift = torch.logit((members + usual.sigmoid()) / 2) - usual
     weight = torch.full((len(odds), clusters), 1 / clusters, dtype=torch.float64)
     return ExpertsCode.of(contexts, weight, odds, shift.contiguous())

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from mad.codes.contexts import rows_of
 from mad.codes.sets.clusters import (
     MAX_CLUSTERS,
     MAX_STEPS,
@@ -18,7 +19,6 @@ from mad.codes.sets.clusters import (
     entropy_of_choice,
     mixed_lengths,
     number_of_clusters,
-    place_of,
     posterior,
     summed,
     with_choice,
@@ -74,7 +74,7 @@ class MixtureCode:
 
     def expect(self, sets: KeptSets) -> ClusterSums:
         """Share some trusted sets among the clusters (E step); sums of shards merge."""
-        place = place_of(self.contexts, sets.context)
+        place = rows_of(self.contexts, sets.context)
         joint = self._joint(as_activity(sets), place)
         return ClusterSums.of(sets, place, joint, contexts=self.contexts.numel())
 
@@ -105,7 +105,7 @@ class MixtureCode:
         taken to cost the entropy of the weights, which it does where sets tell clusters apart and
         never exceeds on average, and to fall to components by their rates.
         """
-        weight = self.weight[place_of(self.contexts, context)]
+        weight = self.weight[rows_of(self.contexts, context)]
         rates = weight @ self.rate.T
         entropy = self._silence - self.rate * self._log_odds
         within = weight @ entropy.T / math.log(2)
@@ -113,16 +113,10 @@ class MixtureCode:
 
     def rates(self, context: Context) -> Float64[Tensor, "batch component"]:
         """Return the rates over all clusters in each input's context."""
-        return self.weight[place_of(self.contexts, context)] @ self.rate.T
-
-    def rates_given(
-        self, activity: Activity, context: Context
-    ) -> Float64[Tensor, "batch component"]:
-        """Return the rates in the clusters that each whole set speaks for."""
-        return posterior(self._joint_of(activity, context)) @ self.rate.T
+        return self.weight[rows_of(self.contexts, context)] @ self.rate.T
 
     def _joint_of(self, activity: Activity, context: Context) -> Float64[Tensor, "batch cluster"]:
-        return self._joint(activity, place_of(self.contexts, context))
+        return self._joint(activity, rows_of(self.contexts, context))
 
     def _joint(
         self, activity: Activity, place: Int64[Tensor, " batch"]
