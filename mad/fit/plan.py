@@ -78,8 +78,14 @@ def split(count: int, plan: FitPlan) -> Split:
 
     Raises:
         ConfigError: the reference would be too small for the false-alarm rate, or what is held
-            out to weigh parts too small for that; says how many trusted inputs are needed.
+            out to weigh parts too small for that; says how many trusted inputs are needed. Or the
+            shares leave nothing to fit.
     """
+    if plan.reference_share + plan.weighing_share >= 1:
+        raise ConfigError(
+            f"reference_share {plan.reference_share:g} and weighing_share {plan.weighing_share:g} "
+            "leave no trusted inputs to fit codes on: let them add up to less than 1"
+        )
     held_out = int(count * plan.reference_share)
     weighing = min(int(count * plan.weighing_share), MAX_WEIGHING)
     needed = required_reference(plan.false_alarm_rate)

@@ -24,6 +24,12 @@ def test_too_little_trusted_data_is_refused_saying_how_much_is_needed() -> None:
     assert split(134, PLAN).weighing.numel() == 20
 
 
+def test_shares_that_leave_nothing_to_fit_are_refused_however_much_there_is() -> None:
+    plan = FitPlan(name="x", reference_share=0.6, weighing_share=0.4)
+    with pytest.raises(ConfigError, match=r"0\.6 and weighing_share 0\.4 leave no .* less than 1"):
+        split(10_000, plan)
+
+
 def test_alerts_by_mechanism_are_refused_where_there_are_no_components() -> None:
     model = MonitoredModel.of(tiny_module(), name="tiny", inputs=["x"])
     plan, rows = replace(PLAN, alert_on="mechanism"), Rows(ordinary(300, seed=3))
