@@ -125,6 +125,7 @@ class Decomposition(Section):
     k: Count = 4
     steps: Count = 1000
     pooling: Literal["auto", "flatten", "mean", "max", "mean_max", "last"] = "auto"
+    search: bool = True
 
     @model_validator(mode="after")
     def _no_more_are_active_than_there_are(self) -> Self:

@@ -116,6 +116,7 @@ class Deployment:
             k=wanted.k,
             steps=wanted.steps,
             pooling=wanted.pooling,
+            search=wanted.search,
             seed=self.settings.baseline.seed,
         )
         rows = self.rows(data).fitting
