@@ -97,11 +97,8 @@ class Monitor:
         weighed = self.baseline.weighing.weigh(scored.ledger)
         verdicts = self._verdicts(scored, weighed)
         judged = clock()
-        explanations = {
-            row: self._explanation(scored, weighed, row, max_charges)
-            for row, verdict in enumerate(verdicts)
-            if verdict.is_alert
-        }
+        alerting = [row for row, verdict in enumerate(verdicts) if verdict.is_alert]
+        explanations = self._explanations(scored, weighed, alerting, max_charges)
         seconds = {
             **scored.observed.stage_seconds,
             "calibration": judged - start,
@@ -114,7 +111,7 @@ class Monitor:
         scored = self.scorer.score(inputs)
         weighed = self.baseline.weighing.weigh(scored.ledger)
         (verdict,) = self._verdicts(scored, weighed)
-        return verdict, self._explanation(scored, weighed, 0, max_charges)
+        return verdict, self._explanations(scored, weighed, [0], max_charges)[0]
 
     def counterfactuals(
         self, inputs: Inputs, explanation: Explanation
@@ -122,12 +119,13 @@ class Monitor:
         """Run the model on one input without what its explanation names, and compare answers."""
         return counterfactuals(self.scorer.model, self.scorer.decomposition, inputs, explanation)
 
-    def _explanation(
-        self, scored: Scored, weighed: Weighed, row: int, max_charges: int
-    ) -> Explanation:
-        return self.scorer.explain(
-            scored.observed, row, rarity=weighed.rarity[row], max_charges=max_charges
+    def _explanations(
+        self, scored: Scored, weighed: Weighed, rows: list[int], max_charges: int
+    ) -> dict[int, Explanation]:
+        explained = self.scorer.explain(
+            scored.observed, rows, rarity=weighed.rarity, max_charges=max_charges
         )
+        return dict(zip(rows, explained, strict=True))
 
     def _verdicts(self, scored: Scored, weighed: Weighed) -> tuple[Verdict, ...]:
         manifest = self.baseline.manifest

@@ -15,6 +15,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 import torch
 from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
+from torch.nn import functional
 
 Site: TypeAlias = str
 """Name of a captured output, ``module[#call][@output]``; see capture.sites. Where activity is kept
@@ -87,17 +88,24 @@ class Activity:
         """The input each entry belongs to."""
         return torch.repeat_interleave(torch.arange(len(self)), self.counts)
 
-    def row(self, index: int) -> "Activity":
-        """Return the activity of one input, as a batch of one."""
-        start, stop = self.offsets[index : index + 2].tolist()
+    def take(self, rows: Int64[Tensor, " chosen"]) -> "Activity":
+        """Return the activity of some inputs, in this order."""
+        counts = self.counts[rows]
+        offsets = functional.pad(counts.cumsum(dim=0), (1, 0))
+        moved = torch.repeat_interleave(self.offsets[rows] - offsets[:-1], counts)
+        entries = torch.arange(moved.numel()) + moved
         return Activity(
-            offsets=torch.tensor([0, stop - start]),
-            components=self.components[start:stop],
-            magnitudes=self.magnitudes[start:stop],
-            residual=self.residual[index : index + 1],
-            activation=self.activation[index : index + 1],
+            offsets=offsets,
+            components=self.components[entries],
+            magnitudes=self.magnitudes[entries],
+            residual=self.residual[rows],
+            activation=self.activation[rows],
             num_components=self.num_components,
         )
+
+    def row(self, index: int) -> "Activity":
+        """Return the activity of one input, as a batch of one."""
+        return self.take(torch.tensor([index]))
 
 
 @runtime_checkable

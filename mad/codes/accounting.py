@@ -77,52 +77,67 @@ def explain(
     activity: Mapping[Site, Activity],
     context: Context,
     *,
-    rarity: Float64[Tensor, " part"],
+    rarity: Float64[Tensor, "batch part"],
     max_charges: int,
-) -> Explanation:
-    """Split the description of one input over components, coordinates and neighbourhoods.
+) -> tuple[Explanation, ...]:
+    """Split each input's description over components, coordinates and neighbourhoods.
 
     ``rarity`` says of each part how rare its length is, in bits; the charges that account for most
-    of it come first.
+    of it come first. Memory grows with inputs times components: for few inputs at a time.
     """
-    charged = [part.code.contributions(activity[part.site], context)[0] for part in parts]
-    bits = torch.cat(charged).nan_to_num(nan=torch.inf, posinf=torch.inf)
-    typical = torch.cat([part.code.typical(context)[0] for part in parts])
-    sizes = torch.tensor([share.numel() for share in charged])
-    number_of = torch.repeat_interleave(torch.arange(len(parts)), sizes)
-    chosen = most_telling(bits - typical, number_of, rarity, limit=max_charges)
-    starts = sizes.cumsum(dim=0) - sizes
+    charged = [part.code.contributions(activity[part.site], context) for part in parts]
+    bits = torch.cat(charged, dim=1).nan_to_num(nan=torch.inf, posinf=torch.inf)
+    typical = torch.cat([part.code.typical(context) for part in parts], dim=1)
+    number_of = torch.repeat_interleave(
+        torch.arange(len(parts)), torch.tensor([share.shape[1] for share in charged])
+    )
+    chosen = [
+        most_telling(above, number_of, rare, limit=max_charges)
+        for above, rare in zip(bits - typical, rarity, strict=True)
+    ]
     # A component's rate alone takes as long as those of all of its part.
-    rates = {number: _rates(parts[number], context) for number in set(number_of[chosen].tolist())}
-    charges = []
-    for place in chosen.tolist():
-        number = int(number_of[place])
-        part, index = parts[number], place - int(starts[number])
-        shown, magnitude, rate = _shown(part, activity[part.site], rates[number], index)
-        cost = (float(bits[place]), float(typical[place]))
-        charges.append(Charge(part.site, part.term, shown, *cost, magnitude, rate))
-    rest = bits.index_fill(0, chosen, 0.0)
-    nearest = {
-        part.site: part.memory.nearest(activity[part.site], count=1)[0]
-        for part in parts
-        if part.memory is not None
-    }
-    return Explanation(tuple(charges), float(rest.sum()), nearest)
+    named = number_of[torch.cat(chosen)].unique().tolist()
+    rates = {number: _rates(parts[number], context) for number in named}
+    explanations = []
+    for row, places in enumerate(chosen):
+        own = {site: one.row(row) for site, one in activity.items()}
+        charges = []
+        for place in places.tolist():
+            number = int(number_of[place])
+            part, index = parts[number], place - int(torch.searchsorted(number_of, number))
+            cost = (float(bits[row, place]), float(typical[row, place]))
+            charges.append(_charge(part, own[part.site], index, cost, rates[number][row]))
+        rest = bits[row].index_fill(0, places, 0.0)
+        nearest = {
+            part.site: part.memory.nearest(own[part.site], count=1)[0]
+            for part in parts
+            if part.memory is not None
+        }
+        explanations.append(Explanation(tuple(charges), float(rest.sum()), nearest))
+    return tuple(explanations)
 
 
-def _rates(part: CodedPart, context: Context) -> Float64[Tensor, " component"] | None:
-    """Return how often trusted inputs use each component; None where there is none to use."""
-    return part.code.rates(context)[0] if isinstance(part.code, SetCode) else None
+def _rates(part: CodedPart, context: Context) -> Float64[Tensor, "batch index"]:
+    """Return how often trusted inputs use each component; of none where there is none to use."""
+    if isinstance(part.code, SetCode):
+        return part.code.rates(context)
+    return torch.empty(context.numel(), 0, dtype=torch.float64)
 
 
-def _shown(
-    part: CodedPart, activity: Activity, rates: Float64[Tensor, " component"] | None, index: int
-) -> tuple[int, float, float | None]:
-    """Return the index people know it by, the magnitude and, for a component, its trusted rate."""
+def _charge(
+    part: CodedPart,
+    activity: Activity,
+    index: int,
+    cost: tuple[float, float],
+    rates: Float64[Tensor, " index"],
+) -> Charge:
+    """Return a charge by the index that people know, with its magnitude and trusted rate."""
+    rate = None
     if isinstance(part.code, NeighbourCode):
-        row, cosine = part.code.nearest(activity)
-        return row, cosine, None
-    if rates is None:
-        return index, float(activity.residual[0, index]), None
-    strength = activity.magnitudes[activity.components == index].sum()
-    return index, float(strength), float(rates[index])
+        index, magnitude = part.code.nearest(activity)
+    elif rates.numel():
+        strength = activity.magnitudes[activity.components == index].sum()
+        magnitude, rate = float(strength), float(rates[index])
+    else:
+        magnitude = float(activity.residual[0, index])
+    return Charge(part.site, part.term, index, *cost, magnitude, rate)

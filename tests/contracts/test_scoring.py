@@ -74,6 +74,26 @@ def test_strange_inputs_raise_alerts_with_explanations(world: World) -> None:
     assert set(judgement.explanations) == set(range(20))
 
 
+def test_inputs_explained_together_are_explained_as_alone(world: World) -> None:
+    scorer = world.monitor.scorer
+    scored = scorer.score({"x": strange(20, seed=13)})
+    rarity = world.baseline.weighing.weigh(scored.ledger).rarity
+    rows = [19, 3, *range(10), 3]
+    together = tuple(scorer.explain(scored.observed, rows, rarity=rarity, max_charges=500))
+    assert len(together) == len(rows)
+    for row, found in zip(rows, together, strict=True):
+        (alone,) = scorer.explain(scored.observed, [row], rarity=rarity, max_charges=500)
+        assert found.nearest == alone.nearest
+        assert found.rest_bits == pytest.approx(alone.rest_bits, abs=1e-6)
+        named = [
+            {(one.site, one.term, one.index): (one.bits, one.magnitude) for one in each.charges}
+            for each in (found, alone)
+        ]
+        assert named[0].keys() == named[1].keys()
+        for key, cost in named[0].items():
+            assert cost == pytest.approx(named[1][key], rel=1e-9, abs=1e-6)
+
+
 def test_explanations_are_made_for_alerts_only(world: World) -> None:
     x = torch.cat([ordinary(5, seed=14), strange(1, seed=15)])
     judgement = world.monitor.judge({"x": x})

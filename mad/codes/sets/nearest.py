@@ -65,7 +65,7 @@ class NearestSetsCode:
         if not len(activity):
             return torch.empty(0, dtype=torch.float64)
         parts = torch.arange(len(activity)).split(_CHUNK)
-        return torch.cat([_mean_bits(self._copies(_some(activity, part))) for part in parts])
+        return torch.cat([_mean_bits(self._copies(activity.take(part))) for part in parts])
 
     def contributions(
         self,
@@ -201,17 +201,3 @@ def _mean_bits(copies: Float64[Tensor, "batch kept"]) -> Bits:
     possible: Bool[Tensor, "batch kept"] = copies > -torch.inf
     total = torch.logsumexp(copies * math.log(2), dim=1) / math.log(2)
     return possible.sum(dim=1).double().log2() - total
-
-
-def _some(activity: Activity, rows: Int64[Tensor, " chosen"]) -> Activity:
-    """Return the sets of consecutive rows."""
-    first, last = int(rows[0]), int(rows[-1])
-    start, stop = int(activity.offsets[first]), int(activity.offsets[last + 1])
-    return Activity(
-        activity.offsets[first : last + 2] - start,
-        activity.components[start:stop],
-        activity.magnitudes[start:stop],
-        activity.residual[first : last + 1],
-        activity.activation[first : last + 1],
-        activity.num_components,
-    )
