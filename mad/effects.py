@@ -1,9 +1,8 @@
 """Activity by effect: not how strongly a component was active, but what the answer owes to it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float, Int64
@@ -18,45 +17,29 @@ from mad.components.base import Decomposition, View
 from mad.errors import ConfigError
 from mad.types import Activity, Inputs, batch_size
 
-Effect: TypeAlias = Literal["prediction", "norm"]
-"""An effect on the score of the label that the model predicts, or on the length of its first
-output, for a model that predicts no label."""
-
 _PIECE = 4_096
 
 
-def effects(
-    model: MonitoredModel,
-    decomposition: Decomposition,
-    inputs: Inputs,
-    *,
-    keep: int,
-    on: Effect = "prediction",
-) -> Mapping[View, Activity]:
-    """Return the components that the model's answer to each input depends on most, in each view.
+def differentiated(model: MonitoredModel, decomposition: Decomposition, inputs: Inputs) -> Slopes:
+    """Run the model forward and backward once, and leave it as it was.
 
-    One forward and one backward pass, which leave the model as it was. An effect is magnitude
-    times the derivative of the answer by the magnitude: to first order, what the answer would lose
-    if the component were silent (exactly, where the rest of the model is linear). At most ``keep``
-    components of each active set, those of largest absolute effect; effects are the magnitudes,
-    and may be negative. A component without effect is not active.
+    What is differentiated is the score of the label that the model predicts.
 
     Raises:
         ConfigError: the model's answer cannot be differentiated, or is no row of numbers an input.
     """
-    return by_effect(decomposition, differentiated(model, decomposition, inputs, on=on), keep=keep)
-
-
-def differentiated(
-    model: MonitoredModel, decomposition: Decomposition, inputs: Inputs, *, on: Effect
-) -> Slopes:
-    """Run the model forward and backward once; ConfigError as ``effects`` says."""
-    answer = partial(_answer, on=_MEASURES[on], batch=batch_size(inputs))
+    answer = partial(_answer, batch=batch_size(inputs))
     return slopes(model, decomposition.sites, inputs, of=answer)
 
 
 def by_effect(decomposition: Decomposition, seen: Slopes, *, keep: int) -> Mapping[View, Activity]:
-    """Return the activity of a run with effects for magnitudes, the strongest of each input."""
+    """Return the components that the model's answer to each input depends on most, in each view.
+
+    An effect is magnitude times the derivative of the answer by the magnitude: to first order, what
+    the answer would lose if the component were silent (exactly, where the rest of the model is
+    linear). At most ``keep`` components of each active set, those of largest absolute effect;
+    effects are the magnitudes, and may be negative. A component without effect is not active.
+    """
     return {
         view: _strongest(
             replace(activity, magnitudes=_effects(decomposition, view, seen, activity)), keep
@@ -65,22 +48,14 @@ def by_effect(decomposition: Decomposition, seen: Slopes, *, keep: int) -> Mappi
     }
 
 
-def _answer(
-    outputs: Outputs, *, on: Callable[[Tensor, Tensor], Tensor], batch: int
-) -> Float[Tensor, " batch"]:
+def _answer(outputs: Outputs, *, batch: int) -> Float[Tensor, " batch"]:
     predicted = scores(outputs, batch=batch)
     if predicted is None:
         raise ConfigError(
             "the model's first output is no row of numbers an input, so nothing can have an effect "
             "on it; give a model that returns scores"
         )
-    return on(predicted, next(iter(outputs.values())))
-
-
-_MEASURES: Mapping[Effect, Callable[[Tensor, Tensor], Tensor]] = {
-    "prediction": lambda predicted, _: confidence(predicted),
-    "norm": lambda _, output: output.flatten(1).norm(dim=1),
-}
+    return confidence(predicted)
 
 
 def _effects(

@@ -118,7 +118,7 @@ def observe(
     """
     start = clock()
     if activity == "effect":
-        slopes = differentiated(model, decomposition, inputs, on="prediction")
+        slopes = differentiated(model, decomposition, inputs)
         outputs, ran = slopes.outputs, clock()
         found = by_effect(decomposition, slopes, keep=MAX_BY_EFFECT)
     else:

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import binomtest
 
 from mad.counterfactual import Counterfactual, counterfactuals
-from mad.effects import effects
+from mad.effects import by_effect, differentiated
 from mad.fit import FitPlan
 from mad.monitor import Monitor
 from mad.types import Charge
@@ -106,7 +106,8 @@ def test_components_that_do_not_make_the_answer_are_taken_away_without_changing_
 def test_the_answer_owes_most_to_what_was_planted_to_change_it() -> None:
     wanted = anomalies("unfamiliar")
     scorer = monitor().scorer
-    found = effects(scorer.model, scorer.decomposition, {"x": wanted.x}, keep=5)[SITE]
+    slopes = differentiated(scorer.model, scorer.decomposition, {"x": wanted.x})
+    found = by_effect(scorer.decomposition, slopes, keep=5)[SITE]
     hits = sum(
         len(indices & set(found.row(row).components.tolist()))
         for row, indices in enumerate(wanted.indices)

@@ -1,5 +1,6 @@
 """Effects of components on a model's answer, against closed forms on linear models."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -8,16 +9,22 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
 from mad.capture.model import MonitoredModel, fingerprint
-from mad.components.base import Decomposition
+from mad.components.base import Decomposition, View
 from mad.components.dictionaries.topk import TopKDictionary
 from mad.components.joined import Joined
 from mad.components.pooling import Pooling
 from mad.components.unexplained import Unexplained
-from mad.effects import effects
+from mad.effects import by_effect, differentiated
 from mad.errors import ConfigError
-from mad.types import Activity
+from mad.types import Activity, Inputs
 
 FEATURES = 6
+
+
+def effects(
+    model: MonitoredModel, decomposition: Decomposition, inputs: Inputs, *, keep: int
+) -> Mapping[View, Activity]:
+    return by_effect(decomposition, differentiated(model, decomposition, inputs), keep=keep)
 
 
 def dictionary(site: str, *, k: int = FEATURES, pooling: Pooling = "auto") -> TopKDictionary:
@@ -144,23 +151,6 @@ def test_an_effect_counts_the_positions_that_a_component_stands_for(
     decomposition = dictionary("site", pooling=pooling)
     found = effects(monitored(Positions(weight)), decomposition, {"x": x}, keep=FEATURES)["site"]
     torch.testing.assert_close(dense(found), times * weight * (x[:, 0] - 0.25))
-
-
-def test_an_effect_on_the_length_of_the_output_is_its_derivative() -> None:
-    class Plain(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.site = nn.Identity()
-
-        def forward(self, x: Tensor) -> Tensor:
-            tripled: Tensor = 3 * self.site(x)
-            return tripled
-
-    x = torch.rand(4, FEATURES) + 1
-    found = effects(monitored(Plain()), dictionary("site"), {"x": x}, keep=FEATURES, on="norm")
-    # The derivative of 3 |x| by x is 3 x / |x|.
-    expected = (x - 0.25) * 3 * x / x.norm(dim=1, keepdim=True)
-    torch.testing.assert_close(dense(found["site"]), expected)
 
 
 def test_a_single_score_is_read_for_the_label_it_predicts() -> None:

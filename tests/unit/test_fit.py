@@ -15,7 +15,7 @@ from mad.components.dictionaries.topk import TopKDictionary
 from mad.components.dictionaries.train import DictionaryPlan
 from mad.components.joined import Joined
 from mad.components.unexplained import Unexplained
-from mad.effects import effects
+from mad.effects import by_effect, differentiated
 from mad.errors import ConfigError
 from mad.fit import FitPlan, check_unseen, fit, split, train_dictionaries
 from mad.fit.plan import SetCodeName
@@ -114,7 +114,8 @@ def test_inputs_can_be_ranked_among_those_of_their_own_context() -> None:
 def test_activity_by_effect_is_what_the_answer_owes_to_components() -> None:
     world = tiny_world(replace(PLAN, activity="effect"), sites=("3",))
     x = {"x": ordinary(5, seed=2)}
-    expected = effects(world.model, world.decomposition, x, keep=16)["3"]
+    slopes = differentiated(world.model, world.decomposition, x)
+    expected = by_effect(world.decomposition, slopes, keep=16)["3"]
     found = world.monitor.scorer.score(x).observed.activity["3"]
     assert torch.equal(found.components, expected.components)
     assert torch.equal(found.magnitudes, expected.magnitudes)
