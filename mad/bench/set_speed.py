@@ -14,8 +14,7 @@ from torch import Tensor
 
 from mad.codes.bayes import BayesCode
 from mad.codes.sets.clusters import MAX_CLUSTERS, SETS_PER_CLUSTER
-from mad.codes.sets.conditional import ConditionalCode
-from mad.codes.sets.independent import IndependentCode
+from mad.codes.sets.experts import ExpertsCode
 from mad.codes.sets.mixture import MixtureCode
 from mad.codes.statistics import KeptSets, SetCounts
 from mad.components.dictionaries.topk import TopKDictionary
@@ -27,7 +26,7 @@ CONTEXTS = 10
 @final
 @dataclass(frozen=True)
 class SetCodes:
-    """The clusters of the default set code, and the Bayes mixture that has them for a member."""
+    """Hidden clusters alone, and the default set code, the Bayes mixture of both kinds of them."""
 
     clusters: MixtureCode
     bayes: BayesCode
@@ -64,8 +63,8 @@ def fit_set_codes(dictionary: TopKDictionary, *, clusters: int = MAX_CLUSTERS) -
     sets = KeptSets.of(activity, context, rows=torch.arange(count), keep=everyone)
     counts = SetCounts.of(activity, context)
     mixture = MixtureCode.fit(sets, counts, clusters=clusters)
-    others = (ConditionalCode.fit(counts), IndependentCode.fit(counts))
-    return SetCodes(mixture, BayesCode.of((mixture, *others)))
+    experts = ExpertsCode.fit(sets, counts, clusters=clusters)
+    return SetCodes(mixture, BayesCode.of((mixture, experts)))
 
 
 def measure_sets(
