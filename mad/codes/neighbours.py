@@ -34,32 +34,35 @@ _CHUNK = 512
 class NeighbourCode:
     """The direction of an activation, rounded to a grid, under trusted directions.
 
-    Each kept direction is the centre of an equally likely Gaussian with standard deviation
-    ``step`` or more in every coordinate (a kernel density, Parzen 1962); the length is ``-log2``
-    of density times cell. An unusual combination of usual components points where no trusted
-    activation does, though each of its coordinates is ordinary. ``rows`` says which trusted input
-    each direction is; ``typical_bits`` is the mean length of trusted directions.
+    Each kept direction is the centre of an equally likely Gaussian, as wide as its neighbours are
+    far and no narrower than ``step`` (a variable kernel density, Breiman, Meisel and Purcell 1977);
+    the length is ``-log2`` of density times cell. So the same distance counts for more where
+    trusted activations crowd than where they are sparse. An unusual combination of usual components
+    points where no trusted activation does, though each of its coordinates is ordinary.
+    ``variance`` is each kernel's, in every coordinate; ``rows`` says which trusted input each is;
+    ``typical_bits`` is the mean length of trusted directions.
     """
 
     directions: Float32[Tensor, "kept coordinate"]
     rows: Int64[Tensor, " kept"]
-    variance: float
+    variance: Float64[Tensor, " kept"]
     typical_bits: float
 
     @staticmethod
     def fit(kept: Kept) -> "NeighbourCode":
-        """Keep the directions but the most isolated; the kernel is as wide as neighbours are far.
+        """Keep the directions but the most isolated; each kernel is as wide as others are far.
 
-        Needs at least MIN_KEPT.
-
-        The variance, the mean squared distance to the nearest other over the coordinates, is the
-        likeliest one when only the nearest kernel matters.
+        Needs at least MIN_KEPT. A kernel's variance is in proportion to the squared distance to its
+        tenth nearest other; what it is on average for the nearest one is the proportion.
         """
         every = functional.normalize(kept.activations.double(), dim=1)
         nearest, isolation = _distances_among(every, SUPPORT)
         trusted = isolation <= torch.quantile(isolation, 1 - ISOLATED_SHARE)
         coordinates = every.shape[1]
-        variance = max(float(nearest[trusted].mean()) / coordinates, _step(coordinates) ** 2)
+        reach = isolation[trusted]
+        # Directions that ten others share have no reach; the step is all the width they need.
+        proportion = (nearest[trusted] / reach.clamp_min(1e-300)).mean() / coordinates
+        variance = (reach * proportion).clamp_min(_step(coordinates) ** 2)
         directions = every[trusted].float()
         unfinished = NeighbourCode(directions, kept.rows[trusted], variance, 0.0)
         typical = unfinished.direction_lengths(directions.double(), but_itself=True).mean()
@@ -93,11 +96,19 @@ class NeighbourCode:
         coordinates = directions.shape[1]
         kernels = self.directions.shape[0] - but_itself
         floor = math.log2(kernels) + coordinates * (
-            0.5 * math.log2(2 * math.pi * self.variance) - math.log2(_step(coordinates))
+            0.5 * math.log2(2 * math.pi) - math.log2(_step(coordinates))
         )
-        log_sum = partial(_log_sum, variance=self.variance)
+        log_sum = partial(_log_sum, inverse=self._inverse, volume=self._volume)
         found = _over_chunks(directions, self._centres, log_sum, but_itself=but_itself)
         return floor - found / math.log(2)
+
+    @cached_property
+    def _inverse(self) -> Float64[Tensor, " kept"]:
+        return -0.5 / self.variance
+
+    @cached_property
+    def _volume(self) -> Float64[Tensor, " kept"]:
+        return 0.5 * self.directions.shape[1] * self.variance.log()
 
     @cached_property
     def _centres(self) -> "_Centres":
@@ -123,10 +134,13 @@ def _step(coordinates: int) -> float:
 
 
 def _log_sum(
-    squared: Float64[Tensor, "chunk kept"], *, variance: float
+    squared: Float64[Tensor, "chunk kept"],
+    *,
+    inverse: Float64[Tensor, " kept"],
+    volume: Float64[Tensor, " kept"],
 ) -> Float64[Tensor, " chunk"]:
-    """Return ``ln`` of the sum of kernels at these squared distances from their centres."""
-    return torch.logsumexp(squared / (-2 * variance), dim=1)
+    """Return ``ln`` of the sum of kernels at these squared distances, but for what all share."""
+    return torch.logsumexp(squared.mul_(inverse).sub_(volume), dim=1)
 
 
 def _distances_among(

@@ -46,7 +46,7 @@ def test_the_neighbour_code_sums_to_one_over_its_grid() -> None:
 def test_the_neighbour_code_is_a_kernel_density_estimate() -> None:
     code = neighbours()
     points = functional.normalize(torch.randn(50, 2, generator=GENERATOR), dim=1).double()
-    kernels, width = code.directions.double().numpy(), math.sqrt(code.variance)
+    kernels, width = code.directions.double().numpy(), code.variance.sqrt().unsqueeze(1).numpy()
     logs = [
         logsumexp(np.sum(norm.logpdf(point, kernels, width), axis=1)) - math.log(len(kernels))
         for point in points.numpy()
@@ -74,6 +74,38 @@ def test_a_direction_nobody_trusted_costs_more_and_names_its_nearest() -> None:
     assert code.nearest(strange)[1] < -0.5
 
 
+def test_kernels_are_as_wide_as_the_tenth_neighbour_is_far() -> None:
+    code = neighbours()
+    points = DIRECTIONS.double()
+    distance = (torch.cdist(points, points).square() + 99 * torch.eye(300)).sort(dim=1).values
+    place = code.rows - 1000
+    tenth, first = distance[place, 9], distance[place, 0]
+    expected = tenth * (first / tenth).mean() / 2
+    floor = (0.01 / math.sqrt(2)) ** 2
+    torch.testing.assert_close(code.variance, expected.clamp_min(floor), rtol=1e-3, atol=1e-9)
+
+
+def test_the_same_distance_counts_for_more_among_a_crowd() -> None:
+    generator = torch.Generator().manual_seed(5)
+    crowd = torch.tensor([1.0, 0, 0]) + 0.01 * torch.randn(200, 3, generator=generator)
+    sparse = torch.tensor([0, 1.0, 0]) + 0.2 * torch.randn(200, 3, generator=generator)
+    code = NeighbourCode.fit(Kept(torch.arange(400), torch.cat([crowd, sparse])))
+    off = torch.tensor([0.0, 0, 0.15])
+    near_crowd, near_sparse = crowd.mean(dim=0) + off, sparse.mean(dim=0) + off
+    lengths = code.lengths(
+        residual_activity(torch.stack([near_crowd, near_sparse])), NO_CONTEXT[:2]
+    )
+    assert lengths[0] > lengths[1] + 10
+
+
+def test_directions_that_many_share_have_a_finite_code() -> None:
+    same = functional.normalize(torch.ones(50, 4), dim=1)
+    code = NeighbourCode.fit(Kept(torch.arange(50), same))
+    lengths = code.lengths(residual_activity(torch.cat([same[:1], -same[:1]])), NO_CONTEXT[:2])
+    assert torch.isfinite(lengths).all()
+    assert lengths[1] > lengths[0]
+
+
 def test_the_most_isolated_trusted_directions_vouch_for_nobody() -> None:
     crowd = torch.cat([DIRECTIONS, -DIRECTIONS[:3]])
     code = NeighbourCode.fit(Kept(torch.arange(303), crowd))
@@ -88,9 +120,16 @@ def test_an_activation_of_zeros_has_a_finite_code() -> None:
 
 def test_typical_bits_are_the_mean_of_kernels_that_leave_out_their_own() -> None:
     code = neighbours()
-    points, width = code.directions.double().numpy(), math.sqrt(code.variance)
+    points, width = code.directions.double().numpy(), code.variance.sqrt().unsqueeze(1).numpy()
     logs = [
-        logsumexp(np.sum(norm.logpdf(point, np.delete(points, place, axis=0), width), axis=1))
+        logsumexp(
+            np.sum(
+                norm.logpdf(
+                    point, np.delete(points, place, axis=0), np.delete(width, place, axis=0)
+                ),
+                axis=1,
+            )
+        )
         for place, point in enumerate(points)
     ]
     nats = math.log(len(points) - 1) - np.mean(logs)
