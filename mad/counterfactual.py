@@ -12,7 +12,7 @@ from mad.capture.answer import labels, scores
 from mad.capture.edit import run_edited
 from mad.capture.hooks import Outputs, capture
 from mad.capture.model import MonitoredModel
-from mad.components.base import Decomposition, View
+from mad.components.base import Decomposition
 from mad.errors import ConfigError
 from mad.types import (
     MECHANISM_TERMS,
@@ -21,6 +21,7 @@ from mad.types import (
     Explanation,
     Inputs,
     Term,
+    View,
     batch_size,
 )
 

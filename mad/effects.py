@@ -13,9 +13,9 @@ from mad.capture.answer import confidence, scores
 from mad.capture.gradients import Slopes, slopes
 from mad.capture.hooks import Outputs
 from mad.capture.model import MonitoredModel
-from mad.components.base import Decomposition, View
+from mad.components.base import Decomposition
 from mad.errors import ConfigError
-from mad.types import Activity, Inputs, batch_size
+from mad.types import Activity, Inputs, View, batch_size
 
 _PIECE = 4_096
 

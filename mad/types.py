@@ -21,6 +21,9 @@ Site: TypeAlias = str
 """Name of a captured output, ``module[#call][@output]``; see capture.sites. Where activity is kept
 by site, a further view of one, such as another pooling, is ``site:view``."""
 
+View: TypeAlias = str
+"""One way of looking at a captured site, ``site`` or ``site:suffix``; a site name has no colon."""
+
 Inputs: TypeAlias = Mapping[str, Shaped[Tensor, "batch ..."]]
 """The monitored model's named inputs, all with one batch size."""
 
@@ -50,6 +53,16 @@ they were, what they leave unexplained, or where the whole activation points amo
 
 MECHANISM_TERMS: frozenset[Term] = frozenset({"set", "output", "magnitudes"})
 """Terms that tell how components were used; the others tell how unlike trusted activity it is."""
+
+
+def view_of(site: Site, suffix: str) -> View:
+    """Name a view; without a suffix it is the site's default one, and bears the site's name."""
+    return f"{site}:{suffix}" if suffix else site
+
+
+def site_of(view: View) -> Site:
+    """Return the captured site that a view looks at."""
+    return view.partition(":")[0]
 
 
 def batch_size(inputs: Inputs) -> int:

@@ -15,8 +15,8 @@ from mad.bench.figures import Measured
 from mad.bench.peers.base import Scores, Vectors, VectorScore
 from mad.bench.peers.combine import rarity_sum
 from mad.bench.seen import Seen
-from mad.components.base import View
 from mad.errors import InputError
+from mad.types import View
 
 OfflinePeer: TypeAlias = Callable[[Vectors, Vectors], VectorScore]
 """Fitted on trusted and untrusted vectors of one site."""

@@ -13,11 +13,10 @@ from mad.arrays import Table
 from mad.bench.tasks import Task, batches
 from mad.capture.hooks import capture
 from mad.capture.model import MonitoredModel
-from mad.components.base import View, view_of
 from mad.components.pooling import Pooling, pool, poolings
 from mad.fit import Split
 from mad.scoring import context_of
-from mad.types import Context, Inputs, Site, batch_size
+from mad.types import Context, Inputs, Site, View, batch_size, view_of
 
 BATCH = 256
 

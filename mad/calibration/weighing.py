@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from mad.calibration.rarity import Rarity
-from mad.types import MECHANISM_TERMS, Bits, Ledger, Weighed
+from mad.types import MECHANISM_TERMS, Bits, Ledger, Weighed, site_of
 
 AFFECTED: Final = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Shares of sites that an anomaly may show at, each as likely as the others; the last is all."""
@@ -80,7 +80,7 @@ def _columns(ledger: Ledger) -> Float64[Tensor, "batch column"]:
 
 def _layout(ledger: Ledger) -> tuple[Int64[Tensor, " column"], Bool[Tensor, " column"]]:
     """Return the site of each column, whatever its view, and whether it is of the mechanism."""
-    captured = [site.partition(":")[0] for site, _ in ledger.keys]
+    captured = [site_of(view) for view, _ in ledger.keys]
     sites = list(dict.fromkeys(captured))
     place = torch.tensor([sites.index(site) for site in captured], dtype=torch.int64)
     of_mechanism = torch.tensor([term in MECHANISM_TERMS for _, term in ledger.keys])

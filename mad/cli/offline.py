@@ -16,10 +16,9 @@ from mad.bench.offline import over_sites, quantum_entropy
 from mad.bench.peers.base import Vectors
 from mad.bench.seen import see
 from mad.calibration.conformal import p_values
-from mad.components.base import View
 from mad.deployment import Deployment
 from mad.fit.reading import batches
-from mad.types import Bits, Dataset, Progress, PValues
+from mad.types import Bits, Dataset, Progress, PValues, View
 
 MAX_TRUSTED = 20_000
 """Trusted inputs read of each of three parts at most, so that their vectors fit into memory."""

@@ -1,15 +1,12 @@
 """What every decomposition promises."""
 
 from collections.abc import Mapping
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mad.types import Activations, Activity, Site
-
-View: TypeAlias = str
-"""One way of looking at a captured site, ``site`` or ``site:suffix``; a site name has no colon."""
+from mad.types import Activations, Activity, Site, View
 
 
 @runtime_checkable
@@ -57,8 +54,3 @@ class Decomposition(Protocol):
         It is linear in the change.
         """
         ...
-
-
-def view_of(site: Site, suffix: str) -> View:
-    """Name a view; without a suffix it is the site's default one, and bears the site's name."""
-    return f"{site}:{suffix}" if suffix else site

@@ -10,9 +10,9 @@ from typing import final
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mad.components.base import Decomposition, View
+from mad.components.base import Decomposition
 from mad.errors import ConfigError
-from mad.types import Activations, Activity, Site
+from mad.types import Activations, Activity, Site, View
 
 
 @final

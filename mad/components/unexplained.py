@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mad.components.base import View
 from mad.components.pooling import Pooling, pool, unpool
-from mad.types import Activations, Activity, Site
+from mad.types import Activations, Activity, Site, View
 
 
 @final

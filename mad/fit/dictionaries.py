@@ -11,7 +11,6 @@ from torch import Tensor
 
 from mad.capture.hooks import capture
 from mad.capture.model import MonitoredModel
-from mad.components.base import view_of
 from mad.components.dictionaries.topk import TopKDictionary
 from mad.components.dictionaries.train import (
     DictionaryFigures,
@@ -22,7 +21,7 @@ from mad.components.dictionaries.train import (
 from mad.components.pooling import Pooling, pool, poolings
 from mad.fit.reading import batches, row_digests, try_out
 from mad.fit.sizes import second_dictionary
-from mad.types import Dataset, Progress, Site
+from mad.types import Dataset, Progress, Site, view_of
 
 MAX_TRAINING_VECTORS = 200_000
 """Inputs a dictionary is trained on at most, drawn at random, so that they fit into memory."""

@@ -9,14 +9,14 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
 from mad.capture.model import MonitoredModel, fingerprint
-from mad.components.base import Decomposition, View
+from mad.components.base import Decomposition
 from mad.components.dictionaries.topk import TopKDictionary
 from mad.components.joined import Joined
 from mad.components.pooling import Pooling
 from mad.components.unexplained import Unexplained
 from mad.effects import by_effect, differentiated
 from mad.errors import ConfigError
-from mad.types import Activity, Inputs
+from mad.types import Activity, Inputs, View
 
 FEATURES = 6
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mad.bench.peers.base import Scores, Vectors
 from mad.calibration.rarity import Rarity
-from mad.components.base import View
+from mad.types import View
 
 SiteScores: TypeAlias = Float64[Tensor, "batch site"]
 """A column a site; those of an ensemble have a column for each of its members too."""

@@ -22,8 +22,7 @@ from mad.bench.peers.neighbours import cosine, euclidean, local_outlier_factor
 from mad.bench.peers.outputs import OUTPUT_PEERS
 from mad.bench.peers.tails import copod, ecod
 from mad.bench.seen import Seen
-from mad.components.base import View
-from mad.types import Progress
+from mad.types import Progress, View
 
 SITE_PEERS: Mapping[str, SitePeer] = {
     "maha": without_labels(mahalanobis),

@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from mad import tensors
-from mad.components.base import View, view_of
 from mad.components.pooling import Pooling, pool, unpool
 from mad.errors import ConfigError
-from mad.types import Activations, Activity, Site
+from mad.types import Activations, Activity, Site, View, view_of
 
 
 @final

@@ -9,11 +9,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from mad.components.base import View
 from mad.components.dictionaries.topk import TopKDictionary
 from mad.components.pooling import Pooling
 from mad.errors import ConfigError
-from mad.types import Site
+from mad.types import Site, View
 
 _PIECE = 1_024
 
