@@ -9,6 +9,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from mad.codes.contexts import rows_of
 from mad.codes.sets.samples import as_activity, chosen, is_active, shared_evenly
 from mad.codes.statistics import KeptSets
 from mad.types import Activity, Bits
@@ -43,17 +44,17 @@ class ClusterSums:
     @staticmethod
     def of(
         sets: KeptSets,
-        place: Int64[Tensor, " kept"],
         joint: Float64[Tensor, "kept cluster"],
         *,
-        contexts: int,
+        contexts: Int64[Tensor, " context"],
     ) -> "ClusterSums":
         """Add up one shard, given ``ln`` of each set's probability jointly with each cluster.
 
-        ``place`` is the row of each set's context among ``contexts``, and one for any other.
+        ``inputs`` gets a row for each of ``contexts``, ascending, and one for any other.
         """
         share = posterior(joint)
-        inputs = torch.zeros(contexts + 1, joint.shape[1], dtype=torch.float64)
+        place = rows_of(contexts, sets.context)
+        inputs = torch.zeros(contexts.numel() + 1, joint.shape[1], dtype=torch.float64)
         by_component = torch.argsort(sets.components, stable=True)
         uses = sets.components.bincount(minlength=sets.num_components)
         return ClusterSums(

@@ -87,13 +87,12 @@ class ExpertsCode:
 
     def expect(self, sets: KeptSets) -> ClusterSums:
         """Share some trusted sets among the clusters (E step); sums of shards merge."""
-        place = rows_of(self.contexts, sets.context)
-        joint = self._joint(as_activity(sets), place)
-        return ClusterSums.of(sets, place, joint, contexts=self.contexts.numel())
+        joint = self._joint(as_activity(sets), sets.context)
+        return ClusterSums.of(sets, joint, contexts=self.contexts)
 
     def lengths(self, activity: Activity, context: Context) -> Bits:
         """Return the code length of each active set, in bits."""
-        return mixed_lengths(self._joint_of(activity, context))
+        return mixed_lengths(self._joint(activity, context))
 
     def contributions(
         self, activity: Activity, context: Context
@@ -104,7 +103,7 @@ class ExpertsCode:
         shared evenly by the active components.
         """
         place = rows_of(self.contexts, context)
-        joint = self._joint_of(activity, context)
+        joint = self._joint(activity, context)
         share = posterior(joint)
         silence = self._mean(place, share, functional.softplus)
         entries = (activity.rows, activity.components)
@@ -131,12 +130,8 @@ class ExpertsCode:
         place = rows_of(self.contexts, context)
         return self._mean(place, self.weight[place], torch.sigmoid)
 
-    def _joint_of(self, activity: Activity, context: Context) -> Float64[Tensor, "batch cluster"]:
-        return self._joint(activity, rows_of(self.contexts, context))
-
-    def _joint(
-        self, activity: Activity, place: Int64[Tensor, " batch"]
-    ) -> Float64[Tensor, "batch cluster"]:
+    def _joint(self, activity: Activity, context: Context) -> Float64[Tensor, "batch cluster"]:
+        place = rows_of(self.contexts, context)
         own = torch.zeros(len(activity), dtype=torch.float64)
         own.index_add_(0, activity.rows, self.odds[place[activity.rows], activity.components])
         shifts = summed(self.shift, activity.components, activity.offsets)

@@ -74,13 +74,12 @@ class MixtureCode:
 
     def expect(self, sets: KeptSets) -> ClusterSums:
         """Share some trusted sets among the clusters (E step); sums of shards merge."""
-        place = rows_of(self.contexts, sets.context)
-        joint = self._joint(as_activity(sets), place)
-        return ClusterSums.of(sets, place, joint, contexts=self.contexts.numel())
+        joint = self._joint(as_activity(sets), sets.context)
+        return ClusterSums.of(sets, joint, contexts=self.contexts)
 
     def lengths(self, activity: Activity, context: Context) -> Bits:
         """Return the code length of each active set, in bits."""
-        return mixed_lengths(self._joint_of(activity, context))
+        return mixed_lengths(self._joint(activity, context))
 
     def contributions(
         self, activity: Activity, context: Context
@@ -90,7 +89,7 @@ class MixtureCode:
         What choosing the clusters costs, the divergence of the posterior from the weights, is
         shared evenly by the active components.
         """
-        joint = self._joint_of(activity, context)
+        joint = self._joint(activity, context)
         share = posterior(joint)
         entries = (activity.rows, activity.components)
         odds = (self._log_odds[activity.components] * share[activity.rows]).sum(dim=1)
@@ -115,14 +114,9 @@ class MixtureCode:
         """Return the rates over all clusters in each input's context."""
         return self.weight[rows_of(self.contexts, context)] @ self.rate.T
 
-    def _joint_of(self, activity: Activity, context: Context) -> Float64[Tensor, "batch cluster"]:
-        return self._joint(activity, rows_of(self.contexts, context))
-
-    def _joint(
-        self, activity: Activity, place: Int64[Tensor, " batch"]
-    ) -> Float64[Tensor, "batch cluster"]:
+    def _joint(self, activity: Activity, context: Context) -> Float64[Tensor, "batch cluster"]:
         own = summed(self._log_odds, activity.components, activity.offsets)
-        return self._start[place] + own
+        return self._start[rows_of(self.contexts, context)] + own
 
     @cached_property
     def _start(self) -> Float64[Tensor, "context_and_any cluster"]:
