@@ -156,6 +156,7 @@ class _Ordered:
     def of(
         normal: Float64[np.ndarray, " normal"], anomalous: Float64[np.ndarray, " anomalous"]
     ) -> "_Ordered":
+        """Sort the scores of one fit, which are all numbers."""
         scores = np.concatenate([normal, anomalous])
         assert not np.isnan(scores).any()
         order = np.argsort(-scores, kind="stable")

@@ -175,6 +175,7 @@ class _Sample:
 
     @staticmethod
     def of(vectors: Float[Tensor, "vector coordinate"], plan: DictionaryPlan) -> "_Sample":
+        """Hold out a fifth of the vectors at random, no more than are measured with."""
         order = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(plan.seed))
         held_out = min(_MEASURED, len(vectors) // 5)
         deviation = float((vectors - vectors.mean(dim=0)).square().mean().sqrt())
@@ -193,6 +194,7 @@ class _Sample:
     def train(
         self, size: Size, *, steps: int, start: TopKDictionary | None = None
     ) -> TopKDictionary:
+        """Train a dictionary of that size, from scratch or going on from another."""
         own = replace(self.plan, width=size.width, k=size.k, steps=steps)
         return train_topk("", self.fitting, own, step_done=_unheard, start=start)
 
@@ -208,6 +210,7 @@ class _Sample:
             yield dictionary
 
     def bits(self, decomposition: Decomposition) -> float:
+        """Return how many bits describe one held-out vector."""
         return description_bits(
             decomposition,
             self.fitting[:_CODED],

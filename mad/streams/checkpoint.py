@@ -116,6 +116,7 @@ class _File(_Record):
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> "_File":
+        """Return what is written of a checkpoint."""
         stream = checkpoint.stream
         return cls(
             owner=checkpoint.owner,
@@ -132,6 +133,7 @@ class _File(_Record):
         )
 
     def checkpoint(self) -> Checkpoint:
+        """Return the checkpoint that was written."""
         return Checkpoint(
             self.owner,
             Stream(
