@@ -159,7 +159,7 @@ def _score_all(
         task.model, decomposition, data, plan, created=datetime.now(UTC), progress=progress
     )
     fit_seconds = clock() - start
-    scorer = Scorer(task.model, decomposition, baseline.parts, plan.context)
+    scorer = Scorer(task.model, decomposition, baseline.parts, plan.context, plan.activity)
     start = clock()
     asked = {
         "weighing": data.take(rows.weighing),
