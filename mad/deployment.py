@@ -19,7 +19,7 @@ from mad.components.dictionaries.files import (
     prepare_directory,
     save_dictionaries,
 )
-from mad.components.dictionaries.train import DictionaryFigures, DictionaryPlan
+from mad.components.dictionaries.plan import DictionaryFigures, DictionaryPlan
 from mad.config import Settings
 from mad.errors import ConfigError
 from mad.fit import FitPlan, Split, Unfinished, check_unseen, fit, split, train_dictionaries

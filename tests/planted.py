@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mad.capture.model import MonitoredModel
-from mad.components.dictionaries.topk import TopKDictionary
+from mad.components.dictionaries.dictionary import Dictionary
+from mad.components.dictionaries.topk import topk_dictionary
 from mad.fit import FitPlan, fit
 from mad.monitor import Monitor
 from mad.types import MECHANISM_TERMS, Term
@@ -105,10 +106,10 @@ class Writer(nn.Module):
         return labels
 
 
-def known_dictionary(k: int = 20) -> TopKDictionary:
+def known_dictionary(k: int = 20) -> Dictionary:
     """Return a dictionary whose component is the known feature of the same number."""
     known = directions()[:KNOWN]
-    return TopKDictionary(
+    return topk_dictionary(
         site=SITE,
         pooling="auto",
         k=k,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mad.baseline.bundle import Baseline
 from mad.capture.model import MonitoredModel
-from mad.components.dictionaries.train import DictionaryPlan
+from mad.components.dictionaries.plan import DictionaryPlan
 from mad.components.joined import Joined
 from mad.fit import FitPlan, fit, split, train_dictionaries
 from mad.monitor import Monitor

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from mad.arrays import open_dataset
 from mad.capture.model import MonitoredModel
-from mad.components.dictionaries.train import DictionaryPlan
+from mad.components.dictionaries.plan import DictionaryPlan
 from mad.components.joined import Joined
 from mad.fit import FitPlan, Unfinished, check_unseen, fit, split, train_dictionaries
 

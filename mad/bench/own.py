@@ -11,7 +11,7 @@ from mad.bench.tasks import Task, batches
 from mad.calibration.weighing import Weighing
 from mad.codes.accounting import joined
 from mad.components.base import Decomposition
-from mad.components.dictionaries.train import DictionaryPlan
+from mad.components.dictionaries.plan import DictionaryPlan
 from mad.components.joined import Joined
 from mad.errors import ConfigError
 from mad.fit import FitPlan, Split, fit, train_dictionaries

@@ -17,7 +17,7 @@ from mad.codes.sets.clusters import MAX_CLUSTERS, SETS_PER_CLUSTER
 from mad.codes.sets.experts import ExpertsCode
 from mad.codes.sets.mixture import MixtureCode
 from mad.codes.statistics import KeptSets, SetCounts
-from mad.components.dictionaries.topk import TopKDictionary
+from mad.components.dictionaries.dictionary import Dictionary
 from mad.types import Context
 
 CONTEXTS = 10
@@ -53,11 +53,11 @@ class SetCost:
         return self.bayes / self.encode
 
 
-def fit_set_codes(dictionary: TopKDictionary, *, clusters: int = MAX_CLUSTERS) -> SetCodes:
+def fit_set_codes(dictionary: Dictionary, *, clusters: int = MAX_CLUSTERS) -> SetCodes:
     """Fit the codes to what the dictionary finds in noise, with as many clusters as that."""
     count = clusters * SETS_PER_CLUSTER
-    x = torch.randn(count, dictionary.centre.numel())
-    activity = dictionary.activity({dictionary.site: x})[dictionary.site]
+    x = torch.randn(count, dictionary.decoder.shape[1])
+    activity = dictionary.activity({dictionary.view: x})[dictionary.view]
     context = _context(count)
     everyone = torch.ones(count, dtype=torch.bool)
     sets = KeptSets.of(activity, context, rows=torch.arange(count), keep=everyone)
@@ -68,7 +68,7 @@ def fit_set_codes(dictionary: TopKDictionary, *, clusters: int = MAX_CLUSTERS) -
 
 
 def measure_sets(
-    dictionary: TopKDictionary,
+    dictionary: Dictionary,
     codes: SetCodes,
     x: Float[Tensor, "batch coordinate"],
     *,
@@ -80,7 +80,7 @@ def measure_sets(
     seconds: list[tuple[float, float, float]] = []
     for _ in range(rounds + 1):
         start = clock()
-        activity = dictionary.activity({dictionary.site: x})[dictionary.site]
+        activity = dictionary.activity({dictionary.view: x})[dictionary.view]
         encoded = clock()
         codes.clusters.lengths(activity, context)
         clustered = clock()

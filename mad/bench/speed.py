@@ -20,7 +20,8 @@ from torch.nn import functional
 from mad.arrays import Table
 from mad.bench.set_speed import fit_set_codes, measure_sets, show_sets
 from mad.capture.model import MonitoredModel
-from mad.components.dictionaries.topk import TopKDictionary
+from mad.components.dictionaries.dictionary import Dictionary
+from mad.components.dictionaries.topk import topk_dictionary
 from mad.components.joined import Joined
 from mad.fit import FitPlan, fit
 from mad.scoring import Scorer
@@ -83,10 +84,10 @@ def build(size: Size) -> Scorer:
     return Scorer(model, decomposition, baseline.parts, plan.context)
 
 
-def untrained(site: str, size: Size) -> TopKDictionary:
+def untrained(site: str, size: Size) -> Dictionary:
     """Make a dictionary of random unit directions."""
     directions = functional.normalize(torch.randn(size.components, size.width), dim=1)
-    return TopKDictionary(
+    return topk_dictionary(
         site=site,
         pooling="auto",
         k=size.active,

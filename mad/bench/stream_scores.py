@@ -13,7 +13,7 @@ from mad.arrays import Table
 from mad.baseline.bundle import Baseline
 from mad.bench.detection import Tally, auroc
 from mad.bench.tasks import Task, batches
-from mad.components.dictionaries.train import DictionaryPlan
+from mad.components.dictionaries.plan import DictionaryPlan
 from mad.components.joined import Joined
 from mad.fit import FitPlan, fit, split, train_dictionaries
 from mad.scoring import Scorer

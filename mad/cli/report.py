@@ -89,11 +89,11 @@ def _account(deployment: "Deployment", step: float) -> "Accounting":
 
 
 def _name(decomposition: "Decomposition") -> str:
-    from mad.components.dictionaries.topk import TopKDictionary
+    from mad.components.dictionaries.dictionary import Dictionary
     from mad.components.joined import Joined
 
     parts = decomposition.parts if isinstance(decomposition, Joined) else (decomposition,)
-    is_dictionary = all(isinstance(part, TopKDictionary) for part in parts)
+    is_dictionary = all(isinstance(part, Dictionary) for part in parts)
     return "dictionary" if is_dictionary else "decomposition"
 
 

@@ -7,7 +7,7 @@ from mad.cli import screen
 from mad.cli.options import Config
 
 if TYPE_CHECKING:
-    from mad.components.dictionaries.train import DictionaryFigures
+    from mad.components.dictionaries.plan import DictionaryFigures
 
 
 def train(config: Config) -> None:

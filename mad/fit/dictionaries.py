@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import final
 
 import torch
@@ -11,17 +11,15 @@ from torch import Tensor
 
 from mad.capture.hooks import capture
 from mad.capture.model import MonitoredModel
-from mad.components.dictionaries.topk import TopKDictionary
-from mad.components.dictionaries.train import (
-    DictionaryFigures,
-    DictionaryPlan,
-    figures,
-    train_topk,
-)
-from mad.components.pooling import Pooling, pool, poolings
+from mad.components.dictionaries.dictionary import Dictionary
+from mad.components.dictionaries.look import Examples, Look
+from mad.components.dictionaries.plan import DictionaryFigures, DictionaryPlan
+from mad.components.dictionaries.train import figures, train
+from mad.components.dictionaries.training import StepFigures
+from mad.components.pooling import pool, poolings
 from mad.fit.reading import batches, row_digests, try_out
 from mad.fit.sizes import second_dictionary
-from mad.types import Dataset, Progress, Site, view_of
+from mad.types import Dataset, Progress, Site
 
 MAX_TRAINING_VECTORS = 200_000
 """Inputs a dictionary is trained on at most, drawn at random, so that they fit into memory."""
@@ -32,7 +30,7 @@ MAX_TRAINING_VECTORS = 200_000
 class Trained:
     """Dictionaries, how good they are, and digests of the inputs they have seen."""
 
-    dictionaries: tuple[TopKDictionary, ...]
+    dictionaries: tuple[Dictionary, ...]
     figures: tuple[DictionaryFigures, ...]
     seen: Int64[Tensor, " seen"]
 
@@ -58,23 +56,13 @@ def train_dictionaries(
     generator = torch.Generator().manual_seed(plan.seed)
     chosen = torch.randperm(len(rows), generator=generator)[:MAX_TRAINING_VECTORS].sort().values
     vectors, seen = _vectors(model, sites, data, plan, rows=rows[chosen], progress=progress)
-    dictionaries: list[TopKDictionary] = []
+    dictionaries: list[Dictionary] = []
     measured: list[DictionaryFigures] = []
     for look, of_view in vectors.items():
         own = _train_view(look, of_view, plan, progress=progress)
         dictionaries += own
         measured += [figures(one, of_view) for one in own]
     return Trained(tuple(dictionaries), tuple(measured), seen)
-
-
-@final
-@dataclass(frozen=True)
-class _Look:
-    """One way to look at a site."""
-
-    site: Site
-    suffix: str
-    pooling: Pooling
 
 
 def _vectors(
@@ -85,9 +73,9 @@ def _vectors(
     *,
     rows: Int64[Tensor, " fitting"],
     progress: Progress,
-) -> tuple[dict[_Look, Float[Tensor, "vector coordinate"]], Int64[Tensor, " vector"]]:
+) -> tuple[dict[Look, Float[Tensor, "vector coordinate"]], Int64[Tensor, " vector"]]:
     """Pool the activations of some rows in every way asked for, and digest the inputs."""
-    pooled: dict[_Look, list[Tensor]] = defaultdict(list)
+    pooled: dict[Look, list[Tensor]] = defaultdict(list)
     digests = []
     for _, inputs in batches(data, rows, 256, "capturing activations", progress):
         digests.append(row_digests(inputs))
@@ -95,17 +83,17 @@ def _vectors(
         for site in sites:
             for suffix, pooling in poolings(activations[site], plan.pooling).items():
                 vectors = pool(activations[site], pooling).float()
-                pooled[_Look(site, suffix, pooling)].append(vectors)
+                pooled[Look.at(site, pooling, suffix)].append(vectors)
     return {look: torch.cat(parts) for look, parts in pooled.items()}, torch.cat(digests)
 
 
 def _train_view(
-    look: _Look,
+    look: Look,
     vectors: Float[Tensor, "vector coordinate"],
     plan: DictionaryPlan,
     *,
     progress: Progress,
-) -> list[TopKDictionary]:
+) -> list[Dictionary]:
     first = _train(look, vectors, plan, progress=progress)
     if not plan.search:
         return [first]
@@ -114,17 +102,16 @@ def _train_view(
 
 
 def _train(
-    look: _Look,
+    look: Look,
     vectors: Float[Tensor, "vector coordinate"],
     plan: DictionaryPlan,
     *,
     progress: Progress,
-) -> TopKDictionary:
-    stage = f"training dictionary {view_of(look.site, look.suffix)}"
+) -> Dictionary:
+    stage = f"training dictionary {look.view}"
 
-    def step_done(step: int, unexplained: float) -> None:
-        note = f"unexplained variance {unexplained:.3f}"
+    def step_done(step: int, found: StepFigures) -> None:
+        note = f"unexplained variance {found.unexplained:.3f}"
         progress(stage, done=step, total=plan.steps, note=note)
 
-    own = replace(plan, pooling=look.pooling)
-    return replace(train_topk(look.site, vectors, own, step_done=step_done), suffix=look.suffix)
+    return train(look, Examples.own(vectors), plan, step_done=step_done)

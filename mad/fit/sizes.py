@@ -16,8 +16,11 @@ from torch import Tensor
 
 from mad.codes.residual import RELATIVE_RESOLUTION
 from mad.components.base import Decomposition
-from mad.components.dictionaries.topk import TopKDictionary
-from mad.components.dictionaries.train import DictionaryPlan, train_topk
+from mad.components.dictionaries.dictionary import Dictionary
+from mad.components.dictionaries.kinds.topk import TopKEncoder
+from mad.components.dictionaries.plan import DictionaryPlan
+from mad.components.dictionaries.train import train_autoencoder
+from mad.components.dictionaries.training import StepFigures
 from mad.components.unexplained import Unexplained
 from mad.fit.description import description_bits
 from mad.types import Progress
@@ -65,12 +68,12 @@ class Size:
 
 
 def second_dictionary(
-    first: TopKDictionary,
+    first: Dictionary,
     vectors: Float[Tensor, "vector coordinate"],
     plan: DictionaryPlan,
     *,
     progress: Progress,
-) -> TopKDictionary | None:
+) -> Dictionary | None:
     """Train a second dictionary of a view, or return None where none is much shorter.
 
     Shorter both than the first dictionary and than a Gaussian without components. A fifth of the
@@ -82,7 +85,7 @@ def second_dictionary(
     if len(vectors) < MIN_VECTORS or vectors.shape[1] > MAX_COORDINATES:
         return None
     sample = _Sample.of(vectors, plan)
-    rival = min(sample.bits(Unexplained(first.site)), sample.bits(first))
+    rival = min(sample.bits(Unexplained(first.sites[0])), sample.bits(first))
     trained = count(1)
 
     def report(done: int, verdict: str) -> None:
@@ -90,7 +93,7 @@ def second_dictionary(
         note = f"{verdict}; {rival:.0f} bits without"
         progress(stage, done=done, total=TRIALS + FINALS, note=note)
 
-    def measure(dictionary: TopKDictionary) -> float:
+    def measure(dictionary: Dictionary) -> float:
         bits = sample.bits(dictionary)
         report(next(trained), f"{_suffix(dictionary)} {bits:.0f} bits")
         return bits
@@ -106,12 +109,13 @@ def second_dictionary(
     report(TRIALS + FINALS, f"{_suffix(second)} added" if second else "none much shorter")
     if second is None:
         return None
-    suffix = ":".join(filter(None, (first.suffix, _suffix(second))))
-    return replace(second, site=first.site, pooling=first.pooling, suffix=suffix)
+    suffix = ":".join(filter(None, (first.look.suffix, _suffix(second))))
+    return replace(second, look=replace(first.look, suffix=suffix))
 
 
-def _suffix(dictionary: TopKDictionary) -> str:
-    return f"w{dictionary.bias.numel()}k{dictionary.k}"
+def _suffix(dictionary: Dictionary) -> str:
+    assert isinstance(dictionary.encoder, TopKEncoder)
+    return f"w{dictionary.width}k{dictionary.encoder.k}"
 
 
 def shortest_size(
@@ -191,14 +195,12 @@ class _Sample:
         """The widths that there are enough vectors for."""
         return [width for width in WIDTHS if 4 * width <= len(self.fitting)]
 
-    def train(
-        self, size: Size, *, steps: int, start: TopKDictionary | None = None
-    ) -> TopKDictionary:
+    def train(self, size: Size, *, steps: int, start: Dictionary | None = None) -> Dictionary:
         """Train a dictionary of that size, from scratch or going on from another."""
         own = replace(self.plan, width=size.width, k=size.k, steps=steps)
-        return train_topk("", self.fitting, own, step_done=_unheard, start=start)
+        return train_autoencoder("", self.fitting, own, step_done=_unheard, start=start)
 
-    def thinned(self, size: Size) -> Iterator[TopKDictionary]:
+    def thinned(self, size: Size) -> Iterator[Dictionary]:
         """Train in full, and go on with one active component less at a time.
 
         Trained from the start with no component to spare, latents get stuck between directions.
@@ -220,5 +222,5 @@ class _Sample:
         )
 
 
-def _unheard(_step: int, _unexplained: float) -> None:
+def _unheard(_step: int, _figures: StepFigures) -> None:
     """Report no step of a training that is itself a step."""

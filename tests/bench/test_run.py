@@ -15,7 +15,7 @@ from mad.bench.report import as_json
 from mad.bench.run import Asked, run
 from mad.bench.tasks import load_task
 from mad.cli.main import main
-from mad.components.dictionaries.train import DictionaryPlan
+from mad.components.dictionaries.plan import DictionaryPlan
 from mad.components.joined import Joined
 from mad.fit import FitPlan, fit, split, train_dictionaries
 from mad.monitor import Monitor

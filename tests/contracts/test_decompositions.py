@@ -1,28 +1,37 @@
 """Laws of every decomposition; a new one joins by adding one line to a table."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
 
 from mad.components.base import Decomposition
-from mad.components.dictionaries.topk import TopKDictionary
+from mad.components.dictionaries.dictionary import Dictionary
+from mad.components.dictionaries.topk import topk_dictionary
 from mad.components.joined import Joined
 from mad.components.unexplained import Unexplained
 from mad.errors import ConfigError
 from mad.types import Activations, Activity
+from tests.dictionaries import looking
 
 GENERATOR = torch.Generator().manual_seed(0)
 
 
-def dictionary(site: str, coordinates: int, *, k: int = 3) -> TopKDictionary:
+def dictionary(site: str, coordinates: int, *, k: int = 3) -> Dictionary:
     decoder = torch.nn.functional.normalize(
         torch.randn(24, coordinates, generator=GENERATOR), dim=1
     )
     bias = torch.full((24,), -0.5)
     centre = torch.randn(coordinates, generator=GENERATOR)
-    return TopKDictionary(site, "auto", k, decoder.T, bias, decoder, centre, torch.tensor(2.0))
+    return topk_dictionary(
+        site=site,
+        pooling="auto",
+        k=k,
+        encoder=decoder.T,
+        bias=bias,
+        decoder=decoder,
+        centre=centre,
+        scale=torch.tensor(2.0),
+    )
 
 
 ACTIVATIONS: Activations = {
@@ -34,13 +43,13 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
     "topk": dictionary("flat", 6),
     "topk of a map": dictionary("map", 8),
     "unexplained": Unexplained("sequence"),
-    "topk of another view": replace(dictionary("sequence", 3), pooling="max", suffix="max"),
+    "topk of another view": looking(dictionary("sequence", 3), pooling="max", suffix="max"),
     "joined": Joined((dictionary("flat", 6), Unexplained("map"), dictionary("sequence", 3))),
     "two views of one site": Joined(
         (
             Unexplained("sequence"),
             dictionary("flat", 6),
-            replace(dictionary("sequence", 3), pooling="max", suffix="max"),
+            looking(dictionary("sequence", 3), pooling="max", suffix="max"),
         )
     ),
 }
@@ -137,8 +146,15 @@ def test_a_change_that_is_spread_is_the_change_of_the_pooled_vector(
 
 def test_topk_keeps_the_k_largest_positive_latents_and_leaves_the_rest() -> None:
     identity = torch.eye(4)
-    plain = TopKDictionary(
-        "flat", "auto", 2, identity, torch.zeros(4), identity, torch.zeros(4), torch.tensor(1.0)
+    plain = topk_dictionary(
+        site="flat",
+        pooling="auto",
+        k=2,
+        encoder=identity,
+        bias=torch.zeros(4),
+        decoder=identity,
+        centre=torch.zeros(4),
+        scale=torch.tensor(1.0),
     )
     x = torch.tensor([[3.0, -9.0, 1.0, 2.0], [-1.0, -2.0, 5.0, -3.0]])
     activity = plain.activity({"flat": x})["flat"]
@@ -153,7 +169,7 @@ def test_reconstruction_and_residual_add_up_to_the_activation() -> None:
     activity = one.activity(ACTIVATIONS)["flat"]
     latents = torch.zeros(40, 24)
     latents[activity.rows, activity.components] = activity.magnitudes
-    rebuilt = one.centre + one.scale * latents @ one.decoder + activity.residual
+    rebuilt = one.target.restored(latents @ one.decoder) + activity.residual
     torch.testing.assert_close(rebuilt, ACTIVATIONS["flat"])
 
 
@@ -168,8 +184,8 @@ def test_a_view_cannot_be_decomposed_twice() -> None:
 
 
 def test_two_views_of_a_site_have_components_of_their_own() -> None:
-    last = replace(dictionary("sequence", 3), pooling="last")
-    highest = replace(dictionary("sequence", 3), pooling="max", suffix="max")
+    last = looking(dictionary("sequence", 3), pooling="last")
+    highest = looking(dictionary("sequence", 3), pooling="max", suffix="max")
     joined = Joined((last, highest))
     assert joined.sites == ("sequence",)
     assert joined.views == {"sequence": "sequence", "sequence:max": "sequence"}
@@ -183,4 +199,4 @@ def test_two_views_of_a_site_have_components_of_their_own() -> None:
 
 def test_the_fingerprint_knows_the_view() -> None:
     one = dictionary("flat", 6)
-    assert replace(one, suffix="again").fingerprint != one.fingerprint
+    assert looking(one, suffix="again").fingerprint != one.fingerprint

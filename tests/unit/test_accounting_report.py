@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from mad.arrays import Table
 from mad.capture.model import MonitoredModel
 from mad.components.base import Decomposition
-from mad.components.dictionaries.topk import TopKDictionary
+from mad.components.dictionaries.dictionary import Dictionary
+from mad.components.dictionaries.kinds.topk import TopKEncoder
+from mad.components.dictionaries.topk import topk_dictionary
 from mad.components.unexplained import Unexplained
 from mad.errors import ConfigError
 from mad.report import Accounting, AccountingPlan, Rows, Source, account
@@ -57,9 +59,9 @@ def mean_bits(found: Accounting, vocabulary: str) -> float:
     return sum(one.mean_bits for one in found.of(vocabulary))
 
 
-def dictionary(directions: Tensor, *, k: int) -> TopKDictionary:
+def dictionary(directions: Tensor, *, k: int) -> Dictionary:
     """Return the dictionary of orthonormal directions."""
-    return TopKDictionary(
+    return topk_dictionary(
         site=SITE,
         pooling="auto",
         k=k,
@@ -166,12 +168,16 @@ def test_a_grid_twice_as_fine_costs_a_bit_a_coordinate() -> None:
 @pytest.mark.parametrize("unused", [1, 5])
 def test_an_unused_component_costs_exactly_its_parameters(unused: int) -> None:
     case = sparse()
-    assert isinstance(case.decomposition, TopKDictionary)
+    assert isinstance(case.decomposition, Dictionary)
     own = case.decomposition
+    assert isinstance(own.encoder, TopKEncoder)
     more = replace(
         own,
-        encoder=torch.cat([own.encoder, torch.zeros(WIDTH, unused)], dim=1),
-        bias=torch.cat([own.bias, torch.full((unused,), -1.0)]),
+        encoder=replace(
+            own.encoder,
+            weight=torch.cat([own.encoder.weight, torch.zeros(WIDTH, unused)], dim=1),
+            bias=torch.cat([own.encoder.bias, torch.full((unused,), -1.0)]),
+        ),
         decoder=torch.cat([own.decoder, rotation(9)[:unused]]),
     )
     (before,) = found_in(sparse).of("dictionary")
@@ -184,7 +190,7 @@ def test_an_unused_component_costs_exactly_its_parameters(unused: int) -> None:
 
 def test_a_component_first_used_after_the_fit_stays_in_the_residual() -> None:
     case = sparse()
-    assert isinstance(case.decomposition, TopKDictionary)
+    assert isinstance(case.decomposition, Dictionary)
     x = case.x.clone()
     x[0] = 3 * case.decomposition.decoder[0] + 3 * rotation(9)[0]
     uses_first = (x @ case.decomposition.decoder[0]) > 0.5

@@ -1,7 +1,6 @@
 """Taking away what an explanation names, against closed forms on a linear model."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -9,13 +8,15 @@ from torch import Tensor, nn
 
 from mad.capture.model import MonitoredModel, fingerprint
 from mad.components.base import Decomposition
-from mad.components.dictionaries.topk import TopKDictionary
+from mad.components.dictionaries.dictionary import Dictionary
+from mad.components.dictionaries.topk import topk_dictionary
 from mad.components.joined import Joined
 from mad.components.pooling import Pooling
 from mad.components.unexplained import Unexplained
 from mad.counterfactual import Counterfactual, counterfactuals
 from mad.errors import ConfigError
 from mad.types import Charge, Explanation, Inputs, Term
+from tests.dictionaries import looking
 
 FEATURES, LABELS = 5, 3
 CENTRE = 0.25
@@ -30,17 +31,24 @@ def named(*charges: Charge) -> Explanation:
     return Explanation(charges, 0.0)
 
 
-def dictionary(site: str, directions: Tensor, *, pooling: Pooling = "auto") -> TopKDictionary:
+def dictionary(site: str, directions: Tensor, *, pooling: Pooling = "auto") -> Dictionary:
     """Read some directions, each a component, through a centre and a scale."""
     components, coordinates = directions.shape
     centre = torch.full((coordinates,), CENTRE)
     bias = torch.zeros(components)
-    return TopKDictionary(
-        site, pooling, components, directions.T, bias, directions, centre, torch.tensor(SCALE)
+    return topk_dictionary(
+        site=site,
+        pooling=pooling,
+        k=components,
+        encoder=directions.T,
+        bias=bias,
+        decoder=directions,
+        centre=centre,
+        scale=torch.tensor(SCALE),
     )
 
 
-def whole() -> TopKDictionary:
+def whole() -> Dictionary:
     """Read every coordinate but the last, which is left to the residual."""
     return dictionary("0", torch.eye(FEATURES)[:-1])
 
@@ -159,7 +167,7 @@ def test_each_site_is_changed_alone_and_later_ones_answer_to_it() -> None:
 
 
 def test_components_of_another_view_are_taken_from_the_site_behind_it() -> None:
-    half = replace(dictionary("0", torch.eye(FEATURES)[:-1] / 2), suffix="half")
+    half = looking(dictionary("0", torch.eye(FEATURES)[:-1] / 2), suffix="half")
     both = Joined((whole(), half))
     explanation = named(charge("set", 0), charge("set", 0, site="0:half"))
     first, second = found(linear_head(WEIGHT), X, explanation, both)

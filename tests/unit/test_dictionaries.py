@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mad.capture.model import MonitoredModel
+from mad.components.dictionaries.dictionary import Dictionary
 from mad.components.dictionaries.files import load_dictionaries, load_seen, save_dictionaries
-from mad.components.dictionaries.topk import TopKDictionary
-from mad.components.dictionaries.train import DictionaryPlan, figures, train_topk
+from mad.components.dictionaries.plan import DictionaryPlan
+from mad.components.dictionaries.train import figures, train_autoencoder
 from mad.components.pooling import Pooling
 from mad.errors import ConfigError
 from mad.fit import train_dictionaries
+from tests.dictionaries import active_of, looking, with_active
 from tests.worlds import Rows, quiet
 
 SEEN = torch.tensor([3, -7])
@@ -31,17 +33,17 @@ def superposed(count: int) -> tuple[Tensor, Tensor]:
     return (directions[pairs] * strengths).sum(dim=1), directions
 
 
-def trained() -> TopKDictionary:
+def trained() -> Dictionary:
     vectors, _ = superposed(4000)
-    return train_topk("site", vectors, PLAN, step_done=lambda _step, _unexplained: None)
+    return train_autoencoder("site", vectors, PLAN, step_done=lambda _step, _unexplained: None)
 
 
 @pytest.fixture(scope="module")
-def dictionary() -> TopKDictionary:
+def dictionary() -> Dictionary:
     return trained()
 
 
-def test_training_recovers_superposed_directions(dictionary: TopKDictionary) -> None:
+def test_training_recovers_superposed_directions(dictionary: Dictionary) -> None:
     vectors, directions = superposed(4000)
     cosines = functional.normalize(dictionary.decoder, dim=1) @ directions.T
     # Random directions reach about 0.5.
@@ -49,15 +51,15 @@ def test_training_recovers_superposed_directions(dictionary: TopKDictionary) -> 
     assert figures(dictionary, vectors).unexplained_variance < 0.15
 
 
-def test_the_same_plan_gives_the_same_dictionary(dictionary: TopKDictionary) -> None:
+def test_the_same_plan_gives_the_same_dictionary(dictionary: Dictionary) -> None:
     assert trained().fingerprint == dictionary.fingerprint
 
 
-def test_decoder_directions_have_unit_length(dictionary: TopKDictionary) -> None:
+def test_decoder_directions_have_unit_length(dictionary: Dictionary) -> None:
     torch.testing.assert_close(dictionary.decoder.norm(dim=1), torch.ones(16))
 
 
-def test_figures_measure_the_share_of_variance_left_over(dictionary: TopKDictionary) -> None:
+def test_figures_measure_the_share_of_variance_left_over(dictionary: Dictionary) -> None:
     vectors, _ = superposed(3000)
     residual = dictionary.activity({"site": vectors})["site"].residual
     left = residual.square().sum() / (vectors - vectors.mean(dim=0)).square().sum()
@@ -65,7 +67,7 @@ def test_figures_measure_the_share_of_variance_left_over(dictionary: TopKDiction
     assert measured.unexplained_variance == pytest.approx(left.item(), rel=1e-5)
 
 
-def test_figures_count_what_is_active(dictionary: TopKDictionary) -> None:
+def test_figures_count_what_is_active(dictionary: Dictionary) -> None:
     vectors, _ = superposed(3000)
     activity = dictionary.activity({"site": vectors})["site"]
     measured = figures(dictionary, vectors)
@@ -74,21 +76,21 @@ def test_figures_count_what_is_active(dictionary: TopKDictionary) -> None:
 
 
 def test_training_goes_on_from_another_dictionary_and_leaves_it_as_it_was(
-    dictionary: TopKDictionary,
+    dictionary: Dictionary,
 ) -> None:
     vectors, _ = superposed(4000)
-    before = dictionary.encoder.clone()
-    alone = figures(replace(dictionary, k=1), vectors).unexplained_variance
+    before = dictionary.decoder.clone()
+    alone = figures(with_active(dictionary, 1), vectors).unexplained_variance
     shares: list[float] = []
-    on = train_topk(
+    on = train_autoencoder(
         "site",
         vectors,
         replace(PLAN, k=1, steps=200),
-        step_done=lambda _, share: shares.append(share),
+        step_done=lambda _, share: shares.append(share.unexplained),
         start=dictionary,
     )
-    assert torch.equal(dictionary.encoder, before)
-    assert (on.k, on.bias.numel()) == (1, 16)
+    assert torch.equal(dictionary.decoder, before)
+    assert (active_of(on), on.width) == (1, 16)
     assert shares[0] == pytest.approx(alone, rel=0.2)
     assert figures(on, vectors).unexplained_variance < alone
 
@@ -98,7 +100,7 @@ def test_the_first_reconstruction_is_as_long_as_it_should_be() -> None:
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(500, 4, generator=generator)
     plan = DictionaryPlan(width=64, k=16, steps=1, learning_rate=0.0)
-    untrained = train_topk("site", vectors, plan, step_done=lambda *_: None)
+    untrained = train_autoencoder("site", vectors, plan, step_done=lambda *_: None)
     assert figures(untrained, vectors).unexplained_variance < 0.3
 
 
@@ -106,7 +108,7 @@ def test_every_step_is_reported() -> None:
     vectors, _ = superposed(100)
     seen: list[int] = []
     plan = DictionaryPlan(width=16, k=2, steps=5)
-    train_topk("site", vectors, plan, step_done=lambda step, _unexplained: seen.append(step))
+    train_autoencoder("site", vectors, plan, step_done=lambda step, _unexplained: seen.append(step))
     assert seen == [1, 2, 3, 4, 5]
 
 
@@ -118,7 +120,9 @@ def test_dead_latents_are_revived() -> None:
     )
     eager = replace(lazy, dead_after=2_000, auxiliary_weight=1.0)
     dead = [
-        figures(train_topk("s", vectors, plan, step_done=lambda *_: None), vectors).dead_share
+        figures(
+            train_autoencoder("s", vectors, plan, step_done=lambda *_: None), vectors
+        ).dead_share
         for plan in (lazy, eager)
     ]
     assert dead[0] > 0.5
@@ -137,7 +141,7 @@ def test_dead_latents_are_revived() -> None:
 )
 def test_vectors_that_teach_nothing_are_refused(vectors: Tensor, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        train_topk("site", vectors, PLAN, step_done=lambda *_: None)
+        train_autoencoder("site", vectors, PLAN, step_done=lambda *_: None)
 
 
 class Sequences(nn.Module):
@@ -170,18 +174,16 @@ def test_a_sequence_gets_a_dictionary_a_view_unless_a_pooling_is_named(
         progress=quiet,
     )
     expected = views or {"tokens": "mean", "whole": "mean"}
-    assert {one.view: one.pooling for one in trained.dictionaries} == expected
+    assert {one.view: one.look.pooling for one in trained.dictionaries} == expected
     assert [one.view for one in trained.figures] == list(expected)
-    centres = {one.view: one.centre for one in trained.dictionaries}
+    centres = {one.view: one.source.centre for one in trained.dictionaries}
     if views:
         torch.testing.assert_close(centres["tokens"], data.x[:, -1].mean(dim=0))
         torch.testing.assert_close(centres["tokens:max"], data.x.amax(dim=1).mean(dim=0))
 
 
-def test_dictionaries_come_back_from_disk_exactly(
-    dictionary: TopKDictionary, tmp_path: Path
-) -> None:
-    other = replace(dictionary, pooling="max", suffix="max")
+def test_dictionaries_come_back_from_disk_exactly(dictionary: Dictionary, tmp_path: Path) -> None:
+    other = looking(dictionary, pooling="max", suffix="max")
     save_dictionaries(tmp_path, [dictionary, other], seen=SEEN)
     again = load_dictionaries(tmp_path)
     assert [part.fingerprint for part in again.parts] == [
@@ -191,7 +193,7 @@ def test_dictionaries_come_back_from_disk_exactly(
     assert again.views == {"site": "site", "site:max": "site"}
 
 
-def test_what_the_dictionaries_saw_comes_back(dictionary: TopKDictionary, tmp_path: Path) -> None:
+def test_what_the_dictionaries_saw_comes_back(dictionary: Dictionary, tmp_path: Path) -> None:
     save_dictionaries(tmp_path, [dictionary], seen=SEEN)
     assert torch.equal(load_seen(tmp_path), SEEN)
     (tmp_path / "seen.safetensors").unlink()
@@ -199,7 +201,7 @@ def test_what_the_dictionaries_saw_comes_back(dictionary: TopKDictionary, tmp_pa
         load_seen(tmp_path)
 
 
-def test_a_changed_dictionary_is_refused(dictionary: TopKDictionary, tmp_path: Path) -> None:
+def test_a_changed_dictionary_is_refused(dictionary: Dictionary, tmp_path: Path) -> None:
     save_dictionaries(tmp_path, [dictionary], seen=SEEN)
     path = tmp_path / "000.safetensors"
     content = bytearray(path.read_bytes())
@@ -209,7 +211,7 @@ def test_a_changed_dictionary_is_refused(dictionary: TopKDictionary, tmp_path: P
         load_dictionaries(tmp_path)
 
 
-def test_a_torn_rewrite_leaves_no_index(dictionary: TopKDictionary, tmp_path: Path) -> None:
+def test_a_torn_rewrite_leaves_no_index(dictionary: Dictionary, tmp_path: Path) -> None:
     save_dictionaries(tmp_path, [dictionary], seen=SEEN)
     (tmp_path / "000.safetensors").unlink()
     (tmp_path / "000.safetensors").mkdir()
@@ -226,15 +228,15 @@ def test_a_directory_without_an_index_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 7}, r"format 7; this version reads 2: train .* with `mad train`"),
-        ({"format": 1}, r"format 1; this version reads 2: train .* with `mad train`"),
+        ({"format": 7}, r"format 7; this version reads 3: train .* with `mad train`"),
+        ({"format": 2}, r"format 2; this version reads 3: train .* with `mad train`"),
         ({"dictionaries": [{"site": "s"}]}, "not an index of dictionaries"),
         ({"dictionaries": None}, "not an index of dictionaries"),
         ({"dictionaries": []}, "exactly one decomposition"),
     ],
 )
 def test_an_index_of_another_kind_is_refused(
-    dictionary: TopKDictionary, tmp_path: Path, change: dict[str, object], message: str
+    dictionary: Dictionary, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     save_dictionaries(tmp_path, [dictionary], seen=SEEN)
     index = tmp_path / "dictionaries.json"
@@ -244,10 +246,10 @@ def test_an_index_of_another_kind_is_refused(
 
 
 def test_an_index_cannot_point_outside_its_directory(
-    dictionary: TopKDictionary, tmp_path: Path
+    dictionary: Dictionary, tmp_path: Path
 ) -> None:
     save_dictionaries(tmp_path, [dictionary], seen=SEEN)
     index = tmp_path / "dictionaries.json"
     index.write_text(index.read_text().replace("000.safetensors", "../000.safetensors"))
-    with pytest.raises(ConfigError, match="unknown dictionary"):
+    with pytest.raises(ConfigError, match="outside the directory"):
         load_dictionaries(tmp_path)

@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 from mad.capture.model import MonitoredModel, fingerprint
 from mad.components.base import Decomposition
-from mad.components.dictionaries.topk import TopKDictionary
+from mad.components.dictionaries.dictionary import Dictionary
+from mad.components.dictionaries.topk import topk_dictionary
 from mad.components.joined import Joined
 from mad.components.pooling import Pooling
 from mad.components.unexplained import Unexplained
 from mad.effects import by_effect, differentiated
 from mad.errors import ConfigError
 from mad.types import Activity, Inputs, View
+from tests.dictionaries import looking
 
 FEATURES = 6
 
@@ -27,13 +29,26 @@ def effects(
     return by_effect(decomposition, differentiated(model, decomposition, inputs), keep=keep)
 
 
-def dictionary(site: str, *, k: int = FEATURES, pooling: Pooling = "auto") -> TopKDictionary:
+def dictionary(site: str, *, k: int = FEATURES, pooling: Pooling = "auto") -> Dictionary:
     """Read each coordinate as a component, through a centre and a scale."""
     directions = torch.eye(FEATURES)
     centre, scale = torch.full((FEATURES,), 0.25), torch.tensor(2.0)
-    return TopKDictionary(
-        site, pooling, k, directions, torch.zeros(FEATURES), directions, centre, scale
+    return topk_dictionary(
+        site=site,
+        pooling=pooling,
+        k=k,
+        encoder=directions,
+        bias=torch.zeros(FEATURES),
+        decoder=directions,
+        centre=centre,
+        scale=scale,
     )
+
+
+def halved(dictionary: Dictionary) -> Dictionary:
+    """Return a view of half the scale."""
+    frame = replace(dictionary.source, scale=dictionary.source.scale / 2)
+    return looking(replace(dictionary, source=frame, target=frame), suffix="half")
 
 
 def linear_head(seed: int = 0) -> tuple[nn.Sequential, Tensor]:
@@ -121,7 +136,7 @@ def test_a_component_without_effect_is_not_active() -> None:
 def test_each_view_of_a_site_has_effects_of_its_own() -> None:
     module, _ = linear_head()
     x = torch.randn(8, FEATURES, generator=torch.Generator().manual_seed(5))
-    half = replace(dictionary("0"), scale=torch.tensor(1.0), suffix="half")
+    half = halved(dictionary("0"))
     both = Joined((dictionary("0"), half))
     found = effects(monitored(module), both, {"x": x}, keep=FEATURES)
     assert tuple(found) == ("0", "0:half")

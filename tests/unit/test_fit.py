@@ -11,8 +11,8 @@ from mad.capture.model import MonitoredModel
 from mad.codes.kinds import KINDS
 from mad.codes.neighbours import NeighbourCode
 from mad.codes.residual import GaussianCode
-from mad.components.dictionaries.topk import TopKDictionary
-from mad.components.dictionaries.train import DictionaryPlan
+from mad.components.dictionaries.dictionary import Dictionary
+from mad.components.dictionaries.plan import DictionaryPlan
 from mad.components.joined import Joined
 from mad.components.unexplained import Unexplained
 from mad.effects import by_effect, differentiated
@@ -21,6 +21,7 @@ from mad.fit import FitPlan, check_unseen, fit, split, train_dictionaries
 from mad.fit.plan import SetCodeName
 from mad.monitor import Monitor
 from mad.types import MEASURES, Measure
+from tests.dictionaries import looking
 from tests.worlds import (
     CREATED,
     PLAN,
@@ -168,8 +169,8 @@ def test_a_model_whose_output_predicts_nothing_has_no_code_of_it() -> None:
     module = Waves(world.model.module)
     model = MonitoredModel.of(module, name="waves", inputs=["x"])
     (one,) = world.decomposition.parts
-    assert isinstance(one, TopKDictionary)
-    decomposition = Joined((replace(one, site="real.3"),))
+    assert isinstance(one, Dictionary)
+    decomposition = Joined((looking(one, site="real.3"),))
     baseline = fit(model, decomposition, world.trusted, PLAN, created=CREATED, progress=quiet)
     assert [part.term for part in baseline.parts] == ["set", "residual", "neighbours"]
     judged = Monitor.bind(model, decomposition, baseline).judge({"x": strange(5, seed=4)})
@@ -223,8 +224,8 @@ def test_a_site_too_wide_for_a_full_covariance_gets_a_low_rank_one() -> None:
 def test_views_of_the_same_activations_have_one_neighbourhood() -> None:
     world = tiny_world(sites=("3",))
     (one,) = world.decomposition.parts
-    assert isinstance(one, TopKDictionary)
-    twice = Joined((one, replace(one, suffix="again")))
+    assert isinstance(one, Dictionary)
+    twice = Joined((one, looking(one, suffix="again")))
     baseline = fit(world.model, twice, world.trusted, PLAN, created=CREATED, progress=quiet)
     found = [part.site for part in baseline.parts if part.term == "neighbours"]
     assert found == ["3"]

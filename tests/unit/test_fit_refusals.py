@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mad.capture.model import MonitoredModel
-from mad.components.dictionaries.train import DictionaryPlan
+from mad.components.dictionaries.plan import DictionaryPlan
 from mad.components.unexplained import Unexplained
 from mad.errors import ConfigError
 from mad.fit import FitPlan, fit, split, train_dictionaries

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mad.capture.model import MonitoredModel
-from mad.components.dictionaries.topk import TopKDictionary
-from mad.components.dictionaries.train import DictionaryPlan, train_topk
+from mad.components.dictionaries.dictionary import Dictionary
+from mad.components.dictionaries.plan import DictionaryPlan
+from mad.components.dictionaries.topk import topk_dictionary
+from mad.components.dictionaries.train import train_autoencoder
 from mad.components.unexplained import Unexplained
 from mad.fit import train_dictionaries
 from mad.fit.description import description_bits
@@ -27,6 +29,7 @@ from mad.fit.sizes import (
     second_dictionary,
     shortest_size,
 )
+from tests.dictionaries import active_of
 from tests.worlds import Rows, quiet
 
 FEATURES, ACTIVE, COORDINATES = 24, 2, 32
@@ -54,20 +57,20 @@ def gaussian(count: int, coordinates: int = COORDINATES) -> Tensor:
     return torch.randn(count, coordinates, generator=generator) @ mixing
 
 
-def first_of(vectors: Tensor) -> TopKDictionary:
-    return train_topk(SITE, vectors, PLAN, step_done=lambda *_: None)
+def first_of(vectors: Tensor) -> Dictionary:
+    return train_autoencoder(SITE, vectors, PLAN, step_done=lambda *_: None)
 
 
 @pytest.fixture(scope="module")
-def second() -> TopKDictionary | None:
+def second() -> Dictionary | None:
     vectors = sparse_sums(COUNT)
     return second_dictionary(first_of(vectors), vectors, PLAN, progress=quiet)
 
 
-def test_the_size_of_a_sparse_world_is_found_and_added(second: TopKDictionary | None) -> None:
+def test_the_size_of_a_sparse_world_is_found_and_added(second: Dictionary | None) -> None:
     assert second is not None
-    assert second.k == ACTIVE
-    assert second.bias.numel() in WIDTHS[:2]
+    assert active_of(second) == ACTIVE
+    assert second.width in WIDTHS[:2]
     cosines = functional.normalize(second.decoder, dim=1) @ DIRECTIONS.T
     # Every direction has its own latent; random ones reach about 0.4.
     assert cosines.amax(dim=0).min() > 0.95
@@ -107,7 +110,7 @@ def test_vectors_too_few_or_too_wide_are_not_searched(shape: tuple[int, int]) ->
 
 @pytest.mark.parametrize("search", [True, False])
 def test_a_second_dictionary_is_a_view_of_its_own_beside_the_first(
-    search: bool, second: TopKDictionary | None
+    search: bool, second: Dictionary | None
 ) -> None:
     trained = train_dictionaries(
         MonitoredModel.of(nn.Sequential(nn.Identity()), name="m", inputs=["x"]),
@@ -118,15 +121,15 @@ def test_a_second_dictionary_is_a_view_of_its_own_beside_the_first(
         progress=quiet,
     )
     first, *others = trained.dictionaries
-    assert (first.view, first.k, first.bias.numel()) == (SITE, PLAN.k, PLAN.width)
+    assert (first.view, active_of(first), first.width) == (SITE, PLAN.k, PLAN.width)
     assert [one.view for one in trained.figures] == [one.view for one in trained.dictionaries]
     if search:
         (found,) = others
-        assert found.view == f"{SITE}:w{found.bias.numel()}k{ACTIVE}"
-        assert (found.site, found.pooling) == (SITE, first.pooling)
+        assert found.view == f"{SITE}:w{found.width}k{ACTIVE}"
+        assert (found.sites, found.look.pooling) == ((SITE,), first.look.pooling)
         # The same vectors and plan give the same dictionary.
         assert second is not None
-        assert torch.equal(found.encoder, second.encoder)
+        assert torch.equal(found.decoder, second.decoder)
     else:
         assert others == []
 
@@ -207,15 +210,15 @@ def test_components_cost_coins_bell_curves_and_parameters() -> None:
     vectors = torch.stack([torch.where(active, strength, -5.0), rest], dim=1)
     direction = torch.tensor([[1.0, 0.0]])
     # Reads strength plus 5, so that a silent component is read as zero.
-    dictionary = TopKDictionary(
-        "s",
-        "auto",
-        1,
-        direction.T,
-        torch.zeros(1),
-        direction,
-        torch.tensor([-5.0, 0]),
-        torch.ones(()),
+    dictionary = topk_dictionary(
+        site="s",
+        pooling="auto",
+        k=1,
+        encoder=direction.T,
+        bias=torch.zeros(1),
+        decoder=direction,
+        centre=torch.tensor([-5.0, 0]),
+        scale=torch.ones(()),
     )
     step, inputs = 1e-2, 1_000
     bits = description_bits(dictionary, vectors[:half], vectors[half:], step=step, inputs=inputs)

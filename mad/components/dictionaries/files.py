@@ -2,40 +2,44 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from jaxtyping import Int64
 from torch import Tensor
 
 from mad import tensors
-from mad.components.dictionaries.topk import TopKDictionary
+from mad.components.dictionaries.dictionary import Dictionary
+from mad.components.dictionaries.frame import Frame
+from mad.components.dictionaries.kinds.registry import put_together, taken_apart
+from mad.components.dictionaries.look import Look
 from mad.components.joined import Joined
 from mad.components.pooling import parse_pooling
 from mad.errors import ConfigError
 
 INDEX = "dictionaries.json"
-_FORMAT = 2
+_FORMAT = 3
 _SEEN = "seen.safetensors"
 
 
 @final
 @dataclass(frozen=True)
 class _Row:
-    site: str
-    suffix: str
-    kind: str
+    reads: Sequence[str]
+    writes: Sequence[str]
     pooling: str
-    k: int
+    suffix: str
+    encoder: Mapping[str, Any]
+    widths: Sequence[int]
     file: str
     fingerprint: str
 
 
 def save_dictionaries(
-    directory: Path, dictionaries: Sequence[TopKDictionary], *, seen: Int64[Tensor, " seen"]
+    directory: Path, dictionaries: Sequence[Dictionary], *, seen: Int64[Tensor, " seen"]
 ) -> None:
     """Write the dictionaries, and digests of the inputs they have seen.
 
@@ -72,7 +76,7 @@ def _writing(directory: Path) -> Iterator[None]:
 
 
 def _write(
-    directory: Path, dictionaries: Sequence[TopKDictionary], seen: Int64[Tensor, " seen"]
+    directory: Path, dictionaries: Sequence[Dictionary], seen: Int64[Tensor, " seen"]
 ) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / INDEX).unlink(missing_ok=True)
@@ -80,17 +84,7 @@ def _write(
     for number, dictionary in enumerate(dictionaries):
         file = f"{number:03d}.safetensors"
         tensors.write_durably(directory / file, tensors.serialise(dictionary.weights))
-        rows.append(
-            {
-                "site": dictionary.site,
-                "suffix": dictionary.suffix,
-                "kind": "topk",
-                "pooling": dictionary.pooling,
-                "k": dictionary.k,
-                "file": file,
-                "fingerprint": dictionary.fingerprint,
-            }
-        )
+        rows.append(asdict(_row(dictionary, file)))
     tensors.write_durably(directory / _SEEN, tensors.serialise({"seen": seen}))
     index = json.dumps({"format": _FORMAT, "dictionaries": rows}, indent=2)
     tensors.write_durably(directory / INDEX, index.encode())
@@ -134,21 +128,44 @@ def load_dictionaries(directory: Path) -> Joined:
         ) from cause
 
 
-def _read(directory: Path, row: _Row) -> TopKDictionary:
-    if row.kind != "topk" or Path(row.file).name != row.file:
-        raise ConfigError(f"{directory / INDEX}: unknown dictionary {row.kind!r} in {row.file!r}")
+def _row(dictionary: Dictionary, file: str) -> _Row:
+    _, settings = taken_apart(dictionary.encoder)
+    look = dictionary.look
+    return _Row(
+        reads=look.reads,
+        writes=look.writes,
+        pooling=look.pooling,
+        suffix=look.suffix,
+        encoder=settings,
+        widths=dictionary.widths,
+        file=file,
+        fingerprint=dictionary.fingerprint,
+    )
+
+
+def _read(directory: Path, row: _Row) -> Dictionary:
+    if Path(row.file).name != row.file:
+        raise ConfigError(f"{directory / INDEX}: {row.file!r} is outside the directory")
     path = directory / row.file
     weights = tensors.read_tensors(path)
+    look = Look(tuple(row.reads), tuple(row.writes), parse_pooling(row.pooling), row.suffix)
     try:
-        dictionary = TopKDictionary(
-            site=row.site,
-            pooling=parse_pooling(row.pooling),
-            k=int(row.k),
-            suffix=row.suffix,
-            **weights,
+        source = _frame(weights, "source")
+        dictionary = Dictionary(
+            look=look,
+            encoder=put_together(weights, row.encoder),
+            decoder=weights["decoder"],
+            source=source,
+            target=_frame(weights, "target") if "target.centre" in weights else source,
+            widths=tuple(row.widths),
+            skip=weights.get("skip"),
         )
-    except TypeError as cause:
-        raise ConfigError(f"{path} does not hold a TopK dictionary: {cause}") from cause
+    except KeyError as cause:
+        raise ConfigError(f"{path} has no tensor {cause}; train the dictionary again") from cause
     if dictionary.fingerprint != row.fingerprint:
         raise ConfigError(f"{path} was changed since it was written; train again or restore it")
     return dictionary
+
+
+def _frame(weights: Mapping[str, Tensor], name: str) -> Frame:
+    return Frame(weights[f"{name}.centre"], weights[f"{name}.scale"])

@@ -1,0 +1,23 @@
+"""The arithmetic of dictionaries: where their time goes."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+
+def largest(
+    source: Float[Tensor, "batch source"],
+    weight: Float[Tensor, "source component"],
+    bias: Float[Tensor, " component"],
+    k: int,
+) -> tuple[Float[Tensor, "batch k"], Int64[Tensor, "batch k"]]:
+    """Return the k largest of ``source @ weight + bias`` and their components, ascending."""
+    values, components = torch.topk(source @ weight + bias, k, dim=1)
+    components, order = components.sort(dim=1)
+    return values.gather(1, order), components
+
+
+def to_unit_length(directions: Float[Tensor, "component coordinate"]) -> None:
+    """Scale each row to length one, in place and unseen by gradients."""
+    with torch.no_grad():
+        directions.div_(directions.norm(dim=1, keepdim=True).clamp_min(1e-8))

@@ -1,0 +1,67 @@
+"""Every kind by its name: encoders as files have them, learners as plans ask for them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, Final
+
+from torch import Tensor
+
+from mad.components.dictionaries.base import Encoder, Learner
+from mad.components.dictionaries.initial import Start
+from mad.components.dictionaries.kinds.topk import TopKEncoder, TopKLearner
+from mad.components.dictionaries.plan import DictionaryPlan, Kind
+from mad.errors import ConfigError
+
+ENCODERS: Final[Mapping[str, type[Encoder]]] = {encoder.kind: encoder for encoder in (TopKEncoder,)}
+
+LEARNERS: Final[Mapping[Kind, Callable[[Start, DictionaryPlan], Learner]]] = {
+    "topk": TopKLearner.begin,
+}
+
+
+def taken_apart(
+    encoder: Encoder, *, prefix: str = "encoder."
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return an encoder's tensors by name, and a JSON description of the rest."""
+    found: dict[str, Tensor] = {}
+    settings: dict[str, Any] = {"kind": encoder.kind}
+    for field in fields(encoder):  # type: ignore[arg-type]  # every encoder is a dataclass
+        value = getattr(encoder, field.name)
+        match value:
+            case Tensor():
+                found[prefix + field.name] = value
+            case bool() | int() | float() | str():
+                settings[field.name] = value
+            case _:
+                inner, settings[field.name] = taken_apart(value, prefix=f"{prefix}{field.name}.")
+                found |= inner
+    return found, settings
+
+
+def put_together(
+    weights: Mapping[str, Tensor], settings: Mapping[str, Any], *, prefix: str = "encoder."
+) -> Encoder:
+    """Return the encoder that was taken apart.
+
+    Raises:
+        ConfigError: the kind is unknown, or its tensors or settings are not those of the kind.
+    """
+    kind = settings["kind"]
+    if kind not in ENCODERS:
+        raise ConfigError(f"dictionary kind {kind!r} is none of {', '.join(ENCODERS)}")
+    own = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in weights.items()
+        if name.startswith(prefix) and "." not in name.removeprefix(prefix)
+    }
+    plain = {
+        name: put_together(weights, value, prefix=f"{prefix}{name}.")
+        if isinstance(value, Mapping)
+        else value
+        for name, value in settings.items()
+        if name != "kind"
+    }
+    try:
+        return ENCODERS[kind](**own, **plain)
+    except TypeError as cause:
+        raise ConfigError(f"this is no {kind} dictionary: {cause}; train it again") from cause

@@ -1,0 +1,179 @@
+"""One dictionary in training: batches in, a dictionary out, and between them a state to keep."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mad.components.dictionaries.base import Forward, Learner, Step
+from mad.components.dictionaries.dictionary import Dictionary
+from mad.components.dictionaries.frame import Frame
+from mad.components.dictionaries.initial import Start, initial
+from mad.components.dictionaries.kinds.registry import LEARNERS
+from mad.components.dictionaries.kinds.topk import TopKEncoder
+from mad.components.dictionaries.look import Examples, Look
+from mad.components.dictionaries.plan import DictionaryPlan
+
+
+@final
+@dataclass(frozen=True)
+class StepFigures:
+    """What one step found: share of squares left over, mean active latents, share of the dead."""
+
+    unexplained: float
+    active: float
+    dead_share: float
+
+
+@final
+@dataclass
+class Training:
+    """A learner with its optimiser and counters. State is what checkpoints keep."""
+
+    look: Look
+    plan: DictionaryPlan
+    source: Frame
+    target: Frame
+    widths: tuple[int, ...]
+    learner: Learner
+    optimiser: torch.optim.Adam
+    silent_for: Tensor
+    steps_done: int = field(default=0)
+
+    @staticmethod
+    def begin(
+        look: Look,
+        sample: Examples,
+        plan: DictionaryPlan,
+        *,
+        widths: tuple[int, ...] = (),
+        start: Dictionary | None = None,
+    ) -> "Training":
+        """Take the first weights from a sample of vectors, or from a TopK dictionary.
+
+        ``widths`` are the coordinates of each site explained, where there are several.
+
+        Raises:
+            ConfigError: when there are too few vectors, they are all equal, or not finite.
+        """
+        source, target = _frames(look, sample) if start is None else (start.source, start.target)
+        normalised = _normalised(sample, source, target)
+        first = initial(normalised, plan) if start is None else _start(start)
+        learner = LEARNERS[plan.kind](first, plan)
+        trained = list(learner.parameters.values())
+        return Training(
+            look=look,
+            plan=plan,
+            source=source,
+            target=target,
+            widths=widths or (sample.target.shape[1],),
+            learner=learner,
+            optimiser=torch.optim.Adam(trained, lr=plan.rate, fused=True),
+            silent_for=torch.zeros(learner.width, dtype=torch.int64),
+        )
+
+    def step(self, batch: Examples) -> StepFigures:
+        """Learn from one batch of vectors."""
+        normalised = _normalised(batch, self.source, self.target)
+        forward = self.learner.forward(normalised.source)
+        lost = _share_missed(forward.explained, normalised.target)
+        self._count(forward)
+        dead = (self.silent_for > self.plan.dead_after).nonzero().squeeze(1)
+        now = Step(self.steps_done / self.plan.steps, dead)
+        self.update(lost + self.learner.penalty(forward, normalised, now), forward)
+        return StepFigures(
+            unexplained=float(lost.detach()),
+            active=forward.latents.components.numel() / len(batch),
+            dead_share=dead.numel() / self.silent_for.numel(),
+        )
+
+    def update(self, loss: Float[Tensor, ""], forward: Forward) -> None:
+        """Take one step down the gradient of a loss."""
+        # Full rate for most of the run, then linearly to zero: late noise is what keeps L2 high.
+        rate = self.plan.rate * min(1.0, 5 * (1 - self.steps_done / self.plan.steps))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        self.learner.stepped(forward)
+        self.steps_done += 1
+
+    def finish(self, sample: Examples) -> Dictionary:
+        """Return the dictionary, calibrated on a sample of vectors where the kind needs it."""
+        learned = self.learner.finish(_normalised(sample, self.source, self.target))
+        return Dictionary(
+            look=self.look,
+            encoder=learned.encoder,
+            decoder=learned.decoder,
+            source=self.source,
+            target=self.target,
+            widths=self.widths,
+            skip=learned.skip,
+        )
+
+    @property
+    def state(self) -> Mapping[str, Tensor]:
+        """Everything that a step changes; ``restore`` takes it back."""
+        moments = {
+            f"optimiser.{number}.{name}": torch.as_tensor(value)
+            for number, of_one in self.optimiser.state_dict()["state"].items()
+            for name, value in of_one.items()
+        }
+        return {
+            **{f"parameter.{name}": one.detach() for name, one in self.learner.parameters.items()},
+            **{f"buffer.{name}": one for name, one in self.learner.buffers.items()},
+            **moments,
+            "silent_for": self.silent_for,
+            "steps_done": torch.tensor(self.steps_done),
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state of the same training; KeyError or RuntimeError if it is of another."""
+        with torch.no_grad():
+            for name, one in self.learner.parameters.items():
+                one.copy_(state[f"parameter.{name}"])
+            for name, one in self.learner.buffers.items():
+                one.copy_(state[f"buffer.{name}"])
+            self.silent_for.copy_(state["silent_for"])
+        kept: dict[int, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            if key.startswith("optimiser."):
+                _, number, name = key.split(".")
+                kept.setdefault(int(number), {})[name] = value.clone()
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": kept, "param_groups": groups})
+        self.steps_done = int(state["steps_done"])
+
+    def _count(self, forward: Forward) -> None:
+        self.silent_for += len(forward.latents)
+        self.silent_for[forward.latents.components] = 0
+
+
+def _share_missed(
+    explained: Float[Tensor, "batch coordinate"], target: Float[Tensor, "batch coordinate"]
+) -> Float[Tensor, ""]:
+    """Return the error's mean square over the target's, with gradients."""
+    error = target - explained
+    return error.square().sum(dim=1).mean() / target.square().sum(dim=1).mean()
+
+
+def _frames(look: Look, sample: Examples) -> tuple[Frame, Frame]:
+    source = Frame.of(sample.source, name=f"site {', '.join(map(repr, look.reads))}")
+    if look.is_own:
+        return source, source
+    return source, Frame.of(sample.target, name=f"site {', '.join(map(repr, look.writes))}")
+
+
+def _normalised(examples: Examples, source: Frame, target: Frame) -> Examples:
+    read = source.normalised(examples.source)
+    return Examples(read, read if examples.is_own else target.normalised(examples.target))
+
+
+def _start(dictionary: Dictionary) -> Start:
+    encoder = dictionary.encoder
+    assert isinstance(encoder, TopKEncoder), "training goes on from TopK only"
+    return Start(encoder.weight, encoder.bias, dictionary.decoder)
