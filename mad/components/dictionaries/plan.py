@@ -7,8 +7,24 @@ from typing import Literal, TypeAlias, final
 from mad.components.pooling import Pooling
 from mad.types import View
 
-Kind: TypeAlias = Literal["topk"]
+Kind: TypeAlias = Literal[
+    "relu",
+    "lp",
+    "topk",
+    "batch_topk",
+    "jumprelu",
+    "gated",
+    "matryoshka",
+    "switch",
+    "bits",
+]
 """How latents become active; each is one file in ``kinds``."""
+
+Initial: TypeAlias = Literal["data", "random", "pca"]
+"""Where directions start: at data points, anywhere, or along principal axes."""
+
+Dead: TypeAlias = Literal["auxiliary", "resample", "none"]
+"""What is done for latents that nothing activates."""
 
 REFERENCE_RATE, REFERENCE_WIDTH = 1e-3, 512
 
@@ -23,6 +39,12 @@ class DictionaryPlan:
     learn to explain what the others leave over, weighted by ``auxiliary_weight`` (Gao et al. 2024,
     A.2). With ``search``, a second dictionary is trained where another size describes much shorter.
     A ``learning_rate`` of None follows the width (``rate``).
+
+    Some fields are for some kinds: ``p`` is the exponent of ``lp``; ``prefixes`` are the shares of
+    the latents that each reconstruct alone in ``matryoshka``; a vector of ``switch`` goes to
+    ``active_experts`` of ``experts``, besides the last one where that is ``always_on``; ``bits``
+    counts at ``resolution``, a step of the grid as a share of the deviation. ``skip`` adds a linear
+    map from source to target.
     """
 
     kind: Kind = "topk"
@@ -35,6 +57,15 @@ class DictionaryPlan:
     dead_after: int = 25_000
     pooling: Pooling = "auto"
     search: bool = True
+    initial: Initial = "data"
+    dead: Dead = "auxiliary"
+    p: float = 0.5
+    prefixes: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0)
+    experts: int = 8
+    active_experts: int = 1
+    always_on: bool = False
+    resolution: float = 0.01
+    skip: bool = False
     seed: int = 0
 
     @property
