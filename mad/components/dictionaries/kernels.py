@@ -5,6 +5,15 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 
+def affine(
+    source: Float[Tensor, "batch source"],
+    weight: Float[Tensor, "source component"],
+    bias: Float[Tensor, " component"],
+) -> Float[Tensor, "batch component"]:
+    """Return ``source @ weight + bias``, with gradients."""
+    return source @ weight + bias
+
+
 def largest(
     source: Float[Tensor, "batch source"],
     weight: Float[Tensor, "source component"],
@@ -12,7 +21,7 @@ def largest(
     k: int,
 ) -> tuple[Float[Tensor, "batch k"], Int64[Tensor, "batch k"]]:
     """Return the k largest of ``source @ weight + bias`` and their components, ascending."""
-    values, components = torch.topk(source @ weight + bias, k, dim=1)
+    values, components = torch.topk(affine(source, weight, bias), k, dim=1)
     components, order = components.sort(dim=1)
     return values.gather(1, order), components
 
