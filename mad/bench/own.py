@@ -143,6 +143,23 @@ class _Scored:
         }
 
 
+def measure_decomposition(
+    task: Task,
+    decomposition: Decomposition,
+    rows: Split,
+    plan: FitPlan,
+    *,
+    progress: Progress,
+    clock: Clock,
+) -> dict[Measure, Measured]:
+    """Fit a baseline of all terms to a decomposition, and measure by each measure.
+
+    ``fit_seconds`` are those of the baseline alone.
+    """
+    scored = _score_all(task, decomposition, rows, plan, progress=progress, clock=clock)
+    return scored.measured(TERMS)
+
+
 def _score_all(
     task: Task,
     decomposition: Decomposition,

@@ -7,11 +7,13 @@ from typing import final
 
 from mad.arrays import Table
 from mad.bench.figures import Figures, Measured, figures
+from mad.bench.kinds import measure_kinds
 from mad.bench.offline import measure_offline
 from mad.bench.own import CONFIGURATIONS, DEFAULT, Clock, Plans, check_names, measure_own
 from mad.bench.peers.measure import measure_peers
 from mad.bench.seen import see_task
 from mad.bench.tasks import Task
+from mad.components.dictionaries.plan import Kind
 from mad.fit import split
 from mad.types import Progress
 
@@ -19,9 +21,10 @@ from mad.types import Progress
 @final
 @dataclass(frozen=True)
 class Asked:
-    """What to measure: mad in other configurations, the peers, and how many seeds of fit."""
+    """What to measure: mad in other configurations, kinds of dictionaries, peers; how many fits."""
 
     configurations: tuple[str, ...] = ()
+    kinds: tuple[Kind, ...] = ()
     peers: bool = False
     seeds: int = 1
 
@@ -53,7 +56,8 @@ def run(
     """Fit on the task's trusted inputs, score its test inputs, and measure.
 
     The default configuration always runs, as ``mad``; others are named ``mad:NAME``. Each further
-    seed splits, trains and fits anew. The same task and plans give the same figures, but for times.
+    seed splits, trains and fits anew. A kind of dictionary is named ``mad:KIND``, and its mechanism
+    ``mad:KIND:mechanism``. The same task and plans give the same figures, but for times.
 
     Raises:
         ConfigError: there is no configuration of that name, or too few trusted inputs.
@@ -98,6 +102,7 @@ def _measure(task: Task, plans: Plans, asked: Asked, *, progress: Progress, cloc
     rows = split(len(Table(task.trusted)), plans.fit)
     names = dict.fromkeys((DEFAULT, *asked.configurations))
     online = measure_own(task, rows, names, plans, progress=progress, clock=clock)
+    online |= measure_kinds(task, rows, asked.kinds, plans, progress=progress, clock=clock)
     if not asked.peers:
         return _Fit(online, {})
     seen = see_task(task, rows, plans.dictionary.pooling, clock=clock)

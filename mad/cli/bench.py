@@ -32,6 +32,10 @@ def bench(  # noqa: PLR0913  # one argument an option
         list[str] | None,
         typer.Option(help="Also score this way: independent, set, output, residual or neighbours."),
     ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(help="Also measure with dictionaries of this kind alone, or 'all' kinds."),
+    ] = None,
     *,
     peers: Annotated[
         bool, typer.Option("--peers", help="Measure other detectors on the same split as well.")
@@ -43,12 +47,13 @@ def bench(  # noqa: PLR0913  # one argument an option
 
     A task that cannot be used gets one line, and the others still run.
     """
+    from mad.bench.kinds import parse_kinds
     from mad.bench.own import check_names
     from mad.bench.run import Asked
 
     check_names(configuration or [])
     _check(peers=peers, plot=plot)
-    asked = Asked(tuple(configuration or ()), peers=peers, seeds=seeds)
+    asked = Asked(tuple(configuration or ()), parse_kinds(kind or ()), peers=peers, seeds=seeds)
     results: list[Result] = []
     broken = 0
     for number, folder in enumerate(tasks, start=1):

@@ -57,7 +57,7 @@ def measure(folder: Path, asked: Asked = MAD_ALONE) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def whole(folder: Path) -> dict[str, Any]:
-    return measure(folder, Asked(("residual", "independent"), peers=True))
+    return measure(folder, Asked(("residual", "independent"), kinds=("topk",), peers=True))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,8 @@ def scores(whole: dict[str, Any]) -> Scores:
 def test_every_method_has_exactly_the_agreed_keys(whole: dict[str, Any]) -> None:
     assert set(whole) == {"task", "configuration", "scores", "offline"}
     scores = whole["scores"]
-    assert list(scores) == [*MEASURES, "mad:residual", "mad:independent", *PEERS]
+    ours = [*MEASURES, "mad:residual", "mad:independent", "mad:topk", "mad:topk:mechanism"]
+    assert list(scores) == [*ours, *PEERS]
     assert list(whole["offline"]) == ["que_untrusted10", "spectral_untrusted10"]
     for found in (scores | whole["offline"]).values():
         assert set(found) == FIGURES | TIMES | {"n_calibration", "ci95", "realised_fpr_ci99"}
