@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from mad.components.dictionaries.latents import Latents
+
 
 def affine(
     source: Float[Tensor, "batch source"],
@@ -24,6 +26,17 @@ def largest(
     values, components = torch.topk(affine(source, weight, bias), k, dim=1)
     components, order = components.sort(dim=1)
     return values.gather(1, order), components
+
+
+def thresholded(
+    source: Float[Tensor, "batch source"],
+    weight: Float[Tensor, "source component"],
+    bias: Float[Tensor, " component"],
+    threshold: Float[Tensor, " component"],
+) -> Latents:
+    """Return the entries of ``source @ weight + bias`` that exceed their component's threshold."""
+    before = affine(source, weight, bias)
+    return Latents.where(before > threshold, before)
 
 
 def to_unit_length(directions: Float[Tensor, "component coordinate"]) -> None:
