@@ -28,7 +28,8 @@ class Dictionary:
     u @ skip)``; the residual is what it misses, in the units of the activations. Of an autoencoder
     the two frames are one. Of a crosscoder, which explains several sites (of ``widths``
     coordinates), the first view bears the components, so that a set is described once, and the
-    others what is left over there.
+    others what is left over there. Where the target's frame normalises each vector by itself, a
+    magnitude is the latent times the vector's factor, so that it is a share of the activation.
     """
 
     look: Look
@@ -43,6 +44,8 @@ class Dictionary:
         assert len(self.widths) == len(self.look.writes)
         assert sum(self.widths) == self.decoder.shape[1]
         assert self.encoder.width == self.decoder.shape[0]
+        # What a rule took out of a vector is only known of vectors that are read.
+        assert self.target.rows in ("none", self.source.rows if self.look.is_own else "none")
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -80,7 +83,9 @@ class Dictionary:
     def fingerprint(self) -> str:
         """A hash of the weights and settings."""
         _, settings = taken_apart(self.encoder)
-        return tensors.digest(self.weights, note=f"{settings} {self.look} {self.widths}")
+        ruled = {self.source.rows, self.target.rows} != {"none"}
+        rows = f" {self.source.rows} {self.target.rows}" if ruled else ""
+        return tensors.digest(self.weights, note=f"{settings} {self.look} {self.widths}{rows}")
 
     def latents(self, activations: Activations) -> Latents:
         """Encode what is read; ConfigError where it has another width than was trained on."""
@@ -93,6 +98,9 @@ class Dictionary:
         left = examples.target - self._explained(examples, latents)
         residuals = left.split(self.widths, dim=1)
         owned = examples.target.split(self.widths, dim=1)
+        shares = latents
+        if self.target.rows != "none":
+            shares = latents.scaled(self.target.factors(examples.target))
         bare = Latents.none(len(latents))
         return {
             view: Activity(
@@ -101,11 +109,11 @@ class Dictionary:
                 magnitudes=held.values,
                 residual=residual,
                 activation=activation,
-                num_components=self.width if held is latents else 0,
+                num_components=self.width if held is shares else 0,
             )
             for view, held, residual, activation in zip(
                 self.views,
-                [latents] + [bare] * (len(self.widths) - 1),
+                [shares] + [bare] * (len(self.widths) - 1),
                 residuals,
                 owned,
                 strict=True,
@@ -147,4 +155,4 @@ class Dictionary:
         explained = latents.explained(self.decoder)
         if self.skip is not None:
             explained = explained + self.source.normalised(examples.source) @ self.skip
-        return self.target.restored(explained)
+        return self.target.restored(explained, examples.target)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mad import tensors
 from mad.components.dictionaries.dictionary import Dictionary
-from mad.components.dictionaries.frame import Frame
+from mad.components.dictionaries.frame import Frame, parse_rows
 from mad.components.dictionaries.kinds.registry import put_together, taken_apart
 from mad.components.dictionaries.look import Look
 from mad.components.joined import Joined
@@ -36,6 +36,8 @@ class _Row:
     widths: Sequence[int]
     file: str
     fingerprint: str
+    source_rows: str = "none"
+    target_rows: str = "none"
 
 
 def save_dictionaries(
@@ -140,6 +142,8 @@ def _row(dictionary: Dictionary, file: str) -> _Row:
         widths=dictionary.widths,
         file=file,
         fingerprint=dictionary.fingerprint,
+        source_rows=dictionary.source.rows,
+        target_rows=dictionary.target.rows,
     )
 
 
@@ -150,13 +154,15 @@ def _read(directory: Path, row: _Row) -> Dictionary:
     weights = tensors.read_tensors(path)
     look = Look(tuple(row.reads), tuple(row.writes), parse_pooling(row.pooling), row.suffix)
     try:
-        source = _frame(weights, "source")
+        source = _frame(weights, "source", row.source_rows)
         dictionary = Dictionary(
             look=look,
             encoder=put_together(weights, row.encoder),
             decoder=weights["decoder"],
             source=source,
-            target=_frame(weights, "target") if "target.centre" in weights else source,
+            target=_frame(weights, "target", row.target_rows)
+            if "target.centre" in weights
+            else source,
             widths=tuple(row.widths),
             skip=weights.get("skip"),
         )
@@ -167,5 +173,5 @@ def _read(directory: Path, row: _Row) -> Dictionary:
     return dictionary
 
 
-def _frame(weights: Mapping[str, Tensor], name: str) -> Frame:
-    return Frame(weights[f"{name}.centre"], weights[f"{name}.scale"])
+def _frame(weights: Mapping[str, Tensor], name: str, rows: str) -> Frame:
+    return Frame(weights[f"{name}.centre"], weights[f"{name}.scale"], parse_rows(rows))

@@ -1,7 +1,7 @@
 """Where vectors lie and how far they spread: what makes sites of different sizes alike."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, TypeAlias, final, get_args
 
 import torch
 from jaxtyping import Float
@@ -9,14 +9,29 @@ from torch import Tensor
 
 from mad.errors import ConfigError
 
+RowNorm: TypeAlias = Literal["none", "layer_norm", "norm"]
+"""What each vector is brought to by itself, before the frame.
+
+Nothing; mean zero and unit deviation over its coordinates; or a length of the root of their number.
+Only dictionaries from elsewhere ask for the last two.
+"""
+
+_EPSILON = 1e-5
+"""What layer norms in dictionaries add to a deviation, but not where they multiply by it again."""
+
 
 @final
 @dataclass(frozen=True)
 class Frame:
-    """A centre and one scale: ``normalised`` vectors have mean zero and unit mean square."""
+    """A centre and one scale: ``normalised`` vectors have mean zero and unit mean square.
+
+    With ``rows`` each vector is first normalised by itself; what that takes out of it, ``restored``
+    puts back.
+    """
 
     centre: Float[Tensor, " coordinate"]
     scale: Float[Tensor, ""]
+    rows: RowNorm = "none"
 
     @staticmethod
     def of(vectors: Float[Tensor, "vector coordinate"], *, name: str) -> "Frame":
@@ -43,8 +58,49 @@ class Frame:
 
     def normalised(self, x: Float[Tensor, "batch coordinate"]) -> Float[Tensor, "batch coordinate"]:
         """Return vectors as the encoder takes them."""
-        return (x - self.centre) / self.scale
+        match self.rows:
+            case "none":
+                own = x
+            case "layer_norm":
+                own = (x - _mean(x)) / (self.factors(x) + _EPSILON)
+            case "norm":
+                # A vector of zeros has no direction to keep, and stays.
+                own = x / self.factors(x).clamp_min(torch.finfo(x.dtype).tiny)
+        return (own - self.centre) / self.scale
 
-    def restored(self, u: Float[Tensor, "batch coordinate"]) -> Float[Tensor, "batch coordinate"]:
-        """Return what ``normalised`` made of vectors to what they were."""
-        return self.centre + self.scale * u
+    def restored(
+        self,
+        u: Float[Tensor, "batch coordinate"],
+        like: Float[Tensor, "batch coordinate"] | None = None,
+    ) -> Float[Tensor, "batch coordinate"]:
+        """Return what ``normalised`` made of vectors to what they were.
+
+        ``like`` are the vectors themselves; None will do where there is no rule for ``rows``.
+        """
+        framed = self.centre + self.scale * u
+        if self.rows == "none":
+            return framed
+        assert like is not None
+        return framed * self.factors(like) + (_mean(like) if self.rows == "layer_norm" else 0.0)
+
+    def factors(self, x: Float[Tensor, "batch coordinate"]) -> Float[Tensor, "batch 1"]:
+        """Return how many times larger each vector is than what ``rows`` makes of it."""
+        match self.rows:
+            case "none":
+                return x.new_ones(len(x), 1)
+            case "layer_norm":
+                return x.std(dim=1, keepdim=True)
+            case "norm":
+                return x.norm(dim=1, keepdim=True) / x.shape[1] ** 0.5
+
+
+def parse_rows(name: str) -> RowNorm:
+    """Return the rule of that name, or raise ConfigError."""
+    for rule in get_args(RowNorm):
+        if name == rule:
+            return rule  # type: ignore[no-any-return]  # get_args is untyped
+    raise ConfigError(f"row normalisation {name!r} is none of {', '.join(get_args(RowNorm))}")
+
+
+def _mean(x: Float[Tensor, "batch coordinate"]) -> Float[Tensor, "batch 1"]:
+    return x.mean(dim=1, keepdim=True)

@@ -49,6 +49,15 @@ class Latents:
         """Return the number of vectors."""
         return self.offsets.numel() - 1
 
+    def scaled(self, factors: Float[Tensor, "batch 1"]) -> "Latents":
+        """Multiply the latents of each vector by its own factor; what becomes zero is dropped."""
+        counts = self.offsets.diff()
+        values = self.values * torch.repeat_interleave(factors.squeeze(1), counts)
+        active = values != 0
+        rows = torch.repeat_interleave(torch.arange(len(self)), counts)[active]
+        offsets = _offsets(rows.bincount(minlength=len(self)))
+        return Latents(offsets, self.components[active], values[active])
+
     def explained(
         self, decoder: Float[Tensor, "component coordinate"]
     ) -> Float[Tensor, "batch coordinate"]:
