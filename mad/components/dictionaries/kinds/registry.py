@@ -8,14 +8,18 @@ from torch import Tensor
 
 from mad.components.dictionaries.base import Encoder, Learner
 from mad.components.dictionaries.initial import Start
+from mad.components.dictionaries.kinds.switch import SwitchEncoder, SwitchLearner
 from mad.components.dictionaries.kinds.topk import TopKEncoder, TopKLearner
 from mad.components.dictionaries.plan import DictionaryPlan, Kind
 from mad.errors import ConfigError
 
-ENCODERS: Final[Mapping[str, type[Encoder]]] = {encoder.kind: encoder for encoder in (TopKEncoder,)}
+ENCODERS: Final[Mapping[str, type[Encoder]]] = {
+    encoder.kind: encoder for encoder in (TopKEncoder, SwitchEncoder)
+}
 
 LEARNERS: Final[Mapping[Kind, Callable[[Start, DictionaryPlan], Learner]]] = {
     "topk": TopKLearner.begin,
+    "switch": SwitchLearner.begin,
 }
 
 
