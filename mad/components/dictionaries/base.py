@@ -38,11 +38,13 @@ class Forward:
     """What a learner makes of a batch, with gradients.
 
     ``explained`` is the reconstruction of the normalised target, ``latents`` are those that it is
-    the sum of; their values may be detached.
+    the sum of; their values may be detached. ``before`` are the values of all latents before any
+    rule, for kinds whose penalty needs them again.
     """
 
     explained: Float[Tensor, "batch coordinate"]
     latents: Latents
+    before: Float[Tensor, "batch component"] | None = None
 
 
 @final
