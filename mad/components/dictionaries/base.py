@@ -59,11 +59,10 @@ class Step:
 @final
 @dataclass(frozen=True)
 class Learned:
-    """What training comes to, for normalised vectors; ``skip`` passes the source on linearly."""
+    """What training comes to, for normalised vectors."""
 
     encoder: Encoder
     decoder: Float[Tensor, "component target"]
-    skip: Float[Tensor, "source target"] | None = None
 
 
 @runtime_checkable

@@ -29,6 +29,22 @@ class StepFigures:
 
 
 @final
+@dataclass(frozen=True)
+class Attempt:
+    """What a training makes of a batch, with gradients.
+
+    ``examples`` are normalised; what the skip passes on is no longer in their target. ``explained``
+    is the reconstruction of the whole normalised target, and ``missed`` the share of its squares
+    that it misses.
+    """
+
+    examples: Examples
+    forward: Forward
+    explained: Float[Tensor, "batch target"]
+    missed: Float[Tensor, ""]
+
+
+@final
 @dataclass
 class Training:
     """A learner with its optimiser and counters. State is what checkpoints keep."""
@@ -39,6 +55,7 @@ class Training:
     target: Frame
     widths: tuple[int, ...]
     learner: Learner
+    skip: Tensor | None
     optimiser: torch.optim.Adam
     silent_for: Tensor
     steps_done: int = field(default=0)
@@ -63,7 +80,10 @@ class Training:
         normalised = _normalised(sample, source, target)
         first = initial(normalised, plan) if start is None else _start(start)
         learner = LEARNERS[plan.kind](first, plan)
-        trained = list(learner.parameters.values())
+        # From zero, beside latents at data points: a least-squares start ends no better.
+        coordinates = sample.source.shape[1], sample.target.shape[1]
+        skip = torch.zeros(coordinates, requires_grad=True) if plan.skip else None
+        trained = [*learner.parameters.values(), *([] if skip is None else [skip])]
         return Training(
             look=look,
             plan=plan,
@@ -71,22 +91,39 @@ class Training:
             target=target,
             widths=widths or (sample.target.shape[1],),
             learner=learner,
+            skip=skip,
             optimiser=torch.optim.Adam(trained, lr=plan.rate, fused=True),
             silent_for=torch.zeros(learner.width, dtype=torch.int64),
         )
 
     def step(self, batch: Examples) -> StepFigures:
         """Learn from one batch of vectors."""
-        normalised = _normalised(batch, self.source, self.target)
-        forward = self.learner.forward(normalised.source)
-        lost = _share_missed(forward.explained, normalised.target)
+        attempt = self.attempt(batch)
+        return self.learn(attempt, attempt.missed)
+
+    def attempt(self, batch: Examples) -> Attempt:
+        """Reconstruct a batch of vectors."""
+        whole = _normalised(batch, self.source, self.target)
+        forward = self.learner.forward(whole.source)
+        if self.skip is None:
+            missed = _share_missed(forward.explained, whole.target)
+            return Attempt(whole, forward, forward.explained, missed)
+        passed_on = whole.source @ self.skip
+        explained = forward.explained + passed_on
+        # Detached: what a kind asks for besides must not teach the skip.
+        rest = Examples(whole.source, whole.target - passed_on.detach())
+        return Attempt(rest, forward, explained, _share_missed(explained, whole.target))
+
+    def learn(self, attempt: Attempt, loss: Float[Tensor, ""]) -> StepFigures:
+        """Take one step down the gradient of a loss and of what the kind asks for besides."""
+        forward = attempt.forward
         self._count(forward)
         dead = (self.silent_for > self.plan.dead_after).nonzero().squeeze(1)
         now = Step(self.steps_done / self.plan.steps, dead)
-        self.update(lost + self.learner.penalty(forward, normalised, now), forward)
+        self.update(loss + self.learner.penalty(forward, attempt.examples, now), forward)
         return StepFigures(
-            unexplained=float(lost.detach()),
-            active=forward.latents.components.numel() / len(batch),
+            unexplained=float(attempt.missed.detach()),
+            active=forward.latents.components.numel() / len(forward.latents),
             dead_share=dead.numel() / self.silent_for.numel(),
         )
 
@@ -97,14 +134,19 @@ class Training:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad()
-        loss.backward()
+        # Only ours: a loss may lead through a model, whose gradients are not to be touched.
+        loss.backward(inputs=list(self._parameters.values()))
         self.optimiser.step()
         self.learner.stepped(forward)
         self.steps_done += 1
 
     def finish(self, sample: Examples) -> Dictionary:
         """Return the dictionary, calibrated on a sample of vectors where the kind needs it."""
-        learned = self.learner.finish(_normalised(sample, self.source, self.target))
+        whole = _normalised(sample, self.source, self.target)
+        skip = None if self.skip is None else self.skip.detach()
+        learned = self.learner.finish(
+            whole if skip is None else Examples(whole.source, whole.target - whole.source @ skip)
+        )
         return Dictionary(
             look=self.look,
             encoder=learned.encoder,
@@ -112,7 +154,7 @@ class Training:
             source=self.source,
             target=self.target,
             widths=self.widths,
-            skip=learned.skip,
+            skip=skip,
         )
 
     @property
@@ -124,7 +166,7 @@ class Training:
             for name, value in of_one.items()
         }
         return {
-            **{f"parameter.{name}": one.detach() for name, one in self.learner.parameters.items()},
+            **{f"parameter.{name}": one.detach() for name, one in self._parameters.items()},
             **{f"buffer.{name}": one for name, one in self.learner.buffers.items()},
             **moments,
             "silent_for": self.silent_for,
@@ -134,7 +176,7 @@ class Training:
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state of the same training; KeyError or RuntimeError if it is of another."""
         with torch.no_grad():
-            for name, one in self.learner.parameters.items():
+            for name, one in self._parameters.items():
                 one.copy_(state[f"parameter.{name}"])
             for name, one in self.learner.buffers.items():
                 one.copy_(state[f"buffer.{name}"])
@@ -147,6 +189,12 @@ class Training:
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": kept, "param_groups": groups})
         self.steps_done = int(state["steps_done"])
+
+    @property
+    def _parameters(self) -> Mapping[str, Tensor]:
+        """What gradients change; the skip comes last, as in the optimiser."""
+        skip = {} if self.skip is None else {"skip": self.skip}
+        return {**self.learner.parameters, **skip}
 
     def _count(self, forward: Forward) -> None:
         self.silent_for += len(forward.latents)
