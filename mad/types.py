@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 
 Site: TypeAlias = str
-"""Name of a captured output, ``module[#call][@output]``; see capture.sites. Where activity is kept
-by site, a further view of one, such as another pooling, is ``site:view``."""
+"""Name of a captured output, ``module[#call][@output]``, or of an input, ``module[#call]<[input]``;
+see capture.sites. Where activity is kept by site, a further view of one, such as another pooling,
+is ``site:view``."""
 
 View: TypeAlias = str
 """One way of looking at a captured site, ``site`` or ``site:suffix``; a site name has no colon."""

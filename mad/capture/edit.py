@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mad.capture.hooks import (
+    End,
     Hook,
     Outputs,
     activation,
@@ -47,16 +48,16 @@ def run_edited(model: MonitoredModel, edits: Mapping[Site, Edit], inputs: Inputs
 def editing(model: MonitoredModel, edits: Mapping[Site, Edit], *, batch: int) -> Iterator[None]:
     """Change the outputs of sites in the one forward pass that runs inside."""
     addresses = {site: Address.parse(site) for site in edits}
-    by_module: dict[str, dict[Site, Address]] = defaultdict(dict)
+    by_end: dict[End, dict[Site, Address]] = defaultdict(dict)
     for site, address in addresses.items():
-        by_module[address.module][site] = address
-    ran: Counter[str] = Counter()
+        by_end[address.end][site] = address
+    ran: Counter[End] = Counter()
 
-    def hook_of(name: str) -> Hook:
+    def hook_of(end: End) -> Hook:
         def hook(_module: nn.Module, _args: object, output: object) -> object:
-            ran[name] += 1
-            for site, address in by_module[name].items():
-                if address.call in (0, ran[name]):
+            ran[end] += 1
+            for site, address in by_end[end].items():
+                if address.call in (0, ran[end]):
                     before = activation(site, address, output, batch=batch)
                     after = edits[site](before)
                     assert (after.shape, after.dtype) == (before.shape, before.dtype)
@@ -65,10 +66,10 @@ def editing(model: MonitoredModel, edits: Mapping[Site, Edit], *, batch: int) ->
 
         return hook
 
-    with hooked(model.module, {name: hook_of(name) for name in by_module}):
+    with hooked(model.module, {end: hook_of(end) for end in by_end}):
         yield
     for site, address in addresses.items():
-        check_calls(site, address, ran[address.module])
+        check_calls(site, address, ran[address.end])
 
 
 def _replaced(output: object, name: str, by: Tensor) -> object:

@@ -19,7 +19,13 @@ from mad.types import Activations, Inputs, Site, batch_size
 Outputs: TypeAlias = Mapping[str, Shaped[Tensor, "..."]]
 
 Hook: TypeAlias = Callable[[nn.Module, object, object], object]
-"""Given a module, its arguments and its output; what it returns, if not None, is the output."""
+"""Given a module, its arguments and its output; what it returns, if not None, is the output.
+
+Of a module's inputs, the output is a dict of them: positional ones by their number, from ``"0"``.
+"""
+
+End: TypeAlias = tuple[str, bool]
+"""A module by its name, and whether it is what goes into it that is seen, or what comes out."""
 
 
 @final
@@ -42,19 +48,17 @@ def capture(model: MonitoredModel, sites: Sequence[Site], inputs: Inputs) -> Run
             its output is no floating-point tensor whose first axis is the batch, or part of the
             model is in training mode, in which a forward pass may change it.
     """
-    calls: dict[str, list[object]] = defaultdict(list)
+    calls: dict[End, list[object]] = defaultdict(list)
     addresses = {site: Address.parse(site) for site in sites}
-    hooks = {
-        address.module: partial(_keep, calls[address.module]) for address in addresses.values()
-    }
+    hooks = {address.end: partial(_keep, calls[address.end]) for address in addresses.values()}
     with torch.no_grad(), hooked(model.module, hooks):
         output = forward(model, inputs)
     batch = batch_size(inputs)
     activations = {}
     for site, address in addresses.items():
-        of_module = calls[address.module]
-        check_calls(site, address, len(of_module))
-        kept = of_module[max(address.call, 1) - 1]
+        of_end = calls[address.end]
+        check_calls(site, address, len(of_end))
+        kept = of_end[max(address.call, 1) - 1]
         activations[site] = activation(site, address, kept, batch=batch)
     return Run(named_tensors(output), activations)
 
@@ -87,8 +91,8 @@ def tensors_in(output: object) -> dict[str, Tensor]:
 
 
 @contextmanager
-def hooked(module: nn.Module, hooks: Mapping[str, Hook]) -> Iterator[None]:
-    """Put a forward hook on each named module, and take all of them off again, come what may.
+def hooked(module: nn.Module, hooks: Mapping[End, Hook]) -> Iterator[None]:
+    """Put a hook on each end of a module, and take all of them off again, come what may.
 
     Raises:
         ConfigError: there is no module of a name, or part of the model is in training mode.
@@ -96,10 +100,16 @@ def hooked(module: nn.Module, hooks: Mapping[str, Hook]) -> Iterator[None]:
     modules = dict(module.named_modules())
     _check_evaluating(modules)
     with ExitStack() as registered:
-        for name, hook in hooks.items():
+        for (name, is_input), hook in hooks.items():
             if name not in modules:
                 raise ConfigError(f"the model has no module named {name!r}")
-            registered.callback(modules[name].register_forward_hook(hook).remove)
+            part = modules[name]
+            handle = (
+                part.register_forward_pre_hook(partial(_before, hook), with_kwargs=True)
+                if is_input
+                else part.register_forward_hook(hook)
+            )
+            registered.callback(handle.remove)
         yield
 
 
@@ -110,7 +120,7 @@ def check_calls(site: Site, address: Address, ran: int) -> None:
     if address.call == 0 and ran > 1:
         raise ConfigError(
             f"site {site!r} runs {ran} times in one forward pass; name one call, such as "
-            f"'{site}#1', or a module that runs once"
+            f"'{address.module}#1{site.removeprefix(address.module)}', or a module that runs once"
         )
 
 
@@ -121,7 +131,8 @@ def output_name(site: Site, address: Address, output: object) -> str:
     for name in (wanted, f"output_{wanted}"):
         if name in named:
             return name
-    raise ConfigError(f"site {site!r} has no output {wanted!r}; it has {sorted(named)}")
+    kind = "input" if address.is_input else "output"
+    raise ConfigError(f"site {site!r} has no {kind} {wanted!r}; it has {sorted(named)}")
 
 
 def activation(
@@ -135,6 +146,19 @@ def activation(
             " a site must give floating-point numbers with the batch as first axis"
         )
     return tensor
+
+
+def _before(
+    hook: Hook, module: nn.Module, positional: tuple[object, ...], named: dict[str, object]
+) -> tuple[tuple[object, ...], dict[str, object]] | None:
+    """Show a hook a module's arguments; those that it returns take their place."""
+    given = {**{str(place): value for place, value in enumerate(positional)}, **named}
+    changed = hook(module, positional, given)
+    if changed is None:
+        return None
+    assert isinstance(changed, dict)
+    first = tuple(changed.pop(str(place)) for place in range(len(positional)))
+    return first, changed
 
 
 def _check_evaluating(modules: Mapping[str, nn.Module]) -> None:

@@ -2,7 +2,9 @@
 
 A site is ``module[#call][@output]``: the name as in ``named_modules()``; ``#2`` for the second time
 the module runs in one forward pass; ``@1`` or ``@key`` for one entry of a tuple or dict output.
-There is no colon in it: ``site:suffix`` is a view of a site, as decompositions name theirs.
+With ``module[#call]<[input]`` it is what goes into the module: ``mlp<`` is its first tensor,
+``mlp<1`` its second argument and ``mlp<mask`` the one passed by that name. There is no colon in it:
+``site:suffix`` is a view of a site, as decompositions name theirs.
 """
 
 import difflib
@@ -20,11 +22,15 @@ from mad.types import Site
 @final
 @dataclass(frozen=True)
 class Address:
-    """A site name taken apart; ``call`` 0 stands for the only call, ``output`` "" for the first."""
+    """A site name taken apart; ``call`` 0 stands for the only call, ``output`` "" for the first.
+
+    Of an input, ``output`` says which.
+    """
 
     module: str
     call: int
     output: str
+    is_input: bool = False
 
     @staticmethod
     def parse(site: Site) -> "Address":
@@ -34,11 +40,17 @@ class Address:
                 f"site {site!r}: ':' separates a site from the view of it in ledgers, so no site "
                 "has one; name the site alone, or rename the module"
             )
-        rest, _, output = site.partition("@")
+        is_input = "<" in site
+        rest, _, output = site.partition("<" if is_input else "@")
         module, hash_sign, call = rest.partition("#")
         if hash_sign and not (call.isdecimal() and int(call) >= 1):
             raise ConfigError(f"site {site!r}: after '#' stands the number of the call, from 1")
-        return Address(module, int(call or 0), output)
+        return Address(module, int(call or 0), output, is_input)
+
+    @property
+    def end(self) -> tuple[str, bool]:
+        """The module, and whether it is what goes in that counts."""
+        return self.module, self.is_input
 
 
 def resolve(module: nn.Module, patterns: Sequence[str]) -> tuple[Site, ...]:

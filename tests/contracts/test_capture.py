@@ -41,6 +41,27 @@ class Named(nn.Module):
         return {"state": 2 * x, "count": torch.ones(len(x), dtype=torch.int64)}
 
 
+class Mixed(nn.Module):
+    """Adds up what it is given, one by place and one by name."""
+
+    def forward(self, x: Tensor, *, weight: Tensor, half: bool) -> Tensor:
+        return (x + weight) / (2 if half else 1)
+
+
+class Given(nn.Module):
+    """A module whose part takes arguments by place and by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 4)
+        self.mixed = Mixed()
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x)
+        mixed: Tensor = self.mixed(hidden, weight=hidden.square(), half=True)
+        return mixed
+
+
 def convolutional() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(1, 3, 3),
@@ -53,6 +74,8 @@ def convolutional() -> nn.Module:
 
 CASES: dict[str, tuple[Callable[[], nn.Module], list[str], tuple[int, ...]]] = {
     "in-place": (convolutional, ["0", "1", "2", "4"], (5, 1, 8, 8)),
+    "inputs in-place": (convolutional, ["2<", "2", "4<0"], (5, 1, 8, 8)),
+    "inputs by name": (Given, ["first<", "mixed<", "mixed<weight", "mixed"], (5, 3)),
     "tuple and dict": (Various, ["first", "pair@1", "named@state", "relu#2"], (5, 3)),
 }
 
@@ -75,6 +98,7 @@ def test_outputs_are_bit_for_bit_the_models_own_and_nothing_changes(case: str) -
         assert torch.equal(expected, seen)
         assert torch.equal(expected, again)
     assert not any(part._forward_hooks for part in module.modules())
+    assert not any(part._forward_pre_hooks for part in module.modules())
     assert [parameter.grad for parameter in module.parameters()] == gradients
     assert not module.training
     assert fingerprint(module) == model.fingerprint
@@ -88,6 +112,30 @@ def test_an_activation_is_what_the_module_returned_even_if_changed_in_place_late
     seen = capture(model, ["0"], {"x": inputs}).activations["0"]
     assert torch.equal(seen, module.get_submodule("0")(inputs).detach())
     assert (seen < 0).any()
+
+
+def test_what_goes_into_a_module_is_captured_before_the_module_changes_it() -> None:
+    module = nn.Sequential(nn.Linear(2, 3), nn.ReLU(inplace=True))
+    model = MonitoredModel.of(module, name="m", inputs=["x"])
+    inputs = torch.randn(4, 2)
+    seen = capture(model, ["0<", "1<", "0", "1"], {"x": inputs}).activations
+    assert torch.equal(seen["0<"], inputs)
+    assert torch.equal(seen["1<"], seen["0"])
+    assert torch.equal(seen["1<"].relu(), seen["1"])
+    assert (seen["1<"] < 0).any()
+
+
+def test_inputs_are_named_by_place_or_by_name() -> None:
+    model = MonitoredModel.of(Given(), name="m", inputs=["x"])
+    seen = capture(model, ["first", "mixed<0", "mixed<weight"], {"x": torch.randn(4, 3)})
+    assert torch.equal(seen.activations["mixed<0"], seen.activations["first"])
+    assert torch.equal(seen.activations["mixed<weight"], seen.activations["first"].square())
+
+
+def test_one_of_several_calls_is_captured_by_what_goes_into_it() -> None:
+    model = MonitoredModel.of(Various(), name="m", inputs=["x"])
+    seen = capture(model, ["relu#2<", "first"], {"x": torch.randn(4, 3)}).activations
+    torch.testing.assert_close(seen["relu#2<"], 2 * seen["first"].relu())
 
 
 def test_a_model_that_would_train_is_refused_before_it_runs() -> None:
@@ -150,6 +198,8 @@ def test_hooks_are_removed_when_the_model_fails() -> None:
     ("site", "message"),
     [
         ("nowhere", "no module named 'nowhere'"),
+        ("relu<", "runs 2 times .* 'relu#1<'"),
+        ("pair<1", r"no input '1'; it has \['0'\]"),
         ("relu", "runs 2 times .* 'relu#1'"),
         ("relu#3", "ran 2 times"),
         ("pair@7", r"no output '7'; it has \['output_0', 'output_1'\]"),

@@ -11,7 +11,7 @@ from mad.capture.gradients import slopes
 from mad.capture.hooks import Outputs, capture
 from mad.capture.model import MonitoredModel, fingerprint
 from mad.errors import ConfigError
-from tests.contracts.test_capture import CASES, plain_tensors
+from tests.contracts.test_capture import CASES, Given, plain_tensors
 
 Halves = namedtuple("Halves", "low high")  # what a model without types returns
 
@@ -104,6 +104,20 @@ def test_what_follows_a_site_sees_the_edit() -> None:
     bias = module.get_parameter("2.bias").detach()
     assert torch.equal(found["output"], bias.expand(5, 2))
     assert not torch.equal(module(x), found["output"])
+
+
+# Half the sum of 2, by place, and of 4, by name, one of which becomes 1.
+@pytest.mark.parametrize(("site", "expected"), [("mixed<", 2.5), ("mixed<weight", 1.5)])
+def test_what_goes_into_a_module_is_edited_in_its_place(site: str, expected: float) -> None:
+    module = Given()
+    nn.init.zeros_(module.first.weight)
+    nn.init.constant_(module.first.bias, 2)
+    outputs = run_edited(
+        monitored(module),
+        {site: lambda given: torch.full_like(given, 1.0)},
+        {"x": torch.ones(2, 3)},
+    )
+    assert torch.equal(first_output(outputs), torch.full((2, 4), expected))
 
 
 def test_a_later_site_is_edited_after_an_earlier_one() -> None:

@@ -20,6 +20,7 @@ def module() -> nn.Module:
         (["blocks.*", "stem"], ("stem", "blocks.0", "blocks.1")),
         (["blocks.?#2"], ("blocks.0#2", "blocks.1#2")),
         (["stem@1", "stem"], ("stem", "stem@1")),
+        (["blocks.*<", "stem#1<mask"], ("stem#1<mask", "blocks.0<", "blocks.1<")),
         (["*"], ("stem", "blocks", "blocks.0", "blocks.1")),
     ],
 )
@@ -47,3 +48,5 @@ def test_a_colon_is_left_to_the_names_of_views() -> None:
 
 def test_a_site_name_is_taken_apart() -> None:
     assert Address.parse("a.b#2@key") == Address("a.b", 2, "key")
+    assert Address.parse("a.b#2<mask") == Address("a.b", 2, "mask", is_input=True)
+    assert Address.parse("a<") == Address("a", 0, "", is_input=True)
