@@ -50,11 +50,16 @@ _MALFORMED: Final = (ValueError, KeyError, TypeError, AttributeError)
 @final
 @dataclass(frozen=True)
 class Unfinished:
-    """Where a fit keeps its checkpoints, and how often it writes one."""
+    """Where a fit keeps its checkpoints, and how often it writes one.
+
+    ``what`` and ``setting`` are, in messages, what is unfinished, and what names the directory.
+    """
 
     directory: Path
     every_s: float = 20.0
     clock: Callable[[], float] = time.monotonic
+    what: str = "fit"
+    setting: str = "baseline.store"
 
     def remove(self) -> None:
         """Forget the unfinished fit; ConfigError if it cannot be."""
@@ -62,7 +67,14 @@ class Unfinished:
             try:
                 shutil.rmtree(self.directory)
             except OSError as cause:
-                raise _unwritable(self.directory, cause) from cause
+                raise self.unwritable(cause) from cause
+
+    def unwritable(self, cause: OSError) -> ConfigError:
+        """Say that a checkpoint cannot be written or removed, and what to do."""
+        return ConfigError(
+            f"cannot write the checkpoints of this {self.what} to {self.directory}: "
+            f"{cause.strerror}; make room, or set {self.setting} to a directory that can be written"
+        )
 
 
 def identity(
@@ -72,14 +84,24 @@ def identity(
 
     Trusted data are told apart by their number and by the content of ``SAMPLED_ROWS`` of them.
     """
-    rows = torch.linspace(0, len(data) - 1, SAMPLED_ROWS, dtype=torch.float64).long().unique()
     return {
-        "version of mad or torch": f"{__version__} {version('torch')} format {FORMAT}",
+        **version_identity(),
         "settings": _sha256(json.dumps(asdict(plan), sort_keys=True).encode()),
         "model": model.fingerprint,
         "dictionaries": decomposition.fingerprint,
-        "trusted data": f"{len(data)} {tensors.digest(data.take(rows))}",
+        "trusted data": data_identity(data),
     }
+
+
+def version_identity() -> dict[str, str]:
+    """Name the versions that arithmetic depends on."""
+    return {"version of mad or torch": f"{__version__} {version('torch')} format {FORMAT}"}
+
+
+def data_identity(data: Dataset) -> str:
+    """Tell data apart, by their number and the content of ``SAMPLED_ROWS`` of them."""
+    rows = torch.linspace(0, len(data) - 1, SAMPLED_ROWS, dtype=torch.float64).long().unique()
+    return f"{len(data)} {tensors.digest(data.take(rows))}"
 
 
 @final
@@ -110,7 +132,7 @@ class Checkpoints:
     def __post_init__(self) -> None:
         if self.place is not None:
             self.due = self.place.clock() + self.place.every_s
-            self.stages, self.refused = _earlier(self.place.directory, self.identity)
+            self.stages, self.refused = _earlier(self.place, self.identity)
 
     def found(self, stage: Stage) -> Found:
         """Return how far an earlier run was, and what it had found; whatever is damaged is not."""
@@ -133,23 +155,33 @@ class Checkpoints:
         Raises:
             ConfigError: it cannot be written.
         """
+        self.offer_all(lambda: {stage: (rows, values)})
+
+    def offer_all(self, stages: Callable[[], Mapping[Stage, tuple[int, Values]]]) -> None:
+        """Write those of several stages that have gone on since they were written, if it is due.
+
+        Raises:
+            ConfigError: they cannot be written.
+        """
         if self.place is None or self.place.clock() < self.due:
             return
         started = self.place.clock()
         try:
-            self._write(self.place.directory, stage, rows, values)
+            self._write(self.place.directory, stages())
         except FileNotFoundError:
             # Another fit of this name has finished, and cleaned up: the next one is written anew.
             self.stages.clear()
         except OSError as cause:
-            raise _unwritable(self.place.directory, cause) from cause
+            raise self.place.unwritable(cause) from cause
         ended = self.place.clock()
         self.due = ended + max(self.place.every_s, (ended - started) / MOST_SHARE)
 
-    def _write(self, directory: Path, stage: Stage, rows: int, values: Values) -> None:
+    def _write(self, directory: Path, stages: Mapping[Stage, tuple[int, Values]]) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        row = {name: _write_value(directory, value) for name, value in values.items()}
-        self.stages[stage] = {"rows": rows, "values": row}
+        for stage, (rows, values) in stages.items():
+            if self.stages.get(stage, {}).get("rows") != rows:
+                row = {name: _write_value(directory, value) for name, value in values.items()}
+                self.stages[stage] = {"rows": rows, "values": row}
         index = {"format": FORMAT, "identity": dict(self.identity), "stages": self.stages}
         aside = directory / f"{uuid.uuid4().hex}.json"
         tensors.write_durably(aside, json.dumps({**index, "digest": _seal(index)}).encode())
@@ -161,9 +193,10 @@ class Checkpoints:
 
 
 def _earlier(
-    directory: Path, identity: Mapping[str, str]
+    place: Unfinished, identity: Mapping[str, str]
 ) -> tuple[dict[Stage, dict[str, Any]], str]:
     """Return the stages of an earlier run, or none and why it cannot go on."""
+    directory = place.directory
     if not (directory / INDEX).is_file():
         return {}, ""
     try:
@@ -175,7 +208,7 @@ def _earlier(
     except (ConfigError, *_MALFORMED):
         return {}, f"starting over: {directory} is damaged"
     if others:
-        return {}, f"starting over: the unfinished fit was of other {', '.join(others)}"
+        return {}, f"starting over: the unfinished {place.what} was of other {', '.join(others)}"
     return index["stages"], ""
 
 
@@ -200,10 +233,3 @@ def _seal(index: Mapping[str, object]) -> str:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _unwritable(directory: Path, cause: OSError) -> ConfigError:
-    return ConfigError(
-        f"cannot write the checkpoints of this fit to {directory}: {cause.strerror}; make room, "
-        "or set baseline.store to a directory that can be written"
-    )
