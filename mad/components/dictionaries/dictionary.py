@@ -126,7 +126,9 @@ class Dictionary:
         """Return the latents' decoder directions, in the units of the activations."""
         place = list(self.views).index(view)
         start = sum(self.widths[:place])
-        return self.target.scale * self.decoder[components, start : start + self.widths[place]]
+        own = slice(start, start + self.widths[place])
+        scale = self.target.scale.expand(self.decoder.shape[1])
+        return scale[own] * self.decoder[components, own]
 
     def spread(
         self,

@@ -25,17 +25,23 @@ _EPSILON = 1e-5
 class Frame:
     """A centre and one scale: ``normalised`` vectors have mean zero and unit mean square.
 
+    Of several sites joined, each has a scale, repeated for its coordinates: all have equal shares
+    of the squares, so that none drowns the others (Lindsey et al. 2024 normalise each layer).
     With ``rows`` each vector is first normalised by itself; what that takes out of it, ``restored``
     puts back.
     """
 
     centre: Float[Tensor, " coordinate"]
-    scale: Float[Tensor, ""]
+    scale: Float[Tensor, ""] | Float[Tensor, " coordinate"]
     rows: RowNorm = "none"
 
     @staticmethod
-    def of(vectors: Float[Tensor, "vector coordinate"], *, name: str) -> "Frame":
+    def of(
+        vectors: Float[Tensor, "vector coordinate"], *, name: str, widths: tuple[int, ...] = ()
+    ) -> "Frame":
         """Measure vectors of what messages call ``name``.
+
+        ``widths`` are the coordinates of each of several sites.
 
         Raises:
             ConfigError: when there are too few vectors, they are all equal, or not finite.
@@ -49,6 +55,8 @@ class Frame:
         # Not by the scale: the mean of equal vectors may miss them in the last place.
         if (vectors == vectors[0]).all():
             raise ConfigError(f"{name} gives the same vector for every trusted input; drop it")
+        if len(widths) > 1:
+            return Frame(centre, _by_site(vectors - centre, widths, name=name))
         return Frame(centre, scale)
 
     @staticmethod
@@ -100,6 +108,20 @@ def parse_rows(name: str) -> RowNorm:
         if name == rule:
             return rule  # type: ignore[no-any-return]  # get_args is untyped
     raise ConfigError(f"row normalisation {name!r} is none of {', '.join(get_args(RowNorm))}")
+
+
+def _by_site(
+    away: Float[Tensor, "vector coordinate"], widths: tuple[int, ...], *, name: str
+) -> Float[Tensor, " coordinate"]:
+    """Return a scale for each coordinate, by which all sites have the same sum of squares."""
+    even = away.shape[1] / len(widths)
+    parts = away.split(widths, dim=1)
+    if constant := [place for place, own in enumerate(parts, 1) if (own == own[0]).all()]:
+        raise ConfigError(
+            f"{name}: number {constant[0]} gives the same vector for every trusted input; drop it"
+        )
+    scales = [(own.square().sum() / len(away) / even).sqrt() for own in parts]
+    return torch.cat([scale.expand(n) for scale, n in zip(scales, widths, strict=True)])
 
 
 def _mean(x: Float[Tensor, "batch coordinate"]) -> Float[Tensor, "batch 1"]:

@@ -89,6 +89,10 @@ class Look:
         source = self._joined(activations, self.reads)
         return Examples(source, source if self.is_own else self._joined(activations, self.writes))
 
+    def widths(self, activations: Activations) -> tuple[int, ...]:
+        """Return how many coordinates each site explained comes to."""
+        return tuple(pool(activations[site], self.pooling).shape[1] for site in self.writes)
+
     def _joined(
         self, activations: Activations, sites: Sequence[Site]
     ) -> Float[Tensor, "batch coordinate"]:

@@ -76,7 +76,11 @@ class Training:
         Raises:
             ConfigError: when there are too few vectors, they are all equal, or not finite.
         """
-        source, target = _frames(look, sample) if start is None else (start.source, start.target)
+        widths = widths or (sample.target.shape[1],)
+        assert len(widths) == len(look.writes), "several sites need their widths"
+        source, target = (
+            _frames(look, sample, widths) if start is None else (start.source, start.target)
+        )
         normalised = _normalised(sample, source, target)
         first = initial(normalised, plan) if start is None else _start(start)
         learner = LEARNERS[plan.kind](first, plan)
@@ -89,7 +93,7 @@ class Training:
             plan=plan,
             source=source,
             target=target,
-            widths=widths or (sample.target.shape[1],),
+            widths=widths,
             learner=learner,
             skip=skip,
             optimiser=torch.optim.Adam(trained, lr=plan.rate, fused=True),
@@ -209,11 +213,12 @@ def _share_missed(
     return error.square().sum(dim=1).mean() / target.square().sum(dim=1).mean()
 
 
-def _frames(look: Look, sample: Examples) -> tuple[Frame, Frame]:
-    source = Frame.of(sample.source, name=f"site {', '.join(map(repr, look.reads))}")
+def _frames(look: Look, sample: Examples, widths: tuple[int, ...]) -> tuple[Frame, Frame]:
+    written = f"site {', '.join(map(repr, look.writes))}"
+    target = Frame.of(sample.target, name=written, widths=widths)
     if look.is_own:
-        return source, source
-    return source, Frame.of(sample.target, name=f"site {', '.join(map(repr, look.writes))}")
+        return target, target
+    return Frame.of(sample.source, name=f"site {', '.join(map(repr, look.reads))}"), target
 
 
 def _normalised(examples: Examples, source: Frame, target: Frame) -> Examples:
