@@ -17,6 +17,7 @@ from mad.components.dictionaries.base import Forward, Learned, Step
 from mad.components.dictionaries.dead import revival
 from mad.components.dictionaries.initial import Start
 from mad.components.dictionaries.kernels import largest, to_unit_length
+from mad.components.dictionaries.kinds.experts import alike
 from mad.components.dictionaries.latents import Latents
 from mad.components.dictionaries.look import Examples
 from mad.components.dictionaries.plan import DictionaryPlan
@@ -95,10 +96,9 @@ def strongest(
     values = (values * chosen.weights.reshape(-1, 1)).reshape(len(source), -1)
     components = (components + own * by_expert.unsqueeze(1)).reshape(len(source), -1)
     # Several experts offer k latents each, in the order of their chances.
-    kept = values.topk(min(k, values.shape[1]), dim=1).indices if slots > 1 else None
-    if kept is not None:
-        values, components = values.gather(1, kept), components.gather(1, kept)
-        components, ascending = components.sort(dim=1)
+    if slots > 1:
+        values, kept = values.topk(min(k, values.shape[1]), dim=1)
+        components, ascending = components.gather(1, kept).sort(dim=1)
         values = values.gather(1, ascending)
     return Latents.chosen(values, components)
 
@@ -164,8 +164,7 @@ class SwitchLearner:
         Raises:
             ConfigError: when the experts cannot share the width evenly, or too few can be chosen.
         """
-        own = start.owned()
-        width, source = own.bias.numel(), own.encoder.shape[0]
+        width = start.bias.numel()
         if width % plan.experts:
             even = plan.experts * (width // plan.experts + 1)
             raise ConfigError(
@@ -180,8 +179,11 @@ class SwitchLearner:
                 "choose from: set it from 1 to that"
             )
         generator = torch.Generator().manual_seed(plan.seed)
-        router = torch.randn(source, routed, generator=generator) / source**0.5
-        bias = torch.zeros(routed)
+        block = width // plan.experts * routed
+        order, router = alike(start.encoder.T[:block], routed, generator=generator)
+        order = torch.cat([order, torch.arange(block, width)])
+        own = Start(start.encoder[:, order], start.bias[order], start.decoder[order]).owned()
+        bias = start.bias.new_zeros(routed)
         return SwitchLearner(
             own.encoder,
             own.bias,
