@@ -25,3 +25,19 @@ def revival(
         dead[chosen], decoder, per_sample_weights=values.relu(), mode="sum"
     )
     return (target - explained).square().sum(dim=1).mean() / target.square().sum(dim=1).mean()
+
+
+def unsilenced(
+    source: Float[Tensor, "batch source"],
+    encoder: Float[Tensor, "source component"],
+    bias: Float[Tensor, " component"],
+    dead: Int64[Tensor, " dead"],
+) -> Float[Tensor, "batch dead"]:
+    """Return the dead latents' values but for the biases that silence them.
+
+    Where a latent is silent because it is below zero, rather than below others, it has no value to
+    explain anything by. It gets the one without its bias, and its bias the gradient of that: where
+    more of the latent would help, the bias rises until the latent lives.
+    """
+    own = bias[dead]
+    return source @ encoder[:, dead] + (own - own.detach())

@@ -8,17 +8,25 @@ from torch import Tensor
 
 from mad.components.dictionaries.base import Encoder, Learner
 from mad.components.dictionaries.initial import Start
+from mad.components.dictionaries.kinds import lp
+from mad.components.dictionaries.kinds.bilinear import BilinearEncoder
+from mad.components.dictionaries.kinds.gated import GatedEncoder, GatedLearner
+from mad.components.dictionaries.kinds.relu import ReLUEncoder, ReLULearner
 from mad.components.dictionaries.kinds.switch import SwitchEncoder, SwitchLearner
 from mad.components.dictionaries.kinds.topk import TopKEncoder, TopKLearner
 from mad.components.dictionaries.plan import DictionaryPlan, Kind
 from mad.errors import ConfigError
 
 ENCODERS: Final[Mapping[str, type[Encoder]]] = {
-    encoder.kind: encoder for encoder in (TopKEncoder, SwitchEncoder)
+    encoder.kind: encoder
+    for encoder in (TopKEncoder, BilinearEncoder, SwitchEncoder, ReLUEncoder, GatedEncoder)
 }
 
 LEARNERS: Final[Mapping[Kind, Callable[[Start, DictionaryPlan], Learner]]] = {
     "topk": TopKLearner.begin,
+    "relu": ReLULearner.begin,
+    "lp": lp.begin,
+    "gated": GatedLearner.begin,
     "switch": SwitchLearner.begin,
 }
 

@@ -1,0 +1,144 @@
+"""Gated latents: one half decides which are active, the other how strongly.
+
+Rajamanoharan et al. 2024, "Improving dictionary learning with gated sparse autoencoders".
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mad.components.dictionaries.base import Forward, Learned, Step
+from mad.components.dictionaries.dead import revival, unsilenced
+from mad.components.dictionaries.initial import Start
+from mad.components.dictionaries.kernels import affine, to_unit_length
+from mad.components.dictionaries.kinds.relu import typical_magnitude
+from mad.components.dictionaries.latents import Latents
+from mad.components.dictionaries.look import Examples
+from mad.components.dictionaries.plan import DictionaryPlan
+from mad.components.dictionaries.steering import Steering
+
+
+@final
+@dataclass(frozen=True)
+class GatedEncoder:
+    """``relu(v * exp(log_gain) + magnitude_bias)`` where ``v + gate_bias > 0``; ``v = u @ weight``.
+
+    Equations 6 and 7 of the paper: gate and magnitude share their directions.
+    """
+
+    kind: ClassVar[str] = "gated"
+
+    weight: Float[Tensor, "source component"]
+    gate_bias: Float[Tensor, " component"]
+    log_gain: Float[Tensor, " component"]
+    magnitude_bias: Float[Tensor, " component"]
+
+    @property
+    def width(self) -> int:
+        """The number of latents."""
+        return self.gate_bias.numel()
+
+    def encode(self, source: Float[Tensor, "batch source"]) -> Latents:
+        """Return the latents of each vector whose gates are open."""
+        gate = affine(source, self.weight, self.gate_bias)
+        return self.opened(gate)
+
+    def opened(self, gate: Float[Tensor, "batch component"]) -> Latents:
+        """Return the latents that gates, before their rule, let pass."""
+        magnitudes = (gate - self.gate_bias) * self.log_gain.exp() + self.magnitude_bias
+        return Latents.where(gate > 0, magnitudes.relu())
+
+
+@final
+@dataclass
+class GatedLearner:
+    """Trains a gated dictionary; the penalty falls on the gates, so that magnitudes do not shrink.
+
+    The gates' own values, rectified, must explain the target too, by directions taken as given
+    (equation 8): else nothing but the penalty would teach them.
+    """
+
+    encoder: Float[Tensor, "source component"]
+    encoder_gate_bias: Float[Tensor, " component"]
+    encoder_log_gain: Float[Tensor, " component"]
+    encoder_magnitude_bias: Float[Tensor, " component"]
+    decoder: Float[Tensor, "component target"]
+    steering: Steering
+    auxiliary_weight: float
+
+    @staticmethod
+    def begin(start: Start, plan: DictionaryPlan) -> "GatedLearner":
+        """Own the first weights, with the activity that is asked for."""
+        own = start.owned()
+        return GatedLearner(
+            encoder=own.encoder,
+            encoder_gate_bias=(start.bias - start.threshold).requires_grad_(),
+            encoder_log_gain=torch.zeros_like(start.bias).requires_grad_(),
+            encoder_magnitude_bias=own.bias,
+            decoder=own.decoder,
+            steering=Steering(wanted=min(plan.k, own.bias.numel())),
+            auxiliary_weight=plan.auxiliary_weight,
+        )
+
+    @property
+    def parameters(self) -> Mapping[str, Tensor]:
+        """The weights."""
+        names = ("encoder", "encoder_gate_bias", "encoder_log_gain", "encoder_magnitude_bias")
+        return {name: getattr(self, name) for name in (*names, "decoder")}
+
+    @property
+    def buffers(self) -> Mapping[str, Tensor]:
+        """The penalty's coefficient."""
+        return self.steering.buffers
+
+    @property
+    def width(self) -> int:
+        """The number of latents."""
+        return self.encoder_gate_bias.numel()
+
+    def forward(self, source: Float[Tensor, "batch source"]) -> Forward:
+        """Reconstruct from the latents whose gates are open."""
+        gate = affine(source, self.encoder, self.encoder_gate_bias)
+        latents = self._encoder.opened(gate)
+        return Forward(latents.explained(self.decoder), latents, before=gate)
+
+    def penalty(self, forward: Forward, batch: Examples, step: Step) -> Float[Tensor, ""]:
+        """Charge open gates, let them explain the target, and the dead the error."""
+        gate = forward.before
+        assert gate is not None
+        opened = Latents.where(gate > 0, gate)
+        typical = typical_magnitude(batch, self.steering.wanted)
+        charged = opened.values.sum() / (typical * len(batch) * self.steering.wanted)
+        missed = batch.target - opened.explained(self.decoder.detach())
+        lost = missed.square().sum() / batch.target.square().sum()
+        total = self.steering.coefficient * charged + lost
+        if not step.dead.numel():
+            return total
+        before = unsilenced(batch.source, self.encoder, self.encoder_gate_bias, step.dead)
+        error = batch.target - forward.explained
+        return total + self.auxiliary_weight * revival(
+            before, step.dead, self.decoder, error, most=2 * self.steering.wanted
+        )
+
+    def stepped(self, forward: Forward) -> None:
+        """Keep directions at unit length, and steer."""
+        to_unit_length(self.decoder)
+        self.steering.saw(forward.latents)
+
+    def finish(self, sample: Examples) -> Learned:  # noqa: ARG002  # Learner
+        """Return the weights as they are."""
+        own = {name: one.detach() for name, one in vars(self._encoder).items()}
+        return Learned(GatedEncoder(**own), self.decoder.detach())
+
+    @property
+    def _encoder(self) -> GatedEncoder:
+        return GatedEncoder(
+            weight=self.encoder,
+            gate_bias=self.encoder_gate_bias,
+            log_gain=self.encoder_log_gain,
+            magnitude_bias=self.encoder_magnitude_bias,
+        )
