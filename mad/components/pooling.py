@@ -22,18 +22,33 @@ def pool(
     that acts at one position shows in the maximum, one that acts at all in the mean. ``auto`` is
     the first of ``poolings``.
     """
-    by_position = _by_position(activations)
+    positions = _positions(activations)
     match _settled(activations, pooling):
         case "flatten":
             return activations.reshape(activations.shape[0], -1)
         case "mean":
-            return by_position.mean(dim=1)
+            return positions.mean(dim=1)
         case "max":
-            return by_position.amax(dim=1)
+            return positions.amax(dim=1)
         case "last":
-            return by_position[:, -1]
+            return positions[:, -1]
         case "mean_max":
-            return torch.cat([by_position.mean(dim=1), by_position.amax(dim=1)], dim=1)
+            return torch.cat([positions.mean(dim=1), positions.amax(dim=1)], dim=1)
+
+
+def by_position(
+    activations: Float[Tensor, "batch ..."], pooling: Pooling
+) -> Float[Tensor, "vector coordinate"]:
+    """Return the vector of every position of every input, where ``pooling`` makes one of them.
+
+    So it is for ``mean``, ``max`` and ``last``. Otherwise vectors are those of ``pool``, for which
+    there is no position with as many coordinates.
+    """
+    match _settled(activations, pooling):
+        case "mean" | "max" | "last":
+            return _positions(activations).flatten(0, 1)
+        case _:
+            return pool(activations, pooling)
 
 
 def poolings(activations: Float[Tensor, "batch ..."], pooling: Pooling) -> Mapping[str, Pooling]:
@@ -66,7 +81,7 @@ def unpool(
     settled = _settled(activations, pooling)
     if settled == "flatten":
         return change.reshape(activations.shape)
-    added = _spread(change.unsqueeze(1), _by_position(activations), settled)
+    added = _spread(change.unsqueeze(1), _positions(activations), settled)
     is_map = activations.ndim > 3  # noqa: PLR2004  # channels before positions
     return (added.transpose(1, 2) if is_map else added).reshape(activations.shape)
 
@@ -103,7 +118,7 @@ def _shares(
     return torch.where(gap > 0, below / gap.clamp_min(torch.finfo(gap.dtype).tiny), even)
 
 
-def _by_position(
+def _positions(
     activations: Float[Tensor, "batch ..."],
 ) -> Float[Tensor, "batch position feature"]:
     match activations.ndim:

@@ -78,9 +78,9 @@ def second_dictionary(
 
     Shorter both than the first dictionary and than a Gaussian without components. A fifth of the
     vectors, at most 4,000, measures and trains no dictionary but the first, to whose favour that
-    is. Its view is the first one's with the size for a suffix, as ``w128k6``. The same vectors and
-    plan give the same dictionary. There is no search with fewer vectors than ``MIN_VECTORS`` or
-    more coordinates than ``MAX_COORDINATES``.
+    is. It is of kind ``topk``, and its view is the first one's with the size for a suffix, as
+    ``w128k6``. The same vectors and plan give the same dictionary. There is no search with fewer
+    vectors than ``MIN_VECTORS`` or more coordinates than ``MAX_COORDINATES``.
     """
     if len(vectors) < MIN_VECTORS or vectors.shape[1] > MAX_COORDINATES:
         return None
@@ -187,7 +187,7 @@ class _Sample:
             vectors[order[held_out:]],
             vectors[order[:held_out]],
             RELATIVE_RESOLUTION * deviation,
-            replace(plan, learning_rate=STEP_LENGTH / math.sqrt(vectors.shape[1])),
+            replace(plan, kind="topk", learning_rate=STEP_LENGTH / math.sqrt(vectors.shape[1])),
         )
 
     @property

@@ -11,7 +11,7 @@ from mad.components.dictionaries.dictionary import Dictionary
 from mad.components.dictionaries.look import Examples, Look
 from mad.components.dictionaries.plan import DictionaryFigures, DictionaryPlan
 from mad.components.dictionaries.training import StepFigures, Training
-from mad.types import Site
+from mad.types import Activations, Site
 
 _PIECE = 1_024
 CALIBRATED = 16_384
@@ -62,15 +62,30 @@ def figures(
     dictionary: Dictionary, vectors: Float[Tensor, "vector coordinate"]
 ) -> DictionaryFigures:
     """Measure a dictionary of one site on pooled vectors of it."""
-    unexplained, uses = 0.0, torch.zeros(dictionary.width, dtype=torch.int64)
+    return measured(dictionary, Examples.own(vectors))
+
+
+def measured(dictionary: Dictionary, examples: Examples) -> DictionaryFigures:
+    """Measure a dictionary of one site, of several, or of another than it reads."""
+    unexplained, active = 0.0, torch.zeros(dictionary.width, dtype=torch.int64)
     # In pieces: all vectors by all latents at once can be far larger than the vectors.
-    for piece in vectors.split(_PIECE):
-        activity = dictionary.activity({dictionary.sites[0]: piece})[dictionary.view]
-        unexplained += float(activity.residual.square().sum())
-        uses += activity.components.bincount(minlength=uses.numel())
+    for start in range(0, len(examples), _PIECE):
+        piece = examples.take(torch.arange(start, min(start + _PIECE, len(examples))))
+        activity = dictionary.activity(_as_captured(dictionary, piece))
+        unexplained += sum(float(one.residual.square().sum()) for one in activity.values())
+        components = activity[dictionary.view].components
+        active += components.bincount(minlength=active.numel())
+    target = examples.target
     return DictionaryFigures(
         view=dictionary.view,
-        unexplained_variance=unexplained / float((vectors - vectors.mean(dim=0)).square().sum()),
-        active_latents=int(uses.sum()) / len(vectors),
-        dead_share=int((uses == 0).sum()) / uses.numel(),
+        unexplained_variance=unexplained / float((target - target.mean(dim=0)).square().sum()),
+        active_latents=int(active.sum()) / len(examples),
+        dead_share=int((active == 0).sum()) / active.numel(),
     )
+
+
+def _as_captured(dictionary: Dictionary, examples: Examples) -> Activations:
+    """Return pooled examples as activations of the sites, for which no pooling is left to do."""
+    look = dictionary.look
+    explained = dict(zip(look.writes, examples.target.split(dictionary.widths, dim=1), strict=True))
+    return explained if look.is_own else {look.reads[0]: examples.source} | explained

@@ -1,0 +1,117 @@
+"""What is to be trained: from a form, sites and a plan to one job a view."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, final
+
+from mad.components.dictionaries.look import Look
+from mad.components.dictionaries.plan import DictionaryPlan
+from mad.components.pooling import Pooling, poolings
+from mad.errors import ConfigError
+from mad.types import Activations, Site
+
+Form: TypeAlias = Literal["autoencoder", "transcoder", "crosscoder"]
+"""What is explained from what: each site from itself, each from its source, all from all."""
+
+Positions: TypeAlias = Literal["pooled", "all"]
+"""Which vectors train: those that are read later, or that of every position of a sequence."""
+
+
+@final
+@dataclass(frozen=True)
+class Slot:
+    """The vectors of one site that a buffer holds, which several dictionaries may share."""
+
+    site: Site
+    pooling: Pooling
+    positions: Positions
+
+
+@final
+@dataclass(frozen=True)
+class Job:
+    """One dictionary to train."""
+
+    look: Look
+    plan: DictionaryPlan
+    positions: Positions = "pooled"
+
+    @property
+    def reads(self) -> tuple[Slot, ...]:
+        """The slots it encodes, joined end to end."""
+        return tuple(Slot(site, self.look.pooling, self.positions) for site in self.look.reads)
+
+    @property
+    def writes(self) -> tuple[Slot, ...]:
+        """The slots it explains, joined end to end."""
+        return tuple(Slot(site, self.look.pooling, self.positions) for site in self.look.writes)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """One dictionary for each of some sites, or one for all of them where it is a crosscoder.
+
+    ``sources`` are what transcoders read, one for each site. ``suffix`` names the views.
+    """
+
+    plan: DictionaryPlan
+    sites: tuple[Site, ...]
+    form: Form = "autoencoder"
+    sources: tuple[Site, ...] = ()
+    positions: Positions = "pooled"
+    suffix: str = ""
+
+    @property
+    def all_sites(self) -> tuple[Site, ...]:
+        """Every site needed."""
+        return tuple(dict.fromkeys(self.sites + self.sources))
+
+    def jobs(self, activations: Activations) -> list[Job]:
+        """Return one job for each pooling that the plan asks for at activations of this shape.
+
+        Raises:
+            ConfigError: there are not as many sources as sites.
+        """
+        return [
+            Job(
+                Look(reads, writes, pooling, _joined(suffix, self.suffix)),
+                self.plan,
+                self.positions,
+            )
+            for reads, writes in self._pairs()
+            for suffix, pooling in poolings(activations[writes[0]], self.plan.pooling).items()
+        ]
+
+    def _pairs(self) -> Sequence[tuple[tuple[Site, ...], tuple[Site, ...]]]:
+        match self.form:
+            case "autoencoder":
+                return [((site,), (site,)) for site in self.sites]
+            case "crosscoder":
+                return [(self.sites, self.sites)]
+            case "transcoder":
+                if len(self.sources) != len(self.sites):
+                    raise ConfigError(
+                        f"a transcoder reads one source for each site, got {len(self.sources)} "
+                        f"sources {list(self.sources)} for {len(self.sites)} sites "
+                        f"{list(self.sites)}: name as many, in the same order"
+                    )
+                pairs = zip(self.sources, self.sites, strict=True)
+                return [((source,), (site,)) for source, site in pairs]
+
+
+def jobs_of(wanted: Sequence[Wanted], activations: Activations) -> list[Job]:
+    """Return every job; ConfigError where two would bear one name."""
+    jobs = [job for one in wanted for job in one.jobs(activations)]
+    views = [view for job in jobs for view in job.look.views]
+    twice = sorted({view for view in views if views.count(view) > 1})
+    if twice:
+        raise ConfigError(
+            f"two dictionaries would be called {', '.join(map(repr, twice))}; give one of them a "
+            "suffix of its own"
+        )
+    return jobs
+
+
+def _joined(*suffixes: str) -> str:
+    return ":".join(filter(None, suffixes))
