@@ -8,6 +8,8 @@ import typer
 
 from mad.cli import screen
 from mad.cli.options import Config
+from mad.cli.report_dictionary import dictionary
+from mad.cli.written import check
 from mad.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ report = typer.Typer(help="Report on trusted data.", no_args_is_help=True)
 @report.callback()
 def _group() -> None:
     """Report on trusted data."""
+
+
+report.command()(dictionary)
 
 
 @report.command()
@@ -39,7 +44,7 @@ def accounting(
     from mad.report import table as tables
 
     written = [path for path in (out, table, plot) if path]
-    _check(written, with_plot=plot is not None)
+    check(written, with_plot=plot is not None)
     found = _account(Deployment.load(config), step)
     _show(found)
     try:
@@ -55,21 +60,6 @@ def accounting(
         raise ConfigError(f"cannot write {cause.filename}: {cause.strerror}") from cause
     for path in written:
         screen.say(f"written to {path}")
-
-
-def _check(paths: list[Path], *, with_plot: bool) -> None:
-    """Refuse before the work what would fail after it."""
-    for path in paths:
-        if not path.absolute().parent.is_dir():
-            raise ConfigError(f"cannot write {path}: there is no directory {path.parent}; make it")
-    if with_plot:
-        try:
-            import matplotlib as _  # noqa: F401  # whether it is there
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                "--plot needs the Python package matplotlib; run: pip install 'mad[bench]', or "
-                "leave --plot out"
-            ) from error
 
 
 def _account(deployment: "Deployment", step: float) -> "Accounting":

@@ -37,15 +37,24 @@ def description_bits(
     """
     ((view, site),) = decomposition.views.items()
     seen, new = (decomposition.activity({site: part})[view] for part in (fitting, held_out))
+    lengths = decomposition.directions(view, torch.arange(seen.num_components)).norm(dim=1)
+    parameters = seen.num_components * (held_out.shape[1] + 3)
+    return float(activity_bits(seen, new, lengths.double(), step=step).mean()) + (
+        parameters * 0.5 * math.log2(inputs) / inputs
+    )
+
+
+def activity_bits(
+    seen: Activity, new: Activity, unit: Float64[Tensor, " component"], *, step: float
+) -> Bits:
+    """Return what each new activity costs under codes fitted to other ones of the same view.
+
+    ``unit`` is how far one unit of each component's magnitude reaches. Parameters not counted.
+    """
     nowhere, context = (torch.full((len(part),), -1) for part in (seen, new))
     sets = IndependentCode.fit(SetCounts.of(seen, nowhere)).lengths(new, context)
     residual = GaussianCode.fit(ResidualMoments.of(seen), step=step).lengths(new, context)
-    lengths = decomposition.directions(view, torch.arange(seen.num_components)).norm(dim=1)
-    magnitudes = _magnitude_bits(seen, new, lengths.double(), step=step)
-    parameters = seen.num_components * (held_out.shape[1] + 3)
-    return float((sets + magnitudes + residual).mean()) + (
-        parameters * 0.5 * math.log2(inputs) / inputs
-    )
+    return sets + _magnitude_bits(seen, new, unit, step=step) + residual
 
 
 def _magnitude_bits(

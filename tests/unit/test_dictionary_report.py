@@ -1,0 +1,376 @@
+"""The examination of dictionaries, against closed forms and direct calculation."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mad.arrays import Table
+from mad.capture.model import MonitoredModel
+from mad.components.base import Decomposition
+from mad.components.dictionaries.dictionary import Dictionary
+from mad.components.dictionaries.frame import Frame
+from mad.components.dictionaries.look import Look
+from mad.components.dictionaries.topk import topk_dictionary
+from mad.components.joined import Joined
+from mad.components.unexplained import Unexplained
+from mad.errors import ConfigError
+from mad.report.dictionary import Asked, DictionaryReport, Source, examine
+from mad.report.dictionary.length import code_bits
+from mad.report.dictionary.table import as_json
+from tests.worlds import quiet
+
+WIDTH, COUNT, LABELS = 12, 900, 4
+
+
+def rotation(seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    turned: Tensor = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=generator)).Q
+    return turned
+
+
+def sparse(count: int = COUNT) -> Tensor:
+    """Return sums of two of 12 hidden directions at a time."""
+    generator = torch.Generator().manual_seed(1)
+    chosen = torch.rand(count, WIDTH, generator=generator).topk(2, dim=1).indices
+    strength = 1 + torch.rand(count, 2, generator=generator)
+    return torch.zeros(count, WIDTH).scatter(1, chosen, strength) @ rotation(0)
+
+
+def dictionary(*, k: int = 2, gain: float = 1.0, site: str = "0") -> Dictionary:
+    """Return the dictionary of the hidden directions; with less gain it shrinks what it says."""
+    hidden = rotation(0)
+    return topk_dictionary(
+        site=site,
+        pooling="auto",
+        k=k,
+        encoder=gain * hidden.T.contiguous(),
+        bias=torch.zeros(WIDTH),
+        decoder=hidden,
+        centre=torch.zeros(WIDTH),
+        scale=torch.tensor(1.0),
+    )
+
+
+def silent(mean: Tensor) -> Dictionary:
+    """Return the dictionary that says the mean of everything."""
+    own = dictionary(gain=0.0)
+    frame = Frame(mean, torch.tensor(1.0))
+    return replace(own, source=frame, target=frame)
+
+
+@dataclass
+class World:
+    """A model that reads labels off its first two sites, and inputs for it."""
+
+    x: Tensor
+    model: MonitoredModel
+
+    @staticmethod
+    def of(x: Tensor) -> "World":
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            answer = nn.Linear(WIDTH, LABELS)
+            module = nn.Sequential(nn.Identity(), nn.Linear(WIDTH, WIDTH), answer)
+        with torch.no_grad():
+            answer.weight.mul_(4)
+        return World(x, MonitoredModel.of(module, name="three layers", inputs=["x"]))
+
+    def report(self, decomposition: Decomposition, asked: Asked | None = None) -> DictionaryReport:
+        every = torch.arange(len(self.x))
+        rows = every[every % 3 > 0], every[every % 3 == 0]
+        source = Source(self.model, decomposition, Table({"x": self.x}), *rows)
+        return examine(source, asked or Asked(), progress=quiet)
+
+    @property
+    def held_out(self) -> Tensor:
+        return self.x[torch.arange(len(self.x)) % 3 == 0]
+
+    def answers(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            answers: Tensor = self.model.module(x)
+        return answers
+
+
+WORLD = World.of(sparse())
+
+
+def test_a_perfect_dictionary_explains_everything_and_loses_nothing() -> None:
+    (one,) = WORLD.report(dictionary()).dictionaries
+    own = one.reconstruction
+    assert own.unexplained_variance == pytest.approx(0, abs=1e-10)
+    assert (own.cosine, own.length_ratio, own.relative_bias) == pytest.approx((1, 1, 1))
+    assert set(one.use.active.quantiles) == {2}
+    assert one.use.dead_share == 0
+    assert one.splice is not None
+    assert one.splice.clean_bits == pytest.approx(0, abs=1e-9)
+    assert one.splice.recovered_from_zero == pytest.approx(1, abs=1e-5)
+    assert one.splice.recovered_from_mean == pytest.approx(1, abs=1e-5)
+    assert one.splice.reconstructed.agreement == 1
+
+
+def test_the_dictionary_that_says_the_mean_recovers_nothing_of_mean_ablation() -> None:
+    fitting = WORLD.x[torch.arange(COUNT) % 3 > 0]
+    (one,) = WORLD.report(silent(fitting.mean(dim=0))).dictionaries
+    assert one.splice is not None
+    assert one.splice.averaged.loss_bits > 0.1
+    assert one.splice.recovered_from_mean == pytest.approx(0, abs=1e-5)
+    assert one.use.dead_share == 1
+    # Of the held-out mean, which is not the fitting one, a little more is left than all.
+    assert one.reconstruction.unexplained_variance == pytest.approx(1, abs=0.05)
+
+
+def test_figures_of_a_lossy_dictionary_are_those_of_direct_calculation() -> None:
+    one = dictionary(k=1, gain=0.8)
+    (found,) = WORLD.report(one).dictionaries
+    x, hidden = WORLD.held_out, rotation(0)
+    strength, chosen = (x @ hidden.T).max(dim=1)
+    explained = 0.8 * strength.unsqueeze(1) * hidden[chosen]
+    own = found.reconstruction
+    missed = (x - explained).square().sum() / (x - x.mean(dim=0)).square().sum()
+    assert own.unexplained_variance == pytest.approx(float(missed), rel=1e-5)
+    assert own.explained_variance == pytest.approx(1 - float(missed), rel=1e-5)
+    cosine = functional.cosine_similarity(x, explained).mean()
+    assert own.cosine == pytest.approx(float(cosine), rel=1e-5)
+    ratio = (explained.norm(dim=1) / x.norm(dim=1)).mean()
+    assert own.length_ratio == pytest.approx(float(ratio), rel=1e-5)
+    assert found.use.magnitudes.mean == pytest.approx(float(0.8 * strength.mean()), rel=1e-5)
+    # Along the direction that it takes, the dictionary says 0.8 of what is there.
+    assert own.relative_bias == pytest.approx(0.8, rel=1e-5)
+
+
+def test_spliced_losses_are_those_of_direct_calculation() -> None:
+    generator = torch.Generator().manual_seed(5)
+    truth = torch.randint(LABELS, (COUNT,), generator=generator)
+    asked = Asked(labels=Table({"label": truth}))
+    (found,) = WORLD.report(dictionary(k=1), asked).dictionaries
+    x, hidden = WORLD.held_out, rotation(0)
+    strength, chosen = (x @ hidden.T).max(dim=1)
+    own = truth[torch.arange(COUNT) % 3 == 0]
+    mean = WORLD.x[torch.arange(COUNT) % 3 > 0].mean(dim=0)
+    standing = {
+        "clean": x,
+        "spliced": strength.unsqueeze(1) * hidden[chosen],
+        "zero": torch.zeros_like(x),
+        "mean": mean.expand_as(x),
+    }
+    answers = {name: WORLD.answers(one) for name, one in standing.items()}
+    bits = {
+        name: float(functional.cross_entropy(one, own)) / math.log(2)
+        for name, one in answers.items()
+    }
+    same = (answers["spliced"].argmax(dim=1) == answers["clean"].argmax(dim=1)).double().mean()
+    splice = found.splice
+    assert splice is not None
+    assert splice.loss == "cross-entropy"
+    assert splice.clean_bits == pytest.approx(bits["clean"], rel=1e-5)
+    assert splice.reconstructed.loss_bits == pytest.approx(bits["spliced"], rel=1e-5)
+    assert splice.zeroed.loss_bits == pytest.approx(bits["zero"], rel=1e-5)
+    assert splice.averaged.loss_bits == pytest.approx(bits["mean"], rel=1e-5)
+    assert splice.reconstructed.agreement == pytest.approx(float(same))
+
+
+def test_without_labels_the_loss_is_the_divergence_from_the_models_own_answer() -> None:
+    (found,) = WORLD.report(dictionary(k=1)).dictionaries
+    own = WORLD.answers(WORLD.held_out).log_softmax(dim=1)
+    zero = WORLD.answers(torch.zeros_like(WORLD.held_out)).log_softmax(dim=1)
+    nats = functional.kl_div(zero, own, log_target=True, reduction="batchmean")
+    assert found.splice is not None
+    assert found.splice.loss == "divergence"
+    assert found.splice.zeroed.loss_bits == pytest.approx(float(nats) / math.log(2), rel=1e-5)
+
+
+def test_a_transcoder_is_spliced_where_it_writes() -> None:
+    with torch.no_grad():
+        layer = WORLD.model.module[1]  # type: ignore[index]  # a Sequential
+        outcome = rotation(0) @ layer.weight.T
+        target = Frame(layer.bias.clone(), torch.tensor(1.0))
+    one = replace(dictionary(), look=Look(("0",), ("1",), "auto"), decoder=outcome, target=target)
+    (found,) = WORLD.report(one).dictionaries
+    assert (found.reads, found.writes) == (("0",), ("1",))
+    assert found.reconstruction.unexplained_variance == pytest.approx(0, abs=1e-8)
+    assert found.splice is not None
+    assert found.splice.recovered_from_zero == pytest.approx(1, abs=1e-4)
+
+
+def crosscoder(gain: float) -> Dictionary:
+    """Return a dictionary of both sites, the second of which sees the edit of the first."""
+    hidden, layer = rotation(0), WORLD.model.module[1]  # type: ignore[index]  # a Sequential
+    with torch.no_grad():
+        decoder = torch.cat([gain * hidden, hidden @ layer.weight.T], dim=1)
+        centre = torch.cat([torch.zeros(WIDTH), layer.bias])
+    own = dictionary()
+    return replace(
+        own,
+        look=Look(("0",), ("0", "1"), "auto"),
+        decoder=decoder,
+        target=Frame(centre, torch.tensor(1.0)),
+        widths=(WIDTH, WIDTH),
+    )
+
+
+def test_a_crosscoder_is_spliced_at_every_site_it_explains() -> None:
+    # At the first site it is wrong; at the second, which all later layers see, it is right.
+    (found,) = WORLD.report(crosscoder(0.1)).dictionaries
+    assert found.writes == ("0", "1")
+    assert found.reconstruction.unexplained_variance > 0.1
+    assert found.splice is not None
+    assert found.splice.recovered_from_zero == pytest.approx(1, abs=1e-4)
+    assert found.length.description_bits is not None
+
+
+def test_a_model_of_one_score_is_read_as_one_logit() -> None:
+    module = nn.Sequential(nn.Identity(), nn.Linear(WIDTH, 1))
+    model = MonitoredModel.of(module, name="one score", inputs=["x"])
+    truth = (torch.arange(COUNT) % 2).long()
+    asked = Asked(labels=Table({"y": truth}))
+    (found,) = World(WORLD.x, model).report(dictionary(), asked).dictionaries
+    with torch.no_grad():
+        logit = module(WORLD.held_out)[:, 0]
+    own = truth[torch.arange(COUNT) % 3 == 0].float()
+    nats = functional.binary_cross_entropy_with_logits(logit, own)
+    assert found.splice is not None
+    assert found.splice.clean_bits == pytest.approx(float(nats) / math.log(2), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.zeros(COUNT), "one whole number"),
+        (torch.zeros(COUNT, 2, dtype=torch.int64), "one whole number"),
+        (torch.full((COUNT,), LABELS), f"label {LABELS} is none of the {LABELS}"),
+    ],
+)
+def test_labels_that_the_model_cannot_answer_are_refused(labels: Tensor, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        WORLD.report(dictionary(), Asked(labels=Table({"label": labels})))
+
+
+def test_a_model_that_predicts_nothing_has_no_loss_to_recover() -> None:
+    class Shapeless(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.site = nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            whole: Tensor = self.site(x).sum()
+            return whole
+
+    model = MonitoredModel.of(Shapeless(), name="sum", inputs=["x"])
+    (found,) = World(WORLD.x, model).report(dictionary(site="site")).dictionaries
+    assert found.splice is None
+
+
+def test_known_directions_are_found_in_the_dictionary_that_has_them() -> None:
+    shuffled = rotation(0)[torch.randperm(WIDTH)]
+    (found,) = WORLD.report(dictionary(), Asked(truth={"0": 3 * shuffled})).dictionaries
+    assert found.truth is not None
+    assert found.truth.nearest.mean == pytest.approx(1, abs=1e-6)
+    assert found.truth.matched is not None
+    assert found.truth.matched.above_95 == 1
+
+
+def test_known_directions_of_another_width_or_view_are_refused() -> None:
+    with pytest.raises(ConfigError, match="5 coordinates, and the dictionary explains 12"):
+        WORLD.report(dictionary(), Asked(truth={"0": torch.ones(3, 5)}))
+    with pytest.raises(ConfigError, match="'elsewhere' are of no dictionary"):
+        WORLD.report(dictionary(), Asked(truth={"elsewhere": torch.ones(3, WIDTH)}))
+
+
+def test_a_dictionary_is_the_same_as_itself_and_has_its_own_directions() -> None:
+    found = WORLD.report(dictionary(), Asked(other=dictionary()))
+    ((one,), (own,)) = found.comparisons, found.dictionaries
+    assert (own.view, one.first, one.second) == ("0", "0", "0 (other)")
+    assert one.similarity.rsa == pytest.approx(1)
+    assert one.similarity.cka_debiased == pytest.approx(1)
+    assert one.recovery is not None
+    assert one.recovery.nearest.mean == pytest.approx(1, abs=1e-6)
+
+
+def test_directions_at_different_sites_are_not_compared() -> None:
+    found = WORLD.report(Joined((dictionary(), dictionary(site="1"))))
+    (one,) = found.comparisons
+    assert (one.first, one.second) == ("0", "1")
+    assert one.recovery is None
+
+
+def test_what_is_no_dictionary_is_left_out_by_name() -> None:
+    found = WORLD.report(Joined((dictionary(), Unexplained("1"))))
+    assert found.skipped == ("1",)
+    assert [one.view for one in found.dictionaries] == ["0"]
+    with pytest.raises(ConfigError, match="no dictionary among the views 1"):
+        WORLD.report(Unexplained("1"))
+
+
+def test_the_bound_on_latents_is_that_of_the_paper() -> None:
+    # GPT-2 in Ayonrinde, Pearce and Sharkey 2024: 65 of 25,000 latents at 7 bits each.
+    assert code_bits(65.0, width=25_000, precision_bits=7.0) == pytest.approx(1404.6, abs=0.1)
+
+
+def test_a_grid_twice_as_fine_costs_a_bit_for_each_number_described() -> None:
+    coarse, fine = (
+        WORLD.report(dictionary(k=1), Asked(relative_step=step)).dictionaries[0].length
+        for step in (0.02, 0.01)
+    )
+    assert fine.code_bits - coarse.code_bits == pytest.approx(1)
+    assert fine.bare_bits is not None
+    assert coarse.bare_bits is not None
+    assert fine.bare_bits - coarse.bare_bits == pytest.approx(WIDTH, abs=0.05)
+    assert fine.description_bits is not None
+    assert coarse.description_bits is not None
+    assert fine.description_bits - coarse.description_bits == pytest.approx(WIDTH + 1, abs=0.05)
+
+
+def test_the_true_dictionary_describes_its_activations_in_fewer_bits_than_none() -> None:
+    noise = 0.01 * torch.randn(COUNT, WIDTH, generator=torch.Generator().manual_seed(3))
+    (found,) = World.of(WORLD.x + noise).report(dictionary()).dictionaries
+    assert found.length.description_bits is not None
+    assert found.length.bare_bits is not None
+    assert found.length.description_bits < found.length.bare_bits - 10
+
+
+def test_a_view_too_wide_for_a_covariance_is_measured_but_not_described() -> None:
+    wide = 2_100
+    x = torch.randn(60, wide, generator=torch.Generator().manual_seed(4))
+    one = topk_dictionary(
+        site="0",
+        pooling="auto",
+        k=2,
+        encoder=torch.eye(wide)[:, :8],
+        bias=torch.zeros(8),
+        decoder=torch.eye(wide)[:8],
+        centre=torch.zeros(wide),
+        scale=torch.tensor(1.0),
+    )
+    model = MonitoredModel.of(nn.Sequential(nn.Identity()), name="wide", inputs=["x"])
+    (found,) = World(x, model).report(one).dictionaries
+    assert found.length.description_bits is None
+    assert found.length.code_bits == pytest.approx(2 * (math.log2(100) + 3), rel=0.1)
+
+
+def test_activations_that_are_no_numbers_are_refused_by_site() -> None:
+    x = WORLD.x.clone()
+    x[9, 3] = torch.nan
+    with pytest.raises(ConfigError, match="site '0' gives NaN"):
+        World(x, WORLD.model).report(dictionary())
+
+
+def test_firing_rates_are_counted_by_the_quarter_of_a_decade() -> None:
+    (found,) = WORLD.report(dictionary()).dictionaries
+    uses = (WORLD.held_out @ rotation(0).T > 0.5).double().mean(dim=0).log10().numpy()
+    expected = [0] * 16
+    for rate in uses:
+        expected[int((rate + 4) / 0.25)] += 1
+    assert list(found.use.rates.counts) == expected
+    assert np.isclose(found.use.rates.edges[0], -4)
+    assert np.isclose(found.use.rates.edges[-1], 0)
+
+
+def test_the_same_data_give_the_same_report() -> None:
+    asked = Asked(other=dictionary(k=1))
+    first, second = (WORLD.report(dictionary(), asked) for _ in range(2))
+    assert as_json(first) == as_json(second)
