@@ -28,11 +28,14 @@ KINDS: dict[str, DictionaryPlan] = {
     "lp": replace(PLAN, kind="lp"),
     "gated": replace(PLAN, kind="gated"),
     "switch": replace(PLAN, kind="switch", experts=4, active_experts=2),
+    "jumprelu": replace(PLAN, kind="jumprelu"),
+    "batch_topk": replace(PLAN, kind="batch_topk"),
+    "matryoshka": replace(PLAN, kind="matryoshka"),
 }
-CALIBRATED = frozenset({"relu", "lp"})
+CALIBRATED = frozenset({"relu", "lp", "batch_topk", "matryoshka"})
 """Kinds whose result is not, to rounding, what they trained: thresholds and gains are fitted."""
 
-AVERAGED = frozenset({"relu", "lp", "gated"})
+AVERAGED = frozenset({"relu", "lp", "gated", "jumprelu", "batch_topk", "matryoshka"})
 """Kinds of which ``k`` is how many latents are active on average, not at most."""
 
 COORDINATES = 16

@@ -39,12 +39,14 @@ class Forward:
 
     ``explained`` is the reconstruction of the normalised target, ``latents`` are those that it is
     the sum of; their values may be detached. ``before`` are the values of all latents before any
-    rule, for kinds whose penalty needs them again.
+    rule, and ``rates`` the share of the batch that activates each latent, with gradients, for kinds
+    whose penalty needs them again.
     """
 
     explained: Float[Tensor, "batch coordinate"]
     latents: Latents
     before: Float[Tensor, "batch component"] | None = None
+    rates: Float[Tensor, " component"] | None = None
 
 
 @final

@@ -71,6 +71,11 @@ class Latents:
             include_last_offset=True,
         )
 
+    def kept(self, chosen: Bool[Tensor, " entry"]) -> "Latents":
+        """Return the chosen entries only."""
+        counts = functional.pad(chosen.cumsum(dim=0), (1, 0))
+        return Latents(counts[self.offsets], self.components[chosen], self.values[chosen])
+
     def dense(self, width: int) -> Float[Tensor, "batch component"]:
         """Return the table of all latents; for tests and for matrices small enough."""
         table = self.values.new_zeros(len(self), width)

@@ -9,8 +9,12 @@ from torch import Tensor
 from mad.components.dictionaries.base import Encoder, Learner
 from mad.components.dictionaries.initial import Start
 from mad.components.dictionaries.kinds import lp
+from mad.components.dictionaries.kinds.batch_topk import BatchTopKLearner
 from mad.components.dictionaries.kinds.bilinear import BilinearEncoder
 from mad.components.dictionaries.kinds.gated import GatedEncoder, GatedLearner
+from mad.components.dictionaries.kinds.jumprelu import JumpReLUEncoder, JumpReLULearner
+from mad.components.dictionaries.kinds.matryoshka import MatryoshkaLearner
+from mad.components.dictionaries.kinds.meta import MetaEncoder, MetaLearner
 from mad.components.dictionaries.kinds.relu import ReLUEncoder, ReLULearner
 from mad.components.dictionaries.kinds.switch import SwitchEncoder, SwitchLearner
 from mad.components.dictionaries.kinds.topk import TopKEncoder, TopKLearner
@@ -19,7 +23,15 @@ from mad.errors import ConfigError
 
 ENCODERS: Final[Mapping[str, type[Encoder]]] = {
     encoder.kind: encoder
-    for encoder in (TopKEncoder, BilinearEncoder, SwitchEncoder, ReLUEncoder, GatedEncoder)
+    for encoder in (
+        TopKEncoder,
+        BilinearEncoder,
+        MetaEncoder,
+        SwitchEncoder,
+        ReLUEncoder,
+        GatedEncoder,
+        JumpReLUEncoder,
+    )
 }
 
 LEARNERS: Final[Mapping[Kind, Callable[[Start, DictionaryPlan], Learner]]] = {
@@ -28,7 +40,20 @@ LEARNERS: Final[Mapping[Kind, Callable[[Start, DictionaryPlan], Learner]]] = {
     "lp": lp.begin,
     "gated": GatedLearner.begin,
     "switch": SwitchLearner.begin,
+    "jumprelu": JumpReLULearner.begin,
+    "batch_topk": BatchTopKLearner.begin,
+    "matryoshka": MatryoshkaLearner.begin,
 }
+
+
+def learner_of(start: Start, plan: DictionaryPlan) -> Learner:
+    """Return the learner that a plan asks for, beside a meta-dictionary where it asks for one.
+
+    Raises:
+        ConfigError: when the kind cannot be trained as planned.
+    """
+    learner = LEARNERS[plan.kind](start, plan)
+    return MetaLearner.begin(learner, plan) if plan.meta_width else learner
 
 
 def taken_apart(
