@@ -9,6 +9,7 @@ from mad.cli import screen
 from mad.cli.alerts import alerts
 from mad.cli.baselines import baselines
 from mad.cli.bench import bench
+from mad.cli.convert import convert
 from mad.cli.demo import demo
 from mad.cli.explain import explain
 from mad.cli.fit import fit
@@ -25,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (demo, train, fit, serve, score, explain, alerts, stream, baselines, bench):
+for verb in (demo, train, fit, serve, score, explain, alerts, stream, baselines, bench, convert):
     app.command()(verb)
 app.add_typer(report, name="report")
 

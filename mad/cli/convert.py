@@ -1,0 +1,72 @@
+"""``mad convert``: dictionaries from and to other libraries, offline."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mad.cli import screen
+
+
+def convert(  # noqa: PLR0913  # one argument an option
+    source: Annotated[Path, typer.Argument(help="Directory or file to read.", show_default=False)],
+    destination: Annotated[
+        Path,
+        typer.Argument(help="Directory, or file for openai, to write.", show_default=False),
+    ],
+    *,
+    from_format: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="Layout of SOURCE: saelens, dictionary_learning, sparsify, openai or mad.",
+            show_default=False,
+        ),
+    ],
+    to_format: Annotated[
+        str, typer.Option("--to", help="Layout to write; `mad fit` reads that of mad.")
+    ] = "mad",
+    site: Annotated[
+        str,
+        typer.Option(
+            help="Site that the dictionary explains; default: what SOURCE says, by the names of "
+            "Hugging Face where the model is known. Of mad: the view to take."
+        ),
+    ] = "",
+    reads: Annotated[
+        str, typer.Option(help="Site that a transcoder reads; default likewise.")
+    ] = "",
+    pooling: Annotated[
+        str, typer.Option(help="Positions to one vector; most dictionaries know single positions.")
+    ] = "last",
+) -> None:
+    """Convert one dictionary between layouts; activations stay the same.
+
+    Pickles are read, without running code, and only here.
+    """
+    from mad.components import formats
+    from mad.components.pooling import parse_pooling
+    from mad.errors import ConfigError
+
+    if destination.exists() and (destination.is_file() or any(destination.iterdir())):
+        raise ConfigError(f"{destination} exists; remove it, or name another place to write to")
+    dictionary = formats.read(
+        source,
+        from_format,
+        site=site,
+        reads=reads,
+        pooling=parse_pooling(pooling),
+        pickles=True,
+    )
+    formats.write(dictionary, destination, to_format)
+    look = dictionary.look
+    between = "" if look.is_own else f" from {', '.join(look.reads)}"
+    screen.say(
+        f"{dictionary.width} {dictionary.encoder.kind} latents of {look.view}{between} "
+        f"written to {destination}"
+    )
+    if to_format == "mad" and from_format != "mad":
+        screen.say(
+            "what it was trained on is unknown: keep that out of the trusted data, or p-values "
+            "will promise too much"
+        )
