@@ -14,6 +14,7 @@ from mad.capture.model import MonitoredModel
 from mad.components.base import Decomposition
 from mad.components.dictionaries.dictionary import Dictionary
 from mad.components.dictionaries.frame import Frame
+from mad.components.dictionaries.kinds.switch import SwitchEncoder
 from mad.components.dictionaries.look import Look
 from mad.components.dictionaries.topk import topk_dictionary
 from mad.components.joined import Joined
@@ -374,3 +375,31 @@ def test_the_same_data_give_the_same_report() -> None:
     asked = Asked(other=dictionary(k=1))
     first, second = (WORLD.report(dictionary(), asked) for _ in range(2))
     assert as_json(first) == as_json(second)
+
+
+def test_a_router_that_looks_at_its_experts_features_is_told_from_one_that_does_not() -> None:
+    hidden = rotation(0)
+    looking = torch.stack([half.sum(dim=0) for half in hidden.split(WIDTH // 2)], dim=1)
+    elsewhere = torch.zeros_like(looking)
+    routers = {}
+    for name, router in (("looking", looking), ("elsewhere", elsewhere)):
+        encoder = SwitchEncoder(
+            weight=hidden.T.contiguous(),
+            bias=torch.zeros(WIDTH),
+            router=router + 1e-3 * hidden[:2].T,
+            router_bias=torch.zeros(2),
+            k=2,
+            experts=2,
+            active_experts=1,
+            always_on=False,
+        )
+        (found,) = WORLD.report(replace(dictionary(), encoder=encoder)).dictionaries
+        assert found.kind == "switch"
+        assert found.router is not None
+        routers[name] = found.router
+    own, other = routers["looking"], routers["elsewhere"]
+    assert own.agreement == 1
+    assert own.own_cosine == pytest.approx(1, abs=1e-3)
+    assert other.agreement < 0.9
+    assert other.own_cosine < 0.5
+    assert (own.repeated, other.repeated) == (0, 0)

@@ -61,7 +61,9 @@ def rates(histogram: Histogram) -> Bars:
         words = f"{count} latents at rates {10**start:.2g} to {10**end:.2g}"
         x = across(start)
         bars.append(Bar(x + 1, FLOOR - height, across(end) - x - 2, height, words))
-    ticks = [Tick(across(n), f"{10.0**n:g}") for n in range(math.ceil(low), math.floor(high) + 1)]
+    ticks = [
+        Tick(across(float(n)), f"{10.0**n:g}") for n in range(math.ceil(low), math.floor(high) + 1)
+    ]
     return Bars(tuple(bars), tuple(ticks))
 
 

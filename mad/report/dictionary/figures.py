@@ -13,7 +13,7 @@ from mad.report.dictionary.observed import Observed
 SHARES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Quantiles that distributions are told by."""
 
-RATE_EDGES: Final = tuple(-4 + 0.25 * number for number in range(17))
+RATE_EDGES: Final = tuple(-4.0 + 0.25 * number for number in range(17))
 """Bins of log10 firing rates: a quarter of a decade each, from one input in ten thousand to all."""
 
 

@@ -19,6 +19,7 @@ from mad.capture.hooks import Run, capture
 from mad.capture.model import MonitoredModel
 from mad.components.base import Decomposition
 from mad.components.dictionaries.dictionary import Dictionary
+from mad.components.dictionaries.kinds.switch import SwitchEncoder
 from mad.components.joined import Joined
 from mad.errors import ConfigError
 from mad.fit.reading import batches, try_out
@@ -27,6 +28,7 @@ from mad.report.dictionary.length import length
 from mad.report.dictionary.observed import Observed
 from mad.report.dictionary.recovery import Recovery, recovery
 from mad.report.dictionary.report import Comparison, DictionaryReport, Examined
+from mad.report.dictionary.router import router
 from mad.report.dictionary.similarity import Codes, similarity
 from mad.report.dictionary.splice import Answered, SpliceSums, splice
 from mad.types import Activity, Dataset, Inputs, Progress, Site, View
@@ -131,6 +133,8 @@ def examine(source: Source, asked: Asked, *, progress: Progress) -> DictionaryRe
 class _HeldOut:
     observed: Mapping[str, Observed]
     splices: Mapping[str, SpliceSums]
+    routed: Mapping[str, Float[Tensor, "batch source"]]
+    """What Switch dictionaries read, normalised."""
 
 
 def dictionaries(
@@ -183,12 +187,16 @@ def _held_out(
 ) -> _HeldOut:
     found: dict[str, list[Mapping[View, Activity]]] = defaultdict(list)
     splices: dict[str, SpliceSums] = {}
+    routed: dict[str, list[Tensor]] = defaultdict(list)
     means = {name: one.target.mean(dim=0) for name, one in known.items()}
     both = {**own, **others}
     runs = source.runs(source.held_out, _sites(both), "measuring on held-out inputs", progress)
     for rows, inputs, run in runs:
         for name, one in both.items():
             found[name].append(one.activity(run.activations))
+            if isinstance(one.encoder, SwitchEncoder):
+                read = one.look.examples(run.activations).source
+                routed[name].append(one.source.normalised(read))
         answered = Answered.of(inputs, run.outputs, asked.labels_of(rows))
         if answered is None:
             continue
@@ -196,7 +204,7 @@ def _held_out(
             sums = splice(source.model, one, answered, found[name][-1], means[name])
             splices[name] = splices[name].merge(sums) if name in splices else sums
     observed = {name: Observed.of(one, found[name]) for name, one in both.items()}
-    return _HeldOut(observed, splices)
+    return _HeldOut(observed, splices, {name: torch.cat(read) for name, read in routed.items()})
 
 
 def _examined(
@@ -219,8 +227,14 @@ def _examined(
         use=Use.of(observed),
         length=length(known[name], observed, relative_step=asked.relative_step, inputs=inputs),
         splice=seen.splices[name].means if name in seen.splices else None,
-        truth=recovery(asked.truth[name], one.decoder) if name in asked.truth else None,
+        truth=_found(asked.truth[name], one) if name in asked.truth else None,
+        router=router(one, seen.routed[name]) if name in seen.routed else None,
     )
+
+
+def _found(known: Float[Tensor, "known target"], one: Dictionary) -> Recovery:
+    # Sites of a crosscoder have a scale each; so compared, none of them drowns the others.
+    return recovery(known / one.target.scale, one.decoder)
 
 
 def _comparisons(

@@ -30,7 +30,7 @@ class Observed:
     def of(dictionary: Dictionary, batches: Sequence[Mapping[View, Activity]]) -> "Observed":
         """Join what was seen batch by batch."""
         views = {view: joined([batch[view] for batch in batches]) for view in dictionary.views}
-        return Observed(views, dictionary.target.scale * dictionary.decoder.norm(dim=1))
+        return Observed(views, (dictionary.target.scale * dictionary.decoder).norm(dim=1))
 
     @property
     def activity(self) -> Activity:

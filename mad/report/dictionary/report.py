@@ -6,6 +6,7 @@ from typing import final
 from mad.report.dictionary.figures import Reconstruction, Use
 from mad.report.dictionary.length import Length
 from mad.report.dictionary.recovery import Recovery
+from mad.report.dictionary.router import Router
 from mad.report.dictionary.similarity import Similarity
 from mad.report.dictionary.splice import Splice
 from mad.types import Site, View
@@ -16,7 +17,8 @@ from mad.types import Site, View
 class Examined:
     """One dictionary: what it is, and its figures on held-out inputs.
 
-    ``splice`` is None of a model that predicts nothing, ``truth`` where no directions are known.
+    ``splice`` is None of a model that predicts nothing, ``truth`` where no directions are known,
+    ``router`` of a dictionary without one.
     """
 
     view: View
@@ -30,6 +32,7 @@ class Examined:
     length: Length
     splice: Splice | None
     truth: Recovery | None
+    router: Router | None
 
 
 @final

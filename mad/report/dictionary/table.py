@@ -48,6 +48,7 @@ def tables(report: DictionaryReport) -> tuple[Table, ...]:
         Table("Description length", _LENGTH, _LENGTH_COLUMNS, tuple(map(_length, own))),
         Table("Loss recovered", _SPLICE, _SPLICE_COLUMNS, tuple(_splices(own))),
         Table("Known directions", _TRUTH, _TRUTH_COLUMNS, tuple(_truths(own))),
+        Table("Routers", _ROUTER, _ROUTER_COLUMNS, tuple(_routers(own))),
         Table("Compared", _COMPARED, _COMPARED_COLUMNS, tuple(map(_compared, report.comparisons))),
     )
     return tuple(table for table in found if table.rows)
@@ -163,6 +164,31 @@ def _truths(own: Sequence[Examined]) -> Iterator[Row]:
     for one in own:
         if one.truth is not None:
             yield (one.view, f"{one.truth.known}", *_recovery(one.truth))
+
+
+_ROUTER: Final = (
+    "Is the router a down-projection of the encoder's features? Then its rows lie where the "
+    "encoder's do (principal angles, R2 in the leading quarter of directions), point where their "
+    "own expert's do, and choose the expert of the largest latents. Repeated are latents whose "
+    "direction another expert has too."
+)
+_ROUTER_COLUMNS = (
+    *("dictionary", "experts", "angle cosine", "by chance", "R2", "by chance", "own cosine"),
+    *("other cosine", "agreement", "by chance", "repeated"),
+)
+
+
+def _routers(own: Sequence[Examined]) -> Iterator[Row]:
+    for one in own:
+        if (found := one.router) is not None:
+            yield (
+                *(one.view, f"{found.experts}"),
+                *(f"{found.angle_cosine:.3f}", f"{found.angle_cosine_by_chance:.3f}"),
+                *(f"{found.r_squared:.3f}", f"{found.r_squared_by_chance:.3f}"),
+                *(f"{found.own_cosine:.3f}", f"{found.other_cosine:.3f}"),
+                *(f"{found.agreement:.1%}", f"{found.agreement_by_chance:.1%}"),
+                f"{found.repeated:.1%}",
+            )
 
 
 _COMPARED: Final = (
