@@ -53,17 +53,23 @@ class Start:
 def initial(sample: Examples, plan: DictionaryPlan) -> Start:
     """Start the latents as planned, encoder tied to decoder but for one scale."""
     generator = torch.Generator().manual_seed(plan.seed)
-    match plan.initial:
-        case "data":
-            encoder, decoder = _points(sample, plan.width, generator)
-        case "random":
-            encoder, decoder = _anywhere(sample, plan.width, generator)
-        case "pca":
-            encoder, decoder = _principal(sample, plan.width, generator)
+    encoder, decoder = _directions(sample, plan, generator)
     few = sample.take(torch.randint(len(sample), (_PIECE,), generator=generator))
     tied = Start(encoder.T.contiguous().clone(), torch.zeros(plan.width), decoder)
     overshoot = _overshoot(tied, few, plan.k)
     return replace(tied, encoder=tied.encoder / overshoot).measured(few, plan.k)
+
+
+def _directions(
+    sample: Examples, plan: DictionaryPlan, generator: torch.Generator
+) -> tuple[Float[Tensor, "component source"], Float[Tensor, "component target"]]:
+    match plan.initial:
+        case "data":
+            return _points(sample, plan.width, generator)
+        case "random":
+            return _anywhere(sample, plan.width, generator)
+        case "pca":
+            return _principal(sample, plan.width, generator)
 
 
 def _points(

@@ -5,17 +5,20 @@ from dataclasses import dataclass, field
 from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
+from mad.components.dictionaries import resampling
 from mad.components.dictionaries.base import Forward, Learner, Step
 from mad.components.dictionaries.dictionary import Dictionary
 from mad.components.dictionaries.frame import Frame
 from mad.components.dictionaries.initial import Start, initial
-from mad.components.dictionaries.kinds.registry import LEARNERS
+from mad.components.dictionaries.kinds.registry import learner_of
 from mad.components.dictionaries.kinds.topk import TopKEncoder
 from mad.components.dictionaries.look import Examples, Look
 from mad.components.dictionaries.plan import DictionaryPlan
+from mad.components.dictionaries.sparse import Spare
 
 
 @final
@@ -59,6 +62,7 @@ class Training:
     optimiser: torch.optim.Adam
     silent_for: Tensor
     steps_done: int = field(default=0)
+    spare: Spare = field(default_factory=Spare)
 
     @staticmethod
     def begin(
@@ -82,8 +86,8 @@ class Training:
             _frames(look, sample, widths) if start is None else (start.source, start.target)
         )
         normalised = _normalised(sample, source, target)
-        first = initial(normalised, plan) if start is None else _start(start)
-        learner = LEARNERS[plan.kind](first, plan)
+        first = initial(normalised, plan) if start is None else _start(start, plan, normalised)
+        learner = learner_of(first, plan)
         # From zero, beside latents at data points: a least-squares start ends no better.
         coordinates = sample.source.shape[1], sample.target.shape[1]
         skip = torch.zeros(coordinates, requires_grad=True) if plan.skip else None
@@ -123,8 +127,11 @@ class Training:
         forward = attempt.forward
         self._count(forward)
         dead = (self.silent_for > self.plan.dead_after).nonzero().squeeze(1)
-        now = Step(self.steps_done / self.plan.steps, dead)
+        taught = dead if self.plan.dead == "auxiliary" else dead[:0]
+        now = Step(self.steps_done / self.plan.steps, taught)
         self.update(loss + self.learner.penalty(forward, attempt.examples, now), forward)
+        if dead.numel() and resampling.is_due(self.plan, self.steps_done):
+            self._resample(dead, attempt)
         return StepFigures(
             unexplained=float(attempt.missed.detach()),
             active=forward.latents.components.numel() / len(forward.latents),
@@ -137,10 +144,13 @@ class Training:
         rate = self.plan.rate * min(1.0, 5 * (1 - self.steps_done / self.plan.steps))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        self.optimiser.zero_grad()
         # Only ours: a loss may lead through a model, whose gradients are not to be touched.
-        loss.backward(inputs=list(self._parameters.values()))
+        parameters = list(self._parameters.values())
+        with self.spare.reused():
+            loss.backward(inputs=parameters)
         self.optimiser.step()
+        increment_version(parameters)  # the fused step does not
+        self.spare.keep(parameters)
         self.learner.stepped(forward)
         self.steps_done += 1
 
@@ -186,10 +196,11 @@ class Training:
                 one.copy_(state[f"buffer.{name}"])
             self.silent_for.copy_(state["silent_for"])
         kept: dict[int, dict[str, Tensor]] = {}
+        parameters = list(self._parameters.values())
         for key, value in state.items():
             if key.startswith("optimiser."):
                 _, number, name = key.split(".")
-                kept.setdefault(int(number), {})[name] = value.clone()
+                kept.setdefault(int(number), {})[name] = _lying_like(parameters[int(number)], value)
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": kept, "param_groups": groups})
         self.steps_done = int(state["steps_done"])
@@ -200,9 +211,25 @@ class Training:
         skip = {} if self.skip is None else {"skip": self.skip}
         return {**self.learner.parameters, **skip}
 
+    def _resample(self, dead: Int64[Tensor, " dead"], attempt: Attempt) -> None:
+        # A generator of its own for each step, so that training resumes to the same draws.
+        generator = torch.Generator().manual_seed(1_000_003 * self.plan.seed + self.steps_done)
+        drawn = resampling.draw(
+            attempt.forward, attempt.examples, dead.numel(), generator=generator
+        )
+        begun = resampling.begin_anew(self.learner, self.optimiser.state, dead, drawn)
+        self.silent_for[begun] = 0
+
     def _count(self, forward: Forward) -> None:
         self.silent_for += len(forward.latents)
         self.silent_for[forward.latents.components] = 0
+
+
+def _lying_like(parameter: Tensor, moment: Tensor) -> Tensor:
+    """Copy a moment into the order in memory of its parameter, which the fused step assumes."""
+    if moment.shape != parameter.shape:
+        return moment.clone()
+    return torch.empty_like(parameter, requires_grad=False).copy_(moment)
 
 
 def _share_missed(
@@ -226,7 +253,8 @@ def _normalised(examples: Examples, source: Frame, target: Frame) -> Examples:
     return Examples(read, read if examples.is_own else target.normalised(examples.target))
 
 
-def _start(dictionary: Dictionary) -> Start:
+def _start(dictionary: Dictionary, plan: DictionaryPlan, sample: Examples) -> Start:
     encoder = dictionary.encoder
     assert isinstance(encoder, TopKEncoder), "training goes on from TopK only"
-    return Start(encoder.weight, encoder.bias, dictionary.decoder)
+    start = Start(encoder.weight, encoder.bias, dictionary.decoder)
+    return start if plan.kind == "topk" else start.measured(sample, plan.k)
