@@ -10,8 +10,8 @@ from scipy import stats
 from torch import Tensor
 from torch.nn import functional
 
+from mad.components.dictionaries.recovery import recovery
 from mad.report.dictionary.observed import Observed
-from mad.report.dictionary.recovery import recovery
 from mad.report.dictionary.similarity import Codes, cka, debiased, rsa, similarity
 from mad.types import Activity
 

@@ -20,13 +20,13 @@ from mad.capture.model import MonitoredModel
 from mad.components.base import Decomposition
 from mad.components.dictionaries.dictionary import Dictionary
 from mad.components.dictionaries.kinds.switch import SwitchEncoder
+from mad.components.dictionaries.recovery import Recovery, recovery
 from mad.components.joined import Joined
 from mad.errors import ConfigError
 from mad.fit.reading import batches, try_out
 from mad.report.dictionary.figures import Reconstruction, Use
 from mad.report.dictionary.length import length
 from mad.report.dictionary.observed import Observed
-from mad.report.dictionary.recovery import Recovery, recovery
 from mad.report.dictionary.report import Comparison, DictionaryReport, Examined
 from mad.report.dictionary.router import router
 from mad.report.dictionary.similarity import Codes, similarity

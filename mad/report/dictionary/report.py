@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import final
 
+from mad.components.dictionaries.recovery import Recovery
 from mad.report.dictionary.figures import Reconstruction, Use
 from mad.report.dictionary.length import Length
-from mad.report.dictionary.recovery import Recovery
 from mad.report.dictionary.router import Router
 from mad.report.dictionary.similarity import Similarity
 from mad.report.dictionary.splice import Splice

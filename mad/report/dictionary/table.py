@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, TypeAlias, final
 
-from mad.report.dictionary.recovery import Cosines, Recovery
+from mad.components.dictionaries.recovery import Cosines, Recovery
 from mad.report.dictionary.report import Comparison, DictionaryReport, Examined
 
 Row: TypeAlias = tuple[str, ...]
