@@ -8,6 +8,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn import functional
 
+from mad.components.dictionaries.shrinkage import relative_bias
 from mad.report.dictionary.observed import Observed
 
 SHARES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -84,7 +85,7 @@ class Reconstruction:
             unexplained_variance=float(residual.square().sum() / variance),
             cosine=float(functional.cosine_similarity(own, explained, dim=1).mean()),
             length_ratio=float((explained.norm(dim=1) / lengths)[lengths > 0].mean()),
-            relative_bias=float(explained.square().sum() / (explained * own).sum()),
+            relative_bias=float(relative_bias(explained, own)),
         )
 
 

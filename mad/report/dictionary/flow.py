@@ -19,6 +19,7 @@ from mad.capture.hooks import Run, capture
 from mad.capture.model import MonitoredModel
 from mad.components.base import Decomposition
 from mad.components.dictionaries.dictionary import Dictionary
+from mad.components.dictionaries.kinds.relu import ReLUEncoder
 from mad.components.dictionaries.kinds.switch import SwitchEncoder
 from mad.components.dictionaries.recovery import Recovery, recovery
 from mad.components.joined import Joined
@@ -223,6 +224,7 @@ def _examined(
         writes=one.look.writes,
         width=one.width,
         coordinates=sum(one.widths),
+        shrunk=one.encoder.shrunk if isinstance(one.encoder, ReLUEncoder) else None,
         reconstruction=Reconstruction.of(observed, one.target.centre),
         use=Use.of(observed),
         length=length(known[name], observed, relative_step=asked.relative_step, inputs=inputs),

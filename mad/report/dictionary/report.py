@@ -17,8 +17,9 @@ from mad.types import Site, View
 class Examined:
     """One dictionary: what it is, and its figures on held-out inputs.
 
-    ``splice`` is None of a model that predicts nothing, ``truth`` where no directions are known,
-    ``router`` of a dictionary without one.
+    ``shrunk`` is the relative bias that training left and the weights make good, None of kinds that
+    do not shrink. ``splice`` is None of a model that predicts nothing, ``truth`` where no
+    directions are known, ``router`` of a dictionary without one.
     """
 
     view: View
@@ -27,6 +28,7 @@ class Examined:
     writes: tuple[Site, ...]
     width: int
     coordinates: int
+    shrunk: float | None
     reconstruction: Reconstruction
     use: Use
     length: Length

@@ -77,11 +77,12 @@ def as_json(report: DictionaryReport) -> object:
 
 _RECONSTRUCTION: Final = (
     "FVU is the share of variance left over. Cosine, length ratio and bias compare reconstructions "
-    "with activations, both from the dictionary's centre; a bias below 1 is shrinkage."
+    "with activations, both from the dictionary's centre; a bias below 1 is shrinkage, "
+    "before gains what a penalty left of it in training."
 )
 _COLUMNS = (
     *("dictionary", "kind", "explains", "latents", "active", "FVU"),
-    *("cosine", "length ratio", "relative bias", "dead"),
+    *("cosine", "length ratio", "relative bias", "before gains", "dead"),
 )
 
 
@@ -92,7 +93,9 @@ def _reconstruction(one: Examined) -> Row:
         *(one.view, one.kind, ", ".join(one.writes) + reads, f"{one.width}"),
         f"{one.use.active.mean:.1f}",
         *(f"{own.unexplained_variance:.4f}", f"{own.cosine:.4f}"),
-        *(f"{own.length_ratio:.4f}", f"{own.relative_bias:.4f}", f"{one.use.dead_share:.1%}"),
+        *(f"{own.length_ratio:.4f}", f"{own.relative_bias:.4f}"),
+        ABSENT if one.shrunk is None else f"{one.shrunk:.4f}",
+        f"{one.use.dead_share:.1%}",
     )
 
 
