@@ -1,7 +1,9 @@
 """What settings name, loaded: model, trusted data, dictionaries, baseline."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import final
 
@@ -20,9 +22,24 @@ from mad.components.dictionaries.files import (
     save_dictionaries,
 )
 from mad.components.dictionaries.plan import DictionaryFigures, DictionaryPlan
-from mad.config import Settings
+from mad.config import Recipe, Settings
 from mad.errors import ConfigError
-from mad.fit import FitPlan, Split, Unfinished, check_unseen, fit, split, train_dictionaries
+from mad.fit import (
+    FileSource,
+    FitPlan,
+    ModelSource,
+    Room,
+    Split,
+    StepWatch,
+    Unfinished,
+    Wanted,
+    check_unseen,
+    fit,
+    split,
+    train_together,
+    unwatched,
+    write_activations,
+)
 from mad.monitor import Monitor
 from mad.types import Dataset, Progress, Site
 
@@ -56,8 +73,14 @@ class Deployment:
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        """The sites the settings' patterns stand for."""
-        return resolve(self.model.module, self.settings.decomposition.sites)
+        """The sites that dictionaries need, as the settings' patterns stand for them."""
+        return tuple(dict.fromkeys(chain.from_iterable(one.all_sites for one in self.wanted)))
+
+    @property
+    def wanted(self) -> tuple[Wanted, ...]:
+        """The dictionaries the settings ask for."""
+        wanted = self.settings.decomposition
+        return tuple(map(self._wanted, wanted.recipes, wanted.suffixes))
 
     @property
     def plan(self) -> FitPlan:
@@ -90,6 +113,17 @@ class Deployment:
         return Unfinished(self.store.root / f".{self.settings.baseline.name}.unfinished")
 
     @property
+    def untrained(self) -> Unfinished:
+        """Where a training of dictionaries keeps what it has, should it be killed."""
+        wanted = self.settings.decomposition
+        return Unfinished(
+            wanted.path / ".unfinished",
+            every_s=wanted.checkpoint_seconds,
+            what="training",
+            setting="decomposition.path",
+        )
+
+    @property
     def is_trained(self) -> bool:
         """Whether its dictionaries are on disk."""
         return (self.settings.decomposition.path / INDEX).is_file()
@@ -104,28 +138,43 @@ class Deployment:
 
     def check(self, data: Dataset) -> None:
         """Refuse, before any work, what cannot become a baseline; ConfigError says why."""
-        resolve(self.model.module, self.settings.decomposition.sites)
+        _ = self.sites
         self.rows(data)
         self.store.prepare(self.settings.baseline.name)
 
-    def train(self, data: Dataset, *, progress: Progress) -> tuple[DictionaryFigures, ...]:
-        """Train dictionaries on the fitting part of the trusted data, and write them."""
+    def train(
+        self, data: Dataset, *, progress: Progress, watch: StepWatch = unwatched
+    ) -> tuple[DictionaryFigures, ...]:
+        """Train dictionaries on the fitting part of the trusted data, and write them.
+
+        A training that was killed goes on where it was, if all that it depends on is the same.
+        """
         wanted = self.settings.decomposition
-        plan = DictionaryPlan(
-            width=wanted.width,
-            k=wanted.k,
-            steps=wanted.steps,
-            pooling=wanted.pooling,
-            search=wanted.search,
-            seed=self.settings.baseline.seed,
-        )
         rows = self.rows(data).fitting
         prepare_directory(wanted.path)
-        trained = train_dictionaries(
-            self.model, self.sites, data, plan, rows=rows, progress=progress
+        trained = train_together(
+            FileSource.open(wanted.activations, self.sites)
+            if wanted.activations
+            else ModelSource.of(self.model, self.sites, data, rows),
+            self.wanted,
+            seed=self.settings.baseline.seed,
+            progress=progress,
+            room=Room(bytes=wanted.buffer_mb * 1024**2),
+            unfinished=self.untrained,
+            watch=watch,
         )
         save_dictionaries(wanted.path, trained.dictionaries, seen=trained.seen)
+        self.untrained.remove()
         return trained.figures
+
+    def write_activations(
+        self, data: Dataset, directory: Path, *, progress: Progress
+    ) -> Sequence[Path]:
+        """Write what the sites give for the fitting part of the trusted data."""
+        rows = self.rows(data).fitting
+        return write_activations(
+            self.model, self.sites, data, rows=rows, directory=directory, progress=progress
+        )
 
     def fit(self, data: Dataset, *, created: datetime, progress: Progress) -> Baseline:
         """Fit a baseline with the dictionaries on disk, and store it as the active version.
@@ -150,12 +199,15 @@ class Deployment:
         """Read its dictionaries; ConfigError if there are none, or of other sites."""
         path = self.settings.decomposition.path
         if not self.is_trained:
-            raise ConfigError(f"there are no dictionaries in {path}; run `mad train` or `mad fit`")
+            raise ConfigError(
+                f"there are no dictionaries in {path}; run `mad train dictionary` or `mad fit`"
+            )
         decomposition = load_dictionaries(path)
         if set(decomposition.sites) != set(self.sites):
             raise ConfigError(
                 f"the dictionaries in {path} are of sites {', '.join(decomposition.sites)}, and "
-                f"the settings name {', '.join(self.sites)}; name another path, or run `mad train`"
+                f"the settings name {', '.join(self.sites)}; name another path, or run "
+                "`mad train dictionary`"
             )
         return decomposition
 
@@ -163,3 +215,44 @@ class Deployment:
         """Load a baseline, by default the active one of the settings' name, beside the model."""
         name, version = parse_revision(revision or self.settings.baseline.name)
         return Monitor.bind(self.model, self.decomposition(), self.store.load(name, version))
+
+    def _wanted(self, recipe: Recipe, suffix: str) -> Wanted:
+        is_paired = bool(recipe.sources)
+        return Wanted(
+            plan=self._dictionary_plan(recipe),
+            sites=self._in_order(recipe.sites)
+            if is_paired
+            else resolve(self.model.module, recipe.sites),
+            form="transcoder" if recipe.form == "skip_transcoder" else recipe.form,
+            sources=self._in_order(recipe.sources),
+            positions=recipe.positions,
+            objective=recipe.objective,
+            suffix=suffix,
+        )
+
+    def _in_order(self, patterns: Sequence[str]) -> tuple[Site, ...]:
+        """Resolve each pattern by itself, since pairs go by their places."""
+        found = (resolve(self.model.module, [pattern]) for pattern in patterns)
+        return tuple(chain.from_iterable(found))
+
+    def _dictionary_plan(self, recipe: Recipe) -> DictionaryPlan:
+        return DictionaryPlan(
+            kind=recipe.kind,
+            width=recipe.width,
+            k=recipe.k,
+            steps=recipe.steps,
+            batch_size=recipe.batch_size,
+            learning_rate=recipe.learning_rate,
+            pooling=recipe.pooling,
+            search=recipe.search,
+            initial=recipe.initial,
+            dead=recipe.dead,
+            p=recipe.p,
+            prefixes=recipe.prefixes,
+            experts=recipe.experts,
+            active_experts=recipe.active_experts,
+            always_on=recipe.always_on,
+            resolution=recipe.resolution,
+            skip=recipe.form == "skip_transcoder",
+            seed=self.settings.baseline.seed,
+        )

@@ -97,7 +97,7 @@ def test_the_readme_documents_every_setting() -> None:
         assert isinstance(section.annotation, type)
         assert issubclass(section.annotation, Section)
         for key in section.annotation.model_fields:
-            assert re.search(rf"^\[?(model\.)?{key}\b", readme, re.MULTILINE), key
+            assert re.search(rf"^(# )?\[*(\w+\.)?{key}\b", readme, re.MULTILINE), key
 
 
 def test_the_readme_documents_every_command() -> None:

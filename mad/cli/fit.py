@@ -29,8 +29,8 @@ def fit(
 ) -> None:
     """Fit a baseline, training the dictionaries first if there are none.
 
-    A fit that was killed goes on at the row it had reached, from checkpoints beside the baselines.
-    Dictionaries are kept once all are trained; a kill before that trains them again.
+    A fit that was killed goes on at the row it had reached, from checkpoints beside the baselines;
+    a training of dictionaries at its step, from checkpoints beside them.
     """
     from mad.deployment import Deployment
 
@@ -38,6 +38,7 @@ def fit(
     data = deployment.trusted()
     deployment.check(data)
     if restart:
+        deployment.untrained.remove()
         deployment.unfinished.remove()
     with screen.progress() as progress:
         figures = () if deployment.is_trained else deployment.train(data, progress=progress)

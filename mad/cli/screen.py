@@ -70,20 +70,18 @@ class Lines:
 
     say: Callable[[str], None]
     clock: Callable[[], float] = time.monotonic
-    stage: str = field(init=False, default="")
-    began: tuple[float, int] = field(init=False, default=(0.0, 0))
+    began: dict[str, tuple[float, int]] = field(init=False, default_factory=dict)
     told: float = field(init=False, default=0.0)
 
     def __call__(self, stage: str, *, done: int, total: int, note: str = "") -> None:
         """Report ``done`` of ``total`` steps of one stage."""
         now = self.clock()
-        is_new = stage != self.stage
-        if is_new:
-            self.stage, self.began = stage, (now, done)
+        is_new = stage not in self.began
+        started, first = self.began.setdefault(stage, (now, done))
         if not (is_new or done == total or now - self.told >= LINE_EVERY_S):
             return
         self.told = now
-        seconds, steps = now - self.began[0], done - self.began[1]
+        seconds, steps = now - started, done - first
         pace = ""
         if steps and seconds:
             left = timedelta(seconds=round((total - done) * seconds / steps))

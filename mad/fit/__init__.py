@@ -7,6 +7,7 @@ from mad.fit.plan import FitPlan, Split, split
 from mad.fit.training.shards import write_activations
 from mad.fit.training.source import FileSource, ModelSource
 from mad.fit.training.together import Room, Trained, train_together
+from mad.fit.training.trainee import StepWatch, unwatched
 from mad.fit.training.wanted import Wanted
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "ModelSource",
     "Room",
     "Split",
+    "StepWatch",
     "Trained",
     "Unfinished",
     "Wanted",
@@ -23,5 +25,6 @@ __all__ = [
     "split",
     "train_dictionaries",
     "train_together",
+    "unwatched",
     "write_activations",
 ]

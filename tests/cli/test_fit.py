@@ -1,4 +1,4 @@
-"""``mad train`` and ``mad fit``: from a settings file to an active baseline."""
+"""``mad fit``, and ``mad train dictionary``: from a settings file to an active baseline."""
 
 import os
 import shutil
@@ -87,7 +87,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
 
 def test_train_writes_dictionaries_and_no_baseline(tmp_path: Path, mad: Mad) -> None:
     config = write_deployment(tmp_path)
-    done = mad("train", config)
+    done = mad("train", "dictionary", "--config", config)
     assert done.code == 0
     assert (tmp_path / "dictionaries" / "dictionaries.json").is_file()
     assert not (tmp_path / "baselines").exists()

@@ -89,7 +89,7 @@ def test_without_matplotlib_a_plot_is_refused_with_the_remedy_before_the_work(
 def test_without_dictionaries_it_says_how_to_train_them(tmp_path: Path, mad: Mad) -> None:
     done = mad("report", "accounting", write_deployment(tmp_path))
     assert done.code == 2
-    assert "run `mad train` or `mad fit`" in done.err
+    assert "run `mad train dictionary` or `mad fit`" in done.err
 
 
 def test_dictionaries_that_saw_the_held_out_inputs_are_refused(

@@ -197,7 +197,7 @@ def test_what_the_dictionaries_saw_comes_back(dictionary: Dictionary, tmp_path: 
     save_dictionaries(tmp_path, [dictionary], seen=SEEN)
     assert torch.equal(load_seen(tmp_path), SEEN)
     (tmp_path / "seen.safetensors").unlink()
-    with pytest.raises(ConfigError, match=r"seen.safetensors does not say .* `mad train`"):
+    with pytest.raises(ConfigError, match=r"seen.safetensors does not say .* `mad train dictionary`"):
         load_seen(tmp_path)
 
 
@@ -228,8 +228,8 @@ def test_a_directory_without_an_index_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 7}, r"format 7; this version reads 3: train .* with `mad train`"),
-        ({"format": 2}, r"format 2; this version reads 3: train .* with `mad train`"),
+        ({"format": 7}, r"format 7; this version reads 3: train .* with `mad train dictionary`"),
+        ({"format": 2}, r"format 2; this version reads 3: train .* with `mad train dictionary`"),
         ({"dictionaries": [{"site": "s"}]}, "not an index of dictionaries"),
         ({"dictionaries": None}, "not an index of dictionaries"),
         ({"dictionaries": []}, "exactly one decomposition"),

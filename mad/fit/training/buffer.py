@@ -117,10 +117,10 @@ class Buffer:
             return Examples.own(source)
         return Examples(source, _joined([self.vectors[slot][:count] for slot in job.writes]))
 
-    def seen(self, turns: int) -> Int64[Tensor, " seen"]:
-        """Return digests of every input that so many positions of the buffer had."""
+    def seen(self, turns: int, *, everything: bool) -> Int64[Tensor, " seen"]:
+        """Return digests of every input that so many positions of the buffer had, or of all."""
         used = torch.ones_like(self.has_digest)
-        if not self.order.is_whole:
+        if not (self.order.is_whole or everything):
             used = torch.zeros_like(used)
             for half in range(turns + 1):
                 used[torch.cat(self.order.half(half))] = True

@@ -61,14 +61,14 @@ def write_activations(  # noqa: PLR0913  # what is read, where it goes, and how 
     return written
 
 
-def files_in(paths: Sequence[str]) -> list[Path]:
+def files_in(paths: Sequence[Path]) -> list[Path]:
     """Return the files, with those of directories in place of them, in the order of names.
 
     Raises:
         ConfigError: a directory has none.
     """
     found: list[Path] = []
-    for path in map(Path, paths):
+    for path in paths:
         own = [path]
         if path.is_dir():
             own = sorted(one for one in path.iterdir() if one.suffix in _SUFFIXES)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol, final, runtime_checkable
 
 import torch
@@ -96,7 +97,7 @@ class FileSource:
     arrays: Dataset
 
     @staticmethod
-    def open(paths: Sequence[str], sites: Sequence[Site]) -> "FileSource":
+    def open(paths: Sequence[Path], sites: Sequence[Site]) -> "FileSource":
         """Open files, or all those of directories.
 
         Raises:

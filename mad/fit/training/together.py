@@ -7,8 +7,9 @@ when they have used about half of it, its older half gives way to the next activ
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import final
 
 import torch
@@ -16,11 +17,13 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from mad.components.dictionaries.dictionary import Dictionary
+from mad.components.dictionaries.look import Look
 from mad.components.dictionaries.plan import DictionaryFigures
 from mad.components.dictionaries.train import measured
 from mad.fit.checkpoint import Checkpoints, Unfinished, Values, version_identity
 from mad.fit.sizes import second_dictionary
 from mad.fit.training.buffer import Buffer, extents
+from mad.fit.training.by_answer import train_by_answer
 from mad.fit.training.order import READ, Order
 from mad.fit.training.source import Source
 from mad.fit.training.trainee import (
@@ -28,6 +31,7 @@ from mad.fit.training.trainee import (
     Trainee,
     dictionary_of,
     dictionary_values,
+    stage_of,
     unwatched,
 )
 from mad.fit.training.wanted import Job, Wanted, jobs_of
@@ -73,7 +77,8 @@ class _Course:
 
     @staticmethod
     def of(jobs: Sequence[Job], buffer: Buffer) -> "_Course":
-        longest = max(job.plan.steps for job in jobs)
+        local = [job for job in jobs if job.objective == "reconstruction"]
+        longest = max((job.plan.steps for job in local), default=1)
         if buffer.order.is_whole:
             return _Course(longest, 1)
         half = min(buffer.count(job) for job in jobs) // 2
@@ -114,13 +119,14 @@ def train_together(  # noqa: PLR0913  # what is read, what is wanted, within wha
     whole = {} if unfinished is None else _identity(source, jobs, order)
     checkpoints = Checkpoints(unfinished, whole)
     course = _Course.of(jobs, buffer)
-    trainees = _train(jobs, buffer, course, checkpoints, progress=progress, watch=watch)
-    found = _search(trainees, buffer, checkpoints, progress=progress)
+    found = _train(jobs, buffer, course, checkpoints, progress=progress, watch=watch)
     figures = [
         measured(dictionary, buffer.first(job, buffer.count(job))) for job, dictionary in found
     ]
     dictionaries = tuple(dictionary for _, dictionary in found)
-    return Trained(dictionaries, tuple(figures), buffer.seen(course.turns))
+    everything = any(job.objective == "end_to_end" for job in jobs)
+    seen = buffer.seen(course.turns, everything=everything)
+    return Trained(dictionaries, tuple(figures), seen)
 
 
 def _train(
@@ -131,51 +137,82 @@ def _train(
     *,
     progress: Progress,
     watch: StepWatch,
-) -> list[Trainee]:
+) -> list[tuple[Job, Dictionary]]:
+    """Train every job, and finish each in its turn, a second dictionary after its first."""
     # Also where a checkpoint goes on later: the first weights and frames are those of the first.
     buffer.turn_to(0, progress=progress, of=course.turns)
-    trainees = [Trainee.begin(job, buffer, checkpoints) for job in jobs]
+    local = [job for job in jobs if job.objective == "reconstruction"]
+    trainees = {job.look: Trainee.begin(job, buffer, checkpoints) for job in local}
+    kept = Kept(checkpoints, trainees)
+    _take_steps(list(trainees.values()), buffer, course, kept, progress=progress, watch=watch)
+    finished: list[tuple[Job, Dictionary]] = []
+    for job in jobs:
+        if job.objective == "end_to_end":
+            train = partial(train_by_answer, job, buffer.source, progress=progress)
+            own = kept.once(f"{stage_of(job)} end to end", job.look, train)
+        else:
+            own = trainees[job.look].finish(buffer)
+        assert own is not None
+        finished.append((job, own))
+        second = _second(job, own, buffer, kept, progress=progress)
+        if second is not None and all(second.view != other.look.view for other in jobs):
+            finished.append((job, second))
+    return finished
 
-    def done() -> None:
-        checkpoints.offer_all(lambda: _kept(trainees))
 
+def _take_steps(
+    trainees: Sequence[Trainee],
+    buffer: Buffer,
+    course: _Course,
+    kept: "Kept",
+    *,
+    progress: Progress,
+    watch: StepWatch,
+) -> None:
     behind = [one.steps_done // course.steps for one in trainees if not one.is_finished]
     for turn in range(min([*behind, course.turns - 1]), course.turns):
         buffer.turn_to(turn, progress=progress, of=course.turns)
         for one in trainees:
             until = (turn + 1) * course.steps
-            one.train(buffer, until=until, done=done, progress=progress, watch=watch)
-    return trainees
+            one.train(buffer, until=until, done=kept.offer, progress=progress, watch=watch)
 
 
-def _search(
-    trainees: Sequence[Trainee], buffer: Buffer, checkpoints: Checkpoints, *, progress: Progress
-) -> list[tuple[Job, Dictionary]]:
-    """Finish each dictionary, with a second one beside it where it is asked for and shorter."""
-    views = {one.job.look.view for one in trainees}
-    searched: dict[str, tuple[int, Values]] = {}
-    finished: list[tuple[Job, Dictionary]] = []
-    for one in trainees:
-        first = one.finish(buffer)
-        finished.append((one.job, first))
-        if not (one.job.plan.search and first.look.is_own and len(first.look.reads) == 1):
-            continue
-        stage = f"second dictionary of {first.view}"
-        earlier = checkpoints.found(stage)
-        if earlier.rows:
-            second = dictionary_of(earlier.values, first.look)
-        else:
-            vectors = buffer.first(one.job, buffer.count(one.job)).source
-            second = second_dictionary(first, vectors, one.job.plan, progress=progress)
-        searched[stage] = 1, dictionary_values(second)
-        checkpoints.offer_all(lambda: _kept(trainees) | searched)
-        if second is not None and second.view not in views:
-            finished.append((one.job, second))
-    return finished
+def _second(
+    job: Job, first: Dictionary, buffer: Buffer, kept: "Kept", *, progress: Progress
+) -> Dictionary | None:
+    """Search beside a dictionary where that is asked for."""
+    if not (job.plan.search and job.look.is_own and len(job.look.reads) == 1):
+        return None
+    vectors = buffer.first(job, buffer.count(job)).source
+    search = partial(second_dictionary, first, vectors, job.plan, progress=progress)
+    return kept.once(f"second dictionary of {first.view}", first.look, search)
 
 
-def _kept(trainees: Sequence[Trainee]) -> dict[str, tuple[int, Values]]:
-    return {one.stage: one.kept for one in trainees}
+@final
+@dataclass(frozen=True)
+class Kept:
+    """What checkpoints keep of a pass: every trainee as it is, and what was found once."""
+
+    checkpoints: Checkpoints
+    trainees: Mapping[Look, Trainee]
+    found: dict[str, tuple[int, Values]] = field(default_factory=dict)
+
+    def once(
+        self, stage: str, look: Look, make: Callable[[], Dictionary | None]
+    ) -> Dictionary | None:
+        """Return what an earlier run found of a stage, or find it."""
+        earlier = self.checkpoints.found(stage)
+        result = dictionary_of(earlier.values, look) if earlier.rows else make()
+        self.found[stage] = 1, dictionary_values(result)
+        self.offer()
+        return result
+
+    def offer(self) -> None:
+        """Write a checkpoint if one is due."""
+        self.checkpoints.offer_all(self._all)
+
+    def _all(self) -> dict[str, tuple[int, Values]]:
+        return {one.stage: one.kept for one in self.trainees.values()} | self.found
 
 
 def _identity(source: Source, jobs: Sequence[Job], order: Order) -> dict[str, str]:

@@ -16,6 +16,9 @@ Form: TypeAlias = Literal["autoencoder", "transcoder", "crosscoder"]
 Positions: TypeAlias = Literal["pooled", "all"]
 """Which vectors train: those that are read later, or that of every position of a sequence."""
 
+Objective: TypeAlias = Literal["reconstruction", "end_to_end"]
+"""What is learned from: the vectors alone, or the model's answer with them in their place."""
+
 
 @final
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Job:
     look: Look
     plan: DictionaryPlan
     positions: Positions = "pooled"
+    objective: Objective = "reconstruction"
 
     @property
     def reads(self) -> tuple[Slot, ...]:
@@ -60,6 +64,7 @@ class Wanted:
     form: Form = "autoencoder"
     sources: tuple[Site, ...] = ()
     positions: Positions = "pooled"
+    objective: Objective = "reconstruction"
     suffix: str = ""
 
     @property
@@ -78,6 +83,7 @@ class Wanted:
                 Look(reads, writes, pooling, _joined(suffix, self.suffix)),
                 self.plan,
                 self.positions,
+                self.objective,
             )
             for reads, writes in self._pairs()
             for suffix, pooling in poolings(activations[writes[0]], self.plan.pooling).items()

@@ -1,0 +1,7 @@
+"""Settings read from one TOML file; ``settings`` is the file to read first."""
+
+from mad.config.decomposition import Decomposition, Recipe
+from mad.config.fields import Address, Section
+from mad.config.settings import Settings
+
+__all__ = ["Address", "Decomposition", "Recipe", "Section", "Settings"]
