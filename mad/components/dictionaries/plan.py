@@ -44,7 +44,9 @@ class DictionaryPlan:
     the latents that each reconstruct alone in ``matryoshka``; a vector of ``switch`` goes to
     ``active_experts`` of ``experts``, besides the last one where that is ``always_on``; ``bits``
     counts at ``resolution``, a step of the grid as a share of the deviation. ``skip`` adds a linear
-    map from source to target.
+    map from source to target. With a ``meta_width``, a dictionary of so many latents is trained
+    beside it, whose ``meta_k`` largest explain each decoder direction; ``meta_weight`` is how much
+    directions are to be such sums, or below zero, are not to be.
     """
 
     kind: Kind = "topk"
@@ -66,6 +68,9 @@ class DictionaryPlan:
     always_on: bool = False
     resolution: float = 0.01
     skip: bool = False
+    meta_width: int = 0
+    meta_k: int = 4
+    meta_weight: float = 0.1
     seed: int = 0
 
     @property
