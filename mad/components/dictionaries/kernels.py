@@ -1,10 +1,25 @@
-"""The arithmetic of dictionaries: where their time goes."""
+"""The arithmetic of dictionaries: where their time goes.
+
+Latents are found some vectors at a time, so that no table of all vectors by all components is ever
+made. Large weights are screened in half precision first. The values of the latents found are then
+computed one by one, so that a vector's do not depend on other vectors, and gradients cost no more
+than what is active. Weights are read fastest ``by_component``.
+"""
+
+from collections.abc import Iterator
+from typing import Final
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from mad.components.dictionaries import sparse
+from mad.components.dictionaries.kept import Kept
 from mad.components.dictionaries.latents import Latents
+from mad.components.dictionaries.screen import Candidates, Screen, fans_of, is_worthwhile, piece
+
+_screens: Final = Kept[Screen]()
+_directions: Final = Kept[Tensor]()
 
 
 def affine(
@@ -13,7 +28,12 @@ def affine(
     bias: Float[Tensor, " component"],
 ) -> Float[Tensor, "batch component"]:
     """Return ``source @ weight + bias``, with gradients."""
-    return source @ weight + bias
+    return torch.addmm(bias, source, weight)
+
+
+def by_component(weight: Float[Tensor, "source component"]) -> Float[Tensor, "source component"]:
+    """Return the weight with the numbers of each component side by side in memory."""
+    return weight.T.contiguous().T
 
 
 def largest(
@@ -23,9 +43,18 @@ def largest(
     k: int,
 ) -> tuple[Float[Tensor, "batch k"], Int64[Tensor, "batch k"]]:
     """Return the k largest of ``source @ weight + bias`` and their components, ascending."""
-    values, components = torch.topk(affine(source, weight, bias), k, dim=1)
-    components, order = components.sort(dim=1)
-    return values.gather(1, order), components
+    directions = _by_rows(weight)
+    with torch.no_grad():
+        found = [
+            _largest(some, directions, bias, k, candidates)
+            for some, candidates in _searched(source, weight, bias, k=k)
+        ]
+        products, components = (torch.cat(parts) for parts in zip(*found, strict=True))
+    offsets = torch.arange(0, components.numel() + 1, k)
+    values = sparse.products(
+        source, components.flatten(), offsets, directions, products.flatten()
+    ).view_as(components)
+    return values + bias[components], components
 
 
 def thresholded(
@@ -34,12 +63,110 @@ def thresholded(
     bias: Float[Tensor, " component"],
     threshold: Float[Tensor, " component"],
 ) -> Latents:
-    """Return the entries of ``source @ weight + bias`` that exceed their component's threshold."""
-    before = affine(source, weight, bias)
-    return Latents.where(before > threshold, before)
+    """Return the entries of ``source @ weight + bias`` that exceed their component's threshold.
+
+    Values have gradients, the choice has none.
+    """
+    directions = _by_rows(weight)
+    with torch.no_grad():
+        found = [
+            _exceeding(some, directions, bias, threshold, candidates)
+            for some, candidates in _searched(source, weight, bias, threshold)
+        ]
+        counts, components, products = (torch.cat(parts) for parts in zip(*found, strict=True))
+    offsets = sparse.offsets_of(counts)
+    values = sparse.products(source, components, offsets, directions, products)
+    return Latents(offsets, components, values + bias[components])
 
 
 def to_unit_length(directions: Float[Tensor, "component coordinate"]) -> None:
     """Scale each row to length one, in place and unseen by gradients."""
     with torch.no_grad():
-        directions.div_(directions.norm(dim=1, keepdim=True).clamp_min(1e-8))
+        # In pieces, which the processor's cache holds from being measured to being divided.
+        for some in directions.split(sparse.PIECE):
+            some.div_(torch.linalg.vector_norm(some, dim=1, keepdim=True).clamp_min(1e-8))
+
+
+def _by_rows(weight: Tensor) -> Tensor:
+    """Return one row a component; the copy is kept where weights are fixed and lie otherwise."""
+    if weight.T.is_contiguous() or weight.requires_grad:
+        return weight.T.contiguous()
+    return _directions.of((weight,), None, lambda _: weight.T.contiguous())
+
+
+def _searched(
+    source: Tensor, weight: Tensor, bias: Tensor, threshold: Tensor | None = None, *, k: int = 1
+) -> Iterator[tuple[Tensor, Candidates | None]]:
+    """Yield some vectors at a time, with the components to look at; all of them without."""
+    pieces = source.split(piece(bias.numel()))
+    if not is_worthwhile(source, weight, k):
+        yield from ((some, None) for some in pieces)
+        return
+    fans = fans_of(bias.numel(), k)
+    if threshold is None:
+        screen = _screens.of(
+            (weight, bias), fans, lambda old: Screen.of(weight, bias, fans=fans, memory=old)
+        )
+        found = screen.largest(source, k)
+    else:
+        screen = _screens.of(
+            (weight, bias, threshold),
+            fans,
+            lambda old: Screen.of(weight, bias - threshold, fans=fans, memory=old),
+        )
+        found = screen.positive(source)
+    yield from zip(pieces, found, strict=True)
+
+
+def _largest(
+    source: Tensor, directions: Tensor, bias: Tensor, k: int, found: Candidates | None
+) -> tuple[Tensor, Tensor]:
+    """Return the products and components of the largest, ascending by component."""
+    if found is None:
+        components = affine(source, directions.T, bias).topk(k, dim=1, sorted=False).indices
+        components = components.sort(dim=1).values
+        offsets = torch.arange(0, components.numel() + 1, k)
+        products = sparse.products(source, components.flatten(), offsets, directions)
+        return products.view_as(components), components
+    counts = found.rows.bincount(minlength=len(source))
+    offsets = sparse.offsets_of(counts)
+    products = sparse.products(source, found.components, offsets, directions)
+    # One line of slots a vector, as many as the longest list of candidates needs.
+    slots = max(int(counts.max()), k)
+    places = found.rows * slots + torch.arange(len(products)) - offsets[found.rows]
+    values = products.new_full((len(source), slots), -torch.inf)
+    values.view(-1)[places] = products + bias[found.components]
+    chosen = values.topk(k, dim=1, sorted=False).indices
+    entries = torch.zeros_like(values, dtype=torch.int64)
+    entries.view(-1)[places] = torch.arange(len(products))
+    entries = entries.gather(1, chosen)
+    components, order = found.components[entries].sort(dim=1)
+    products = products[entries].gather(1, order)
+    if found.unsure.any():
+        of_unsure = _largest(source[found.unsure], directions, bias, k, None)
+        products[found.unsure], components[found.unsure] = of_unsure
+    return products, components
+
+
+def _exceeding(
+    source: Tensor, directions: Tensor, bias: Tensor, threshold: Tensor, found: Candidates | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return how many components each vector has, which, and their products."""
+    if found is None:
+        rows, components = (affine(source, directions.T, bias) > threshold).nonzero().unbind(dim=1)
+    else:
+        # Of vectors that nothing is known of, every component is a candidate.
+        rows, components = found.rows, found.components
+        if found.unsure.any():
+            unsure = found.unsure.nonzero().squeeze(1)
+            above = affine(source[unsure], directions.T, bias) > threshold
+            more, others = above.nonzero().unbind(dim=1)
+            rows, components = torch.cat([rows, unsure[more]]), torch.cat([components, others])
+        order = (rows * len(bias) + components).argsort()
+        rows, components = rows[order], components[order]
+    offsets = sparse.offsets_of(rows.bincount(minlength=len(source)))
+    products = sparse.products(source, components, offsets, directions)
+    values = products + bias[components]
+    active = (values > threshold[components]) & (values != 0)
+    counts = rows[active].bincount(minlength=len(source))
+    return counts, components[active], products[active]

@@ -6,7 +6,8 @@ from typing import final
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-from torch.nn import functional
+
+from mad.components.dictionaries import sparse
 
 
 @final
@@ -34,7 +35,7 @@ class Latents:
     ) -> "Latents":
         """Keep the non-zero ones among as many candidates for each vector, ascending in a row."""
         active = values != 0
-        return Latents(_offsets(active.sum(dim=1)), components[active], values[active])
+        return Latents(sparse.offsets_of(active.sum(dim=1)), components[active], values[active])
 
     @staticmethod
     def where(
@@ -43,7 +44,7 @@ class Latents:
         """Keep the entries of a dense table that ``active`` marks and that are not zero."""
         rows, components = (active & (values != 0)).nonzero(as_tuple=True)
         counts = rows.bincount(minlength=len(values))
-        return Latents(_offsets(counts), components, values[rows, components])
+        return Latents(sparse.offsets_of(counts), components, values[rows, components])
 
     def __len__(self) -> int:
         """Return the number of vectors."""
@@ -55,33 +56,22 @@ class Latents:
         values = self.values * torch.repeat_interleave(factors.squeeze(1), counts)
         active = values != 0
         rows = torch.repeat_interleave(torch.arange(len(self)), counts)[active]
-        offsets = _offsets(rows.bincount(minlength=len(self)))
+        offsets = sparse.offsets_of(rows.bincount(minlength=len(self)))
         return Latents(offsets, self.components[active], values[active])
 
     def explained(
         self, decoder: Float[Tensor, "component coordinate"]
     ) -> Float[Tensor, "batch coordinate"]:
         """Return what the latents of each vector add up to."""
-        return functional.embedding_bag(
-            self.components,
-            decoder,
-            self.offsets,
-            per_sample_weights=self.values,
-            mode="sum",
-            include_last_offset=True,
-        )
+        return sparse.added(self.values, self.components, self.offsets, decoder)
 
     def kept(self, chosen: Bool[Tensor, " entry"]) -> "Latents":
         """Return the chosen entries only."""
-        counts = functional.pad(chosen.cumsum(dim=0), (1, 0))
-        return Latents(counts[self.offsets], self.components[chosen], self.values[chosen])
+        before = torch.cat([self.offsets.new_zeros(1), chosen.cumsum(dim=0)])
+        return Latents(before[self.offsets], self.components[chosen], self.values[chosen])
 
     def dense(self, width: int) -> Float[Tensor, "batch component"]:
         """Return the table of all latents; for tests and for matrices small enough."""
         table = self.values.new_zeros(len(self), width)
         rows = torch.repeat_interleave(torch.arange(len(self)), self.offsets.diff())
         return table.index_put((rows, self.components), self.values)
-
-
-def _offsets(counts: Int64[Tensor, " batch"]) -> Int64[Tensor, " offsets"]:
-    return functional.pad(counts.cumsum(dim=0), (1, 0))

@@ -11,7 +11,7 @@ from torch import Tensor
 from mad.components.dictionaries.base import Forward, Learned, Step
 from mad.components.dictionaries.dead import revival
 from mad.components.dictionaries.initial import Start
-from mad.components.dictionaries.kernels import largest, to_unit_length
+from mad.components.dictionaries.kernels import by_component, largest, to_unit_length
 from mad.components.dictionaries.latents import Latents
 from mad.components.dictionaries.look import Examples
 from mad.components.dictionaries.plan import DictionaryPlan
@@ -56,7 +56,8 @@ class TopKLearner:
         """Own the first weights."""
         own = start.owned()
         k = min(plan.k, own.bias.numel())
-        return TopKLearner(own.encoder, own.bias, own.decoder, k, plan.auxiliary_weight)
+        encoder = by_component(own.encoder.detach()).requires_grad_()
+        return TopKLearner(encoder, own.bias, own.decoder, k, plan.auxiliary_weight)
 
     @property
     def parameters(self) -> Mapping[str, Tensor]:
