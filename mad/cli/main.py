@@ -26,8 +26,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (demo, train, fit, serve, score, explain, alerts, stream, baselines, bench, convert):
+for verb in (demo, fit, serve, score, explain, alerts, stream, baselines, bench, convert):
     app.command()(verb)
+app.add_typer(train, name="train")
 app.add_typer(report, name="report")
 
 
