@@ -31,7 +31,7 @@ class DictionaryLearning:
 
     def read(self, path: Path, place: Place) -> Dictionary:
         """Read the directory of one trainer, or a checkpoint beside its settings."""
-        file = path / _WEIGHTS if path.is_dir() else path
+        file = path if path.is_file() else path / _WEIGHTS
         state = unpickled(file, allowed=place.pickles)
         # A checkpoint to resume from holds the optimiser too.
         weights = Weights(file, tensors_of(file, state.get("ae", state)))

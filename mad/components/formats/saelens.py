@@ -45,7 +45,7 @@ class SAELens:
 
     def read(self, path: Path, place: Place) -> Dictionary:
         """Read a directory, or the one of a named file in it."""
-        directory = path if path.is_dir() else path.parent
+        directory = path.parent if path.is_file() else path
         settings = current(Settings.read(directory / _SETTINGS))
         weights = Weights.read(directory / _WEIGHTS)
         read = _unframed(settings, weights)
@@ -87,12 +87,10 @@ def _unframed(settings: Settings, weights: Weights) -> Unframed:
     _refuse_scaling_factor(weights)
     encoder = weights.matrix("W_enc")
     read, width = encoder.shape
-    decoder = weights.matrix("W_dec")
-    decoder = weights.take("W_dec", width, decoder.shape[1])
-    bias = weights.take("b_dec", decoder.shape[1])
     transcodes = is_transcoder(settings)
-    if not transcodes:
-        weights.take("W_dec", width, read)
+    explained = weights.matrix("W_dec").shape[1] if transcodes else read
+    decoder = weights.take("W_dec", width, explained)
+    bias = weights.take("b_dec", explained)
     for key, size in (("d_in", read), ("d_sae", width)):
         if settings.count(key, size) != size:
             raise ConfigError(
@@ -101,7 +99,7 @@ def _unframed(settings: Settings, weights: Weights) -> Unframed:
             )
     subtracts = not transcodes and settings.flag("apply_b_dec_to_input", default=True)
     rows = rows_of(settings)
-    skip = weights.take("W_skip", decoder.shape[1], read).T if "W_skip" in weights else None
+    skip = weights.take("W_skip", explained, read).T if "W_skip" in weights else None
     if skip is not None and rows != "none":
         raise ConfigError(
             f"{settings.path}: a skip matrix beside normalize_activations {rows!r} is not "

@@ -26,7 +26,7 @@ class Sparsify:
 
     def read(self, path: Path, place: Place) -> Dictionary:
         """Read the directory of one hook point."""
-        directory = path if path.is_dir() else path.parent
+        directory = path.parent if path.is_file() else path
         settings = Settings.read(directory / _SETTINGS)
         weights = Weights.read(directory / _WEIGHTS)
         transcodes = settings.flag("transcode", default=False)

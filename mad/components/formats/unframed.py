@@ -71,10 +71,10 @@ class Unframed:
 
     def dictionary(self, look: Look) -> Dictionary:
         """Put frames of scale one around the weights; arithmetic stays what it was."""
-        one = torch.ones(())
-        source = Frame(self.before, one, self.rows)
+        # A scale of its own for each: files keep no tensor twice.
+        source = Frame(self.before, torch.ones(()), self.rows)
         shift = self.bias if self.skip is None else self.bias + self.before @ self.skip
-        target = Frame(shift, one, self.rows if self.restored else "none")
+        target = Frame(shift, torch.ones(()), self.rows if self.restored else "none")
         is_one = look.is_own and target.rows == source.rows and torch.equal(self.before, shift)
         return Dictionary(
             look=look,

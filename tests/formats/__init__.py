@@ -1,0 +1,1 @@
+"""Exchange formats, against checkpoints made by the libraries themselves."""

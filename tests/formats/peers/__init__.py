@@ -1,0 +1,1 @@
+"""What runs in an environment of its own, with the libraries whose formats are tested."""
