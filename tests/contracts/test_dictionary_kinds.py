@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -15,12 +16,12 @@ from mad.components.dictionaries.files import load_dictionaries, save_dictionari
 from mad.components.dictionaries.kinds.registry import ENCODERS, LEARNERS
 from mad.components.dictionaries.latents import Latents
 from mad.components.dictionaries.look import Examples, Look
-from mad.components.dictionaries.plan import DictionaryPlan
+from mad.components.dictionaries.plan import Dead, DictionaryPlan
 from mad.components.dictionaries.train import figures, train
-from mad.components.dictionaries.training import Training
+from mad.components.dictionaries.training import StepFigures, Training
 
 PLAN = DictionaryPlan(
-    width=48, k=3, steps=400, batch_size=128, learning_rate=5e-3, dead_after=5_000, seed=1
+    width=48, k=3, steps=250, batch_size=128, learning_rate=7e-3, dead_after=5_000, seed=1
 )
 KINDS: dict[str, DictionaryPlan] = {
     "topk": PLAN,
@@ -62,14 +63,16 @@ def trained(name: str, k: int = PLAN.k) -> Dictionary:
     return train(OWN, Examples.own(VECTORS), plan, step_done=lambda *_: None)
 
 
-def steps(training: Training, first: int, last: int) -> None:
-    for number in range(first, last):
-        rows = torch.arange(number * 64, (number + 1) * 64) % len(VECTORS)
-        training.step(Examples.own(VECTORS[rows]))
+def steps(training: Training, first: int, last: int) -> list[StepFigures]:
+    return [
+        training.step(Examples.own(VECTORS[number * 16 : (number + 1) * 16]))
+        for number in range(first, last)
+    ]
 
 
-def begun(name: str, *, steps: int) -> Training:
-    plan = replace(KINDS[name], steps=steps, dead_after=300)
+def begun(name: str, *, steps: int, dead: Dead = "auxiliary") -> Training:
+    """Begin a training to whose small batches many latents are dead."""
+    plan = replace(KINDS[name], steps=steps, dead=dead, dead_after=15)
     return Training.begin(OWN, Examples.own(VECTORS), plan)
 
 
@@ -136,22 +139,24 @@ def test_a_vector_has_the_same_latents_alone_and_in_a_batch(name: str) -> None:
 
 
 def test_the_same_plan_gives_the_same_dictionary(name: str) -> None:
-    few = replace(KINDS[name], steps=40, dead_after=300)
+    few = replace(KINDS[name], steps=20, dead_after=100)
     first, second = (
         train(OWN, Examples.own(VECTORS), few, step_done=lambda *_: None) for _ in range(2)
     )
     assert first.fingerprint == second.fingerprint
 
 
-def test_training_resumes_to_the_very_weights_of_an_uninterrupted_run(name: str) -> None:
-    whole = begun(name, steps=40)
-    steps(whole, 0, 40)
-    before = begun(name, steps=40)
-    steps(before, 0, 20)
-    kept: Mapping[str, Tensor] = {key: one.clone() for key, one in before.state.items()}
-    after = begun(name, steps=40)
+@pytest.mark.parametrize("dead", get_args(Dead))
+def test_training_resumes_to_the_very_weights_of_an_uninterrupted_run(
+    name: str, dead: Dead
+) -> None:
+    whole = begun(name, steps=24, dead=dead)
+    steps(whole, 0, 12)
+    kept: Mapping[str, Tensor] = {key: one.clone() for key, one in whole.state.items()}
+    assert any(one.dead_share > 0 for one in steps(whole, 12, 24))
+    after = begun(name, steps=24, dead=dead)
     after.restore(kept)
-    steps(after, 20, 40)
+    steps(after, 12, 24)
     assert set(after.state) == set(whole.state)
     for key, one in whole.state.items():
         assert torch.equal(after.state[key], one), key
@@ -170,7 +175,7 @@ def test_parameters_say_by_their_names_where_latents_are(name: str) -> None:
 
 def test_the_result_is_what_training_computed(name: str) -> None:
     training = Training.begin(OWN, Examples.own(VECTORS), KINDS[name])
-    steps(training, 0, 400)
+    steps(training, 0, 60)
     dictionary = training.finish(Examples.own(VECTORS))
     source = training.source.normalised(VECTORS)
     forward = training.learner.forward(source)
