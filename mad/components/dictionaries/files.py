@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 from jaxtyping import Int64
 from torch import Tensor
 
 from mad import tensors
+from mad.components.dictionaries.attention.block import AttentionBlock
 from mad.components.dictionaries.dictionary import Dictionary
 from mad.components.dictionaries.frame import Frame, parse_rows
 from mad.components.dictionaries.kinds.registry import put_together, taken_apart
@@ -19,6 +20,9 @@ from mad.components.dictionaries.look import Look
 from mad.components.joined import Joined
 from mad.components.pooling import parse_pooling
 from mad.errors import ConfigError
+
+Stored: TypeAlias = Dictionary | AttentionBlock
+"""What a directory holds, one file each; a row of the index says which of them, as its form."""
 
 INDEX = "dictionaries.json"
 _FORMAT = 3
@@ -38,10 +42,11 @@ class _Row:
     fingerprint: str
     source_rows: str = "none"
     target_rows: str = "none"
+    form: str = "dictionary"
 
 
 def save_dictionaries(
-    directory: Path, dictionaries: Sequence[Dictionary], *, seen: Int64[Tensor, " seen"]
+    directory: Path, dictionaries: Sequence[Stored], *, seen: Int64[Tensor, " seen"]
 ) -> None:
     """Write the dictionaries, and digests of the inputs they have seen.
 
@@ -77,9 +82,7 @@ def _writing(directory: Path) -> Iterator[None]:
         ) from cause
 
 
-def _write(
-    directory: Path, dictionaries: Sequence[Dictionary], seen: Int64[Tensor, " seen"]
-) -> None:
+def _write(directory: Path, dictionaries: Sequence[Stored], seen: Int64[Tensor, " seen"]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / INDEX).unlink(missing_ok=True)
     rows = []
@@ -103,7 +106,7 @@ def load_seen(directory: Path) -> Int64[Tensor, " seen"]:
     if seen is None:
         raise ConfigError(
             f"{path} does not say which inputs the dictionaries have seen: train them again with "
-            "`mad train`, or restore the file"
+            "`mad train dictionary`, or restore the file"
         )
     return seen
 
@@ -121,7 +124,7 @@ def load_dictionaries(directory: Path) -> Joined:
         if index["format"] != _FORMAT:
             raise ConfigError(
                 f"{path} has format {index['format']}; this version reads {_FORMAT}: train the "
-                "dictionaries again with `mad train`"
+                "dictionaries again with `mad train dictionary`"
             )
         return Joined(tuple(_read(directory, _Row(**row)) for row in index["dictionaries"]))
     except (ValueError, KeyError, TypeError) as cause:
@@ -130,8 +133,11 @@ def load_dictionaries(directory: Path) -> Joined:
         ) from cause
 
 
-def _row(dictionary: Dictionary, file: str) -> _Row:
-    _, settings = taken_apart(dictionary.encoder)
+def _row(dictionary: Stored, file: str) -> _Row:
+    if isinstance(dictionary, AttentionBlock):
+        form, settings = AttentionBlock.form, dictionary.settings
+    else:
+        form, settings = "dictionary", taken_apart(dictionary.encoder)[1]
     look = dictionary.look
     return _Row(
         reads=look.reads,
@@ -144,33 +150,51 @@ def _row(dictionary: Dictionary, file: str) -> _Row:
         fingerprint=dictionary.fingerprint,
         source_rows=dictionary.source.rows,
         target_rows=dictionary.target.rows,
+        form=form,
     )
 
 
-def _read(directory: Path, row: _Row) -> Dictionary:
+def _read(directory: Path, row: _Row) -> Stored:
     if Path(row.file).name != row.file:
         raise ConfigError(f"{directory / INDEX}: {row.file!r} is outside the directory")
     path = directory / row.file
     weights = tensors.read_tensors(path)
-    look = Look(tuple(row.reads), tuple(row.writes), parse_pooling(row.pooling), row.suffix)
     try:
-        source = _frame(weights, "source", row.source_rows)
-        dictionary = Dictionary(
-            look=look,
-            encoder=put_together(weights, row.encoder),
-            decoder=weights["decoder"],
-            source=source,
-            target=_frame(weights, "target", row.target_rows)
-            if "target.centre" in weights
-            else source,
-            widths=tuple(row.widths),
-            skip=weights.get("skip"),
-        )
+        dictionary = _built(row, weights)
     except KeyError as cause:
         raise ConfigError(f"{path} has no tensor {cause}; train the dictionary again") from cause
     if dictionary.fingerprint != row.fingerprint:
         raise ConfigError(f"{path} was changed since it was written; train again or restore it")
     return dictionary
+
+
+def _built(row: _Row, weights: Mapping[str, Tensor]) -> Stored:
+    """Return what a row and its tensors describe; KeyError where one is missing."""
+    look = Look(tuple(row.reads), tuple(row.writes), parse_pooling(row.pooling), row.suffix)
+    match row.form:
+        case AttentionBlock.form:
+            return AttentionBlock.of(look, weights, row.encoder)
+        case "dictionary":
+            return _dictionary(row, look, weights)
+        case unknown:
+            raise ConfigError(
+                f"{row.file} is of the form {unknown!r}, which this version does not know: train "
+                "the dictionaries again with `mad train dictionary`"
+            )
+
+
+def _dictionary(row: _Row, look: Look, weights: Mapping[str, Tensor]) -> Dictionary:
+    source = _frame(weights, "source", row.source_rows)
+    has_target = "target.centre" in weights
+    return Dictionary(
+        look=look,
+        encoder=put_together(weights, row.encoder),
+        decoder=weights["decoder"],
+        source=source,
+        target=_frame(weights, "target", row.target_rows) if has_target else source,
+        widths=tuple(row.widths),
+        skip=weights.get("skip"),
+    )
 
 
 def _frame(weights: Mapping[str, Tensor], name: str, rows: str) -> Frame:

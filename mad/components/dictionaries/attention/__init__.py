@@ -1,0 +1,1 @@
+"""Gated attention blocks: a transcoder for attention, whose latents are heads."""
