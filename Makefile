@@ -5,11 +5,12 @@ BIN := .venv/bin
 READY := .venv/ready
 PROTO_BIN := .venv/protos/bin
 PROTO_READY := .venv/protos/ready
+PEERS_READY := .venv/peers/ready
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 # `make test SLOW=1` runs the slow tests too.
 MARKED := $(if $(SLOW),-m "slow or not slow")
 
-.PHONY: help demo serve test check format protos bench
+.PHONY: help demo serve test check format protos bench peers
 
 help:     ## this list
 	@sed -n 's/^\([a-z]*:\)[^#]*## /  make \1 /p' $(MAKEFILE_LIST)
@@ -40,6 +41,8 @@ protos: $(PROTO_READY)     ## lint protos/ and generate mad/v1 from it
 	PATH="$(PROTO_BIN):$$PATH" $(PROTO_BIN)/python -m grpc_tools.protoc -I protos \
 	  --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. \
 	  protos/mad/v1/*.proto
+
+peers: $(PEERS_READY)     ## other libraries of dictionaries, for the slow tests of exchange formats
 
 bench: $(READY)     ## detection figures of the tasks in TASKS="DIR..."
 	$(BIN)/mad bench $(TASKS)
@@ -82,3 +85,10 @@ $(PROTO_READY): protos/requirements.txt
 	echo "Installing the wire contract's tools into .venv/protos"; \
 	$(call install,.venv/protos,-r protos/requirements.txt); \
 	touch $@
+
+# torchvision, which one of them asks for, is often built for another torch and then breaks imports.
+$(PEERS_READY): tests/formats/requirements.txt
+	@$(find_python); \
+	echo "Installing SAELens, dictionary_learning and sparsify into .venv/peers (a few minutes)"; \
+	$(call install,.venv/peers,-r tests/formats/requirements.txt); \
+	.venv/peers/bin/python -m pip uninstall -qq -y torchvision && touch $@

@@ -35,11 +35,11 @@ def excerpts(count: int) -> Tensor:
     return torch.stack([letters[start : start + LENGTH] for start in starts])
 
 
-def captured(model: nn.Module, tokens: Tensor) -> dict[str, Tensor]:
+def captured(model: nn.Module, tokens: Tensor, sites: tuple[str, ...] = SITES) -> dict[str, Tensor]:
     """Return what goes into or comes out of modules, at every position."""
     found: dict[str, Tensor] = {}
     removed = []
-    for site in SITES:
+    for site in sites:
         module = model.get_submodule(site.removesuffix("<"))
 
         def hook(
