@@ -7,10 +7,10 @@ from typing import final
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.autograd.graph import increment_version
 
 from mad.components.dictionaries import resampling
 from mad.components.dictionaries.base import Forward, Learner, Step
+from mad.components.dictionaries.descent import descend, lying_like
 from mad.components.dictionaries.dictionary import Dictionary
 from mad.components.dictionaries.frame import Frame
 from mad.components.dictionaries.initial import Start, initial
@@ -142,14 +142,11 @@ class Training:
         """Take one step down the gradient of a loss."""
         # Full rate for most of the run, then linearly to zero: late noise is what keeps L2 high.
         rate = self.plan.rate * min(1.0, 5 * (1 - self.steps_done / self.plan.steps))
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
         # Only ours: a loss may lead through a model, whose gradients are not to be touched.
         parameters = list(self._parameters.values())
         with self.spare.reused():
             loss.backward(inputs=parameters)
-        self.optimiser.step()
-        increment_version(parameters)  # the fused step does not
+        descend(self.optimiser, rate=rate)
         self.spare.keep(parameters)
         self.learner.stepped(forward)
         self.steps_done += 1
@@ -200,7 +197,7 @@ class Training:
         for key, value in state.items():
             if key.startswith("optimiser."):
                 _, number, name = key.split(".")
-                kept.setdefault(int(number), {})[name] = _lying_like(parameters[int(number)], value)
+                kept.setdefault(int(number), {})[name] = lying_like(value, parameters[int(number)])
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": kept, "param_groups": groups})
         self.steps_done = int(state["steps_done"])
@@ -223,13 +220,6 @@ class Training:
     def _count(self, forward: Forward) -> None:
         self.silent_for += len(forward.latents)
         self.silent_for[forward.latents.components] = 0
-
-
-def _lying_like(parameter: Tensor, moment: Tensor) -> Tensor:
-    """Copy a moment into the order in memory of its parameter, which the fused step assumes."""
-    if moment.shape != parameter.shape:
-        return moment.clone()
-    return torch.empty_like(parameter, requires_grad=False).copy_(moment)
 
 
 def _share_missed(
