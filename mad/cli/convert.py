@@ -19,7 +19,8 @@ def convert(  # noqa: PLR0913  # one argument an option
         str,
         typer.Option(
             "--from",
-            help="Layout of SOURCE: saelens, dictionary_learning, sparsify, openai or mad.",
+            help="Layout of SOURCE: saelens, dictionary_learning, sparsify, openai, gemma_scope "
+            "or mad.",
             show_default=False,
         ),
     ],

@@ -7,6 +7,7 @@ from typing import Final
 from mad.components.dictionaries.dictionary import Dictionary
 from mad.components.formats.base import Format, Place
 from mad.components.formats.dictionary_learning import DictionaryLearning
+from mad.components.formats.gemma_scope import GemmaScope
 from mad.components.formats.openai import OpenAI
 from mad.components.formats.own import Own
 from mad.components.formats.saelens import SAELens
@@ -21,6 +22,7 @@ FORMATS: Final[Mapping[str, Format]] = {
     "dictionary_learning": DictionaryLearning(),
     "sparsify": Sparsify(),
     "openai": OpenAI(),
+    "gemma_scope": GemmaScope(),
 }
 
 
