@@ -5,6 +5,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+_LIFT = 1 / 32
+
 
 def revival(
     before: Float[Tensor, "batch dead"],
@@ -27,17 +29,11 @@ def revival(
     return (target - explained).square().sum(dim=1).mean() / target.square().sum(dim=1).mean()
 
 
-def unsilenced(
-    source: Float[Tensor, "batch source"],
-    encoder: Float[Tensor, "source component"],
-    bias: Float[Tensor, " component"],
-    dead: Int64[Tensor, " dead"],
-) -> Float[Tensor, "batch dead"]:
-    """Return the dead latents' values but for the biases that silence them.
+def lift(bias: Float[Tensor, " component"], dead: Int64[Tensor, " dead"]) -> Float[Tensor, ""]:
+    """Return zero, with a gradient that raises the biases of the dead at a steady rate.
 
-    Where a latent is silent because it is below zero, rather than below others, it has no value to
-    explain anything by. It gets the one without its bias, and its bias the gradient of that: where
-    more of the latent would help, the bias rises until the latent lives.
+    For kinds whose dead are below zero rather than below others: they learn a direction by what
+    they would explain, and rise until some vector activates them, which ends it.
     """
     own = bias[dead]
-    return source @ encoder[:, dead] + (own - own.detach())
+    return _LIFT * (own.detach() - own).sum()

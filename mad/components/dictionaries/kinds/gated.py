@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mad.components.dictionaries.base import Forward, Learned, Step
-from mad.components.dictionaries.dead import revival, unsilenced
+from mad.components.dictionaries.dead import lift, revival
 from mad.components.dictionaries.initial import Start
 from mad.components.dictionaries.kernels import affine, to_unit_length
 from mad.components.dictionaries.kinds.relu import typical_magnitude
@@ -118,11 +118,11 @@ class GatedLearner:
         total = self.steering.coefficient * charged + lost
         if not step.dead.numel():
             return total
-        before = unsilenced(batch.source, self.encoder, self.encoder_gate_bias, step.dead)
+        before = batch.source @ self.encoder[:, step.dead]
         error = batch.target - forward.explained
-        return total + self.auxiliary_weight * revival(
-            before, step.dead, self.decoder, error, most=2 * self.steering.wanted
-        )
+        most = 2 * self.steering.wanted
+        revived = revival(before, step.dead, self.decoder, error, most=most)
+        return total + self.auxiliary_weight * (revived + lift(self.encoder_gate_bias, step.dead))
 
     def stepped(self, forward: Forward) -> None:
         """Keep directions at unit length, and steer."""

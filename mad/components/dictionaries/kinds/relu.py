@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mad.components.dictionaries.base import Forward, Learned, Step
-from mad.components.dictionaries.dead import revival, unsilenced
+from mad.components.dictionaries.dead import lift, revival
 from mad.components.dictionaries.initial import Start
 from mad.components.dictionaries.kernels import affine, thresholded, to_unit_length
 from mad.components.dictionaries.latents import Latents
@@ -110,11 +110,13 @@ class ReLULearner:
         charged = self.steering.coefficient * costs / (len(batch) * self.steering.wanted)
         if not step.dead.numel():
             return charged
-        before = unsilenced(batch.source, self.encoder, self.encoder_bias, step.dead)
+        # As it would be with a bias like that of the living.
+        usual = self.encoder_bias.detach().median()
+        before = batch.source @ self.encoder[:, step.dead] + usual
         error = batch.target - forward.explained
-        return charged + self.auxiliary_weight * revival(
-            before, step.dead, self.decoder, error, most=2 * self.steering.wanted
-        )
+        most = 2 * self.steering.wanted
+        revived = revival(before, step.dead, self.decoder, error, most=most)
+        return charged + self.auxiliary_weight * (revived + lift(self.encoder_bias, step.dead))
 
     def stepped(self, forward: Forward) -> None:
         """Keep directions at unit length, and steer."""
