@@ -11,6 +11,13 @@ from mad.errors import ConfigError
 
 _SCALER = "activation_scaler.json"
 
+_RENAMED: Final = {
+    "hook_point": "hook_name",
+    "hook_point_head_index": "hook_head_index",
+    "activation_fn_str": "activation_fn",
+}
+_METADATA: Final = ("model_name", "hook_name", "hook_head_index")
+
 ROWS: Final[Mapping[str, RowNorm]] = {
     "none": "none",
     "expected_average_only_in": "none",
@@ -29,7 +36,7 @@ def current(settings: Settings) -> Settings:
     old = dict(settings.values)
     if "metadata" in old:
         return settings
-    for was, now in (("hook_point", "hook_name"), ("activation_fn_str", "activation_fn")):
+    for was, now in _RENAMED.items():
         if was in old:
             old.setdefault(now, old[was])
     given = Settings(settings.path, old)
@@ -44,7 +51,9 @@ def current(settings: Settings) -> Settings:
     norm = old.get("normalize_activations")
     if norm is None or isinstance(norm, bool):
         old["normalize_activations"] = "expected_average_only_in" if norm else "none"
-    metadata = {key: old[key] for key in ("model_name", "hook_name") if key in old}
+    if "hook_z" in given.text("hook_name", ""):
+        old.setdefault("reshape_activations", "hook_z")
+    metadata = {key: old[key] for key in _METADATA if key in old}
     return Settings(settings.path, old | {"metadata": metadata})
 
 
