@@ -73,6 +73,7 @@ def test_a_submodule_not_known_needs_a_site(tmp_path: Path) -> None:
 def old_settings(**changes: object) -> Callable[[dict[str, Any]], None]:
     def change(settings: dict[str, Any]) -> None:
         settings.pop("metadata")
+        settings.pop("reshape_activations")
         settings.update({"hook_point": "blocks.0.hook_resid_post", "model_name": "gpt2"}, **changes)
 
     return change
