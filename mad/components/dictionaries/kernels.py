@@ -122,7 +122,7 @@ def _largest(
     source: Tensor, directions: Tensor, bias: Tensor, k: int, found: Candidates | None
 ) -> tuple[Tensor, Tensor]:
     """Return the products and components of the largest, ascending by component."""
-    if found is None:
+    if found is None or found.unsure.all():
         components = affine(source, directions.T, bias).topk(k, dim=1, sorted=False).indices
         components = components.sort(dim=1).values
         offsets = torch.arange(0, components.numel() + 1, k)
@@ -132,19 +132,20 @@ def _largest(
     offsets = sparse.offsets_of(counts)
     products = sparse.products(source, found.components, offsets, directions)
     # One line of slots a vector, as many as the longest list of candidates needs.
-    slots = max(int(counts.max()), k)
+    slots = max(int(counts.max()), k + 1)
     places = found.rows * slots + torch.arange(len(products)) - offsets[found.rows]
     values = products.new_full((len(source), slots), -torch.inf)
     values.view(-1)[places] = products + bias[found.components]
-    chosen = values.topk(k, dim=1, sorted=False).indices
+    ranked, chosen = values.topk(k + 1, dim=1)
+    # Which of equal ones is chosen must not depend on how many candidates others have.
+    unsure = found.unsure | (ranked[:, k - 1] == ranked[:, k])
     entries = torch.zeros_like(values, dtype=torch.int64)
     entries.view(-1)[places] = torch.arange(len(products))
-    entries = entries.gather(1, chosen)
+    entries = entries.gather(1, chosen[:, :k])
     components, order = found.components[entries].sort(dim=1)
     products = products[entries].gather(1, order)
-    if found.unsure.any():
-        of_unsure = _largest(source[found.unsure], directions, bias, k, None)
-        products[found.unsure], components[found.unsure] = of_unsure
+    if unsure.any():
+        products[unsure], components[unsure] = _largest(source[unsure], directions, bias, k, None)
     return products, components
 
 

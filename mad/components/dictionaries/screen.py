@@ -24,19 +24,19 @@ _FEWEST = 64
 _FEW = 8
 """Vectors below which the weights are read from memory no faster in half precision."""
 
-_ERROR = 2.0**-8 * 1.05
-"""Largest error of a product of rounded vectors, over the product of their lengths.
+_HALF = 2.0**-8 * 1.01
+"""Largest error of a number rounded to bfloat16, as a share of it."""
 
-Each is off by at most 2**-9 of its length; the rest is for sums in single precision."""
+_SINGLE = 2.0**-24
+"""The same in single precision, in which products are summed."""
 
-_ROUNDED = 2.0**-8
-"""Largest relative error of a number rounded to bfloat16, doubled."""
-
-_FLOOD = 1 / 4
+_FLOOD = 1 / 2
 """Share of groups with candidates beyond which single precision is faster for all."""
 
 _GROUPS = 8
 _BLOCK = 32
+_BIASES = 3
+_PIECE = 256
 _NEVER: Final = -1e30
 
 
@@ -53,14 +53,17 @@ class Candidates:
 @final
 @dataclass(frozen=True)
 class Screen:
-    """Weights in half precision, one row a component, with the length of the longest.
+    """Weights in half precision, one row a component, and how far from them they may be.
 
-    The bias is two more coordinates: the number rounded, and what rounding took away. Components
-    are looked through in groups of groups, of ``fans`` members each.
+    ``longest`` is the largest length of a component's weights, ``lost`` that of what rounding took
+    away, ``bias`` the largest bias. Biases are three more coordinates, each what the ones before
+    leave. Components are looked through in groups of groups, of ``fans`` members each.
     """
 
     rows: BFloat16[Tensor, "padded joined"]
     longest: Float[Tensor, ""]
+    lost: Float[Tensor, ""]
+    bias: Float[Tensor, ""]
     fans: tuple[int, ...]
 
     @staticmethod
@@ -73,18 +76,20 @@ class Screen:
     ) -> "Screen":
         """Round the weights, in the ``memory`` of another screen that nobody needs any more."""
         coordinates = weight.shape[0]
-        shape = (_padded(bias.numel(), fans), _up(coordinates + 2, _BLOCK))
+        shape = (_padded(bias.numel(), fans), _up(coordinates + _BIASES, _BLOCK))
         if memory is not None and memory.rows.shape == shape:
             rows = memory.rows
         else:
             rows = torch.zeros(shape, dtype=torch.bfloat16)
             rows[:, coordinates] = _NEVER
-        own = rows[: bias.numel()]
-        own[:, :coordinates] = weight.T
         # Minus infinity would make NaN of a product with zero.
-        own[:, coordinates] = bias.clamp_min(_NEVER)
-        own[:, coordinates + 1] = bias.clamp_min(_NEVER) - own[:, coordinates].float()
-        return Screen(rows, torch.linalg.vector_norm(weight.T, dim=1).amax(), fans)
+        rest = bias.clamp_min(_NEVER)
+        heaviest = torch.where(rest > _NEVER, rest.abs(), 0.0).amax()
+        longest, lost = _rounded(weight.T, rows[: bias.numel(), :coordinates])
+        for place in range(coordinates, coordinates + _BIASES):
+            rows[: bias.numel(), place] = rest
+            rest = rest - rows[: bias.numel(), place].float()
+        return Screen(rows, longest, lost, heaviest, fans)
 
     def largest(self, source: Float[Tensor, "batch source"], k: int) -> Iterator[Candidates]:
         """Find all that can be among the k largest of each vector, some vectors at a time."""
@@ -103,9 +108,10 @@ class Screen:
     ) -> Iterator[tuple[list[Tensor], Float[Tensor, " some"]]]:
         coordinates = source.shape[1]
         rounded = torch.zeros(len(source), self.rows.shape[1], dtype=torch.bfloat16)
-        rounded[:, :coordinates] = source
-        rounded[:, coordinates : coordinates + 2] = 1
-        errors = torch.linalg.vector_norm(source, dim=1) * self.longest * _ERROR
+        taken, lost = _lengths(source, rounded[:, :coordinates])
+        rounded[:, coordinates : coordinates + _BIASES] = 1
+        summed = self.rows.shape[1] * _SINGLE * (taken * self.longest + self.bias)
+        errors = lost * self.longest + (taken + lost) * self.lost + summed
         size = piece(len(self.rows))
         table = torch.empty(min(size, len(source)), len(self.rows), dtype=torch.bfloat16)
         for some, error in zip(rounded.split(size), errors.split(size), strict=True):
@@ -129,8 +135,25 @@ def is_worthwhile(
         and source.shape[0] >= _FEW
         and source.shape[0] * weight.numel() >= _TABLE
         and weight.shape[1] >= 4 * _GROUPS * k
-        and _has_bfloat16()
+        and has_bfloat16()
     )
+
+
+def _rounded(weights: Tensor, into: Tensor) -> tuple[Tensor, Tensor]:
+    """Round rows, and return the largest length of one and of what rounding took away."""
+    # In pieces, which the processor's cache holds while they are measured.
+    found = [
+        torch.stack([one.amax() for one in _lengths(some, rounded)])
+        for some, rounded in zip(weights.split(_PIECE), into.split(_PIECE), strict=True)
+    ]
+    longest, lost = torch.stack(found).amax(dim=0)
+    return longest, lost
+
+
+def _lengths(rows: Tensor, into: Tensor) -> tuple[Tensor, Tensor]:
+    """Round rows, and return the length of each and of what rounding took away."""
+    lost = into.copy_(rows).float().sub_(rows)
+    return torch.linalg.vector_norm(rows, dim=1), torch.linalg.vector_norm(lost, dim=1)
 
 
 def _at_least(levels: Sequence[Tensor], fans: Sequence[int], floor: Tensor) -> Candidates:
@@ -148,7 +171,7 @@ def _at_least(levels: Sequence[Tensor], fans: Sequence[int], floor: Tensor) -> C
 
 
 def _below(number: Tensor) -> Tensor:
-    return number - _ROUNDED * number.abs()
+    return number - _HALF * number.abs()
 
 
 def fans_of(components: int, k: int) -> tuple[int, ...]:
@@ -166,7 +189,7 @@ def _up(count: int, unit: int) -> int:
 
 
 @lru_cache(maxsize=1)
-def _has_bfloat16() -> bool:
+def has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 numbers fast, and sums them as is assumed."""
     able = torch.cpu.get_capabilities()
     if not (able.get("amx_bf16") or able.get("avx512_bf16")):
@@ -174,7 +197,5 @@ def _has_bfloat16() -> bool:
     generator = torch.Generator().manual_seed(0)
     left, right = torch.randn(2, 64, 1_024, generator=generator).bfloat16()
     exact = left.double() @ right.double().T
-    lengths = left.double().norm(dim=1, keepdim=True) * right.double().norm(dim=1)
-    # What the factors' own rounding adds is no error here, which leaves a twentieth of the bound.
-    allowed = lengths * _ERROR / 20 + exact.abs() * _ROUNDED
-    return bool(((left @ right.T).double() - exact).abs().le(allowed).all())
+    allowed = _SINGLE * 1_024 * left.double().norm(dim=1, keepdim=True) * right.double().norm(dim=1)
+    return bool(((left @ right.T).double() - exact).abs().le(allowed + _HALF * exact.abs()).all())
