@@ -7,6 +7,7 @@ measures how many.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar, final
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from mad.components.dictionaries.base import Forward, Learned, Step
 from mad.components.dictionaries.dead import revival
 from mad.components.dictionaries.initial import Start
-from mad.components.dictionaries.kernels import largest, to_unit_length
+from mad.components.dictionaries.kernels import by_component, largest, to_unit_length
 from mad.components.dictionaries.kinds.experts import alike
 from mad.components.dictionaries.latents import Latents
 from mad.components.dictionaries.look import Examples
@@ -130,8 +131,7 @@ class SwitchEncoder:
 
     def encode(self, source: Float[Tensor, "batch source"]) -> Latents:
         """Return the largest latents of the chosen experts."""
-        blocks = _blocks(self.weight, self.bias, self.experts)
-        return strongest(source, self.route(source), blocks, self.k)
+        return strongest(source, self.route(source), self._own_blocks, self.k)
 
     def route(self, source: Float[Tensor, "batch source"]) -> Route:
         """Choose experts for each normalised vector."""
@@ -142,6 +142,11 @@ class SwitchEncoder:
             active=self.active_experts,
             always_on=self.always_on,
         )
+
+    @cached_property
+    def _own_blocks(self) -> Sequence[tuple[Tensor, Tensor]]:
+        # Kept, as kernels keep what they make of weights for as long as those live.
+        return _blocks(by_component(self.weight), self.bias, self.experts)
 
 
 @final
@@ -185,7 +190,7 @@ class SwitchLearner:
         own = Start(start.encoder[:, order], start.bias[order], start.decoder[order]).owned()
         bias = start.bias.new_zeros(routed)
         return SwitchLearner(
-            own.encoder,
+            by_component(own.encoder.detach()).requires_grad_(),
             own.bias,
             own.decoder,
             router.requires_grad_(),
@@ -256,4 +261,6 @@ def _blocks(
     weight: Float[Tensor, "source component"], bias: Float[Tensor, " component"], experts: int
 ) -> list[tuple[Tensor, Tensor]]:
     own = bias.numel() // experts
-    return list(zip(weight.split(own, dim=1), bias.split(own), strict=True))
+    # By rows of the transpose, so that gradients lie as the weights do.
+    pieces = [rows.T for rows in weight.T.split(own)]
+    return list(zip(pieces, bias.split(own), strict=True))
