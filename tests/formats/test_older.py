@@ -50,6 +50,12 @@ def test_sparsify_says_where_it_belongs_by_its_directory_alone(tmp_path: Path) -
     assert formats.read(path, "sparsify").look.writes == ("h.0",)
 
 
+def test_a_transcoder_of_sparsify_explains_a_module_by_what_goes_into_it() -> None:
+    path = GOLDEN / "sparsify_transcoder" / "h.1.mlp"
+    look = formats.read(path, "sparsify", site="block.mlp").look
+    assert (look.reads, look.writes) == (("block.mlp<",), ("block.mlp",))
+
+
 def test_a_checkpoint_to_resume_from_holds_the_dictionary_too(tmp_path: Path) -> None:
     case, path = copied("dictionary_learning_AutoEncoderTopK", tmp_path)
     state = torch.load(path / "ae.pt", weights_only=True)

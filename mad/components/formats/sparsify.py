@@ -35,7 +35,9 @@ class Sparsify:
         model = Settings.read(run).text("model", "") if run.is_file() else ""
         hook = whole_path(directory.resolve().name, model)
         # A transcoder explains a module by what goes into it.
-        look = place.look(directory, hook, "", reads=f"{hook}<" if transcodes else None)
+        look = place.look(
+            directory, hook, "", reads=f"{place.site or hook}<" if transcodes else None
+        )
         return read.dictionary(look)
 
     def write(self, dictionary: Dictionary, path: Path) -> None:
