@@ -36,6 +36,8 @@ _DTYPES: Final = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (
         torch.bool,
+        torch.uint8,
+        torch.int32,
         torch.int64,
         torch.float16,
         torch.bfloat16,
