@@ -45,7 +45,7 @@ class Forward:
 
     explained: Float[Tensor, "batch coordinate"]
     latents: Latents
-    before: Float[Tensor, "batch component"] | None = None
+    gates: Latents | None = None
     rates: Float[Tensor, " component"] | None = None
 
 

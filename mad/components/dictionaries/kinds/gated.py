@@ -4,7 +4,7 @@ Rajamanoharan et al. 2024, "Improving dictionary learning with gated sparse auto
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from mad.components.dictionaries.base import Forward, Learned, Step
 from mad.components.dictionaries.dead import lift, revival
 from mad.components.dictionaries.initial import Start
-from mad.components.dictionaries.kernels import affine, to_unit_length
+from mad.components.dictionaries.kernels import thresholded, to_unit_length
 from mad.components.dictionaries.kinds.relu import typical_magnitude
 from mad.components.dictionaries.latents import Latents
 from mad.components.dictionaries.look import Examples
@@ -44,13 +44,18 @@ class GatedEncoder:
 
     def encode(self, source: Float[Tensor, "batch source"]) -> Latents:
         """Return the latents of each vector whose gates are open."""
-        gate = affine(source, self.weight, self.gate_bias)
-        return self.opened(gate)
+        return self.passed(self.gates(source))
 
-    def opened(self, gate: Float[Tensor, "batch component"]) -> Latents:
-        """Return the latents that gates, before their rule, let pass."""
-        magnitudes = (gate - self.gate_bias) * self.log_gain.exp() + self.magnitude_bias
-        return Latents.where(gate > 0, magnitudes.relu())
+    def gates(self, source: Float[Tensor, "batch source"]) -> Latents:
+        """Return the open gates of each vector, and how far they are open."""
+        return thresholded(source, self.weight, self.gate_bias, torch.zeros(self.width))
+
+    def passed(self, gates: Latents) -> Latents:
+        """Return the latents that open gates let pass, those above zero."""
+        at = gates.components
+        directed = gates.values - self.gate_bias[at]
+        magnitudes = directed * self.log_gain.exp()[at] + self.magnitude_bias[at]
+        return replace(gates, values=magnitudes).kept(magnitudes > 0)
 
 
 @final
@@ -102,18 +107,17 @@ class GatedLearner:
 
     def forward(self, source: Float[Tensor, "batch source"]) -> Forward:
         """Reconstruct from the latents whose gates are open."""
-        gate = affine(source, self.encoder, self.encoder_gate_bias)
-        latents = self._encoder.opened(gate)
-        return Forward(latents.explained(self.decoder), latents, before=gate)
+        gates = self._encoder.gates(source)
+        latents = self._encoder.passed(gates)
+        return Forward(latents.explained(self.decoder), latents, gates=gates)
 
     def penalty(self, forward: Forward, batch: Examples, step: Step) -> Float[Tensor, ""]:
         """Charge open gates, let them explain the target, and the dead the error."""
-        gate = forward.before
-        assert gate is not None
-        opened = Latents.where(gate > 0, gate)
+        gates = forward.gates
+        assert gates is not None
         typical = typical_magnitude(batch, self.steering.wanted)
-        charged = opened.values.sum() / (typical * len(batch) * self.steering.wanted)
-        missed = batch.target - opened.explained(self.decoder.detach())
+        charged = gates.values.sum() / (typical * len(batch) * self.steering.wanted)
+        missed = batch.target - gates.explained(self.decoder.detach())
         lost = missed.square().sum() / batch.target.square().sum()
         total = self.steering.coefficient * charged + lost
         if not step.dead.numel():

@@ -11,7 +11,7 @@ from torch import Tensor
 from mad.components.dictionaries.base import Forward, Learned, Step
 from mad.components.dictionaries.dead import lift, revival
 from mad.components.dictionaries.initial import Start
-from mad.components.dictionaries.kernels import affine, thresholded, to_unit_length
+from mad.components.dictionaries.kernels import thresholded, to_unit_length
 from mad.components.dictionaries.latents import Latents
 from mad.components.dictionaries.look import Examples
 from mad.components.dictionaries.plan import DictionaryPlan
@@ -99,8 +99,7 @@ class ReLULearner:
 
     def forward(self, source: Float[Tensor, "batch source"]) -> Forward:
         """Reconstruct from the latents above zero."""
-        before = affine(source, self.encoder, self.encoder_bias)
-        latents = Latents.where(before > 0, before)
+        latents = ReLUEncoder(self.encoder, self.encoder_bias).encode(source)
         return Forward(latents.explained(self.decoder), latents)
 
     def penalty(self, forward: Forward, batch: Examples, step: Step) -> Float[Tensor, ""]:
