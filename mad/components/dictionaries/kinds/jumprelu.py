@@ -109,8 +109,7 @@ class Jumping:
         values, gates = jump(before, threshold.index_select(0, at), BANDWIDTH)
         jumped = replace(near, values=values)
         share = gates.new_zeros(len(threshold)).index_add(0, at, gates) / len(source)
-        explained = sparse.added(values, at, near.offsets, self.decoder)
-        return Forward(explained, jumped.kept(values != 0), rates=share)
+        return Forward(jumped.explained(self.decoder), jumped.kept(values != 0), rates=share)
 
     def revived(
         self, forward: Forward, batch: Examples, step: Step, *, most: int

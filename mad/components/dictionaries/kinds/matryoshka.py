@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mad.components.dictionaries import sparse
 from mad.components.dictionaries.base import Forward, Learned, Step
 from mad.components.dictionaries.initial import Start
 from mad.components.dictionaries.kinds.batch_topk import BatchTopKLearner
@@ -86,5 +85,5 @@ def explained_by_parts(
     rows = torch.repeat_interleave(torch.arange(len(latents)), latents.offsets.diff())
     counts = (rows * len(widths) + part).bincount(minlength=len(latents) * len(widths))
     offsets = torch.cat([counts.new_zeros(1), counts.cumsum(dim=0)])
-    added = sparse.added(latents.values, latents.components, offsets, decoder)
-    return added.unflatten(0, (len(latents), len(widths))).cumsum(dim=1)
+    between = Latents(offsets, latents.components, latents.values)
+    return between.explained(decoder).view(len(latents), len(widths), -1).cumsum(dim=1)

@@ -11,6 +11,7 @@ from mad.components.dictionaries.initial import Start
 from mad.components.dictionaries.kinds import lp
 from mad.components.dictionaries.kinds.batch_topk import BatchTopKLearner
 from mad.components.dictionaries.kinds.bilinear import BilinearEncoder
+from mad.components.dictionaries.kinds.bits import BitsLearner
 from mad.components.dictionaries.kinds.gated import GatedEncoder, GatedLearner
 from mad.components.dictionaries.kinds.jumprelu import JumpReLUEncoder, JumpReLULearner
 from mad.components.dictionaries.kinds.matryoshka import MatryoshkaLearner
@@ -43,6 +44,7 @@ LEARNERS: Final[Mapping[Kind, Callable[[Start, DictionaryPlan], Learner]]] = {
     "jumprelu": JumpReLULearner.begin,
     "batch_topk": BatchTopKLearner.begin,
     "matryoshka": MatryoshkaLearner.begin,
+    "bits": BitsLearner.begin,
 }
 
 
