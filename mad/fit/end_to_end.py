@@ -103,7 +103,7 @@ class EndToEnd:
             raise ConfigError(
                 f"the model's answer does not change when {', '.join(map(repr, look.writes))} is "
                 "held at its mean, so nothing can be learned from it; name a site that the answer "
-                'depends on, or train with objective = "local"'
+                'depends on, or train with objective = "reconstruction"'
             )
         return EndToEnd(model, training, plan, unit)
 
@@ -211,7 +211,8 @@ def _lost(before: Outputs, after: Outputs, answer: Answer, *, batch: int) -> Flo
     if first is None or second is None:
         raise ConfigError(
             "the model's first output is no row of numbers an input, so a dictionary cannot be "
-            'trained by it; give a model that returns scores, or train with objective = "local"'
+            "trained by it; give a model that returns scores, or train with "
+            'objective = "reconstruction"'
         )
     match answer:
         case "labels":

@@ -7,14 +7,18 @@ import torch
 from torch import Tensor
 
 from mad.components.base import Decomposition
+from mad.components.dictionaries.attention.block import AttentionBlock
+from mad.components.dictionaries.attention.heads import Heads
 from mad.components.dictionaries.bilinear import BilinearWeights, bilinear_dictionary
 from mad.components.dictionaries.dictionary import Dictionary
+from mad.components.dictionaries.frame import Frame
 from mad.components.dictionaries.kinds.switch import SwitchEncoder
 from mad.components.dictionaries.kinds.topk import TopKEncoder
 from mad.components.dictionaries.look import Look
 from mad.components.dictionaries.meta import through
 from mad.components.dictionaries.topk import topk_dictionary
 from mad.components.joined import Joined
+from mad.components.pooling import Pooling
 from mad.components.unexplained import Unexplained
 from mad.errors import ConfigError
 from mad.types import Activations, Activity
@@ -76,7 +80,53 @@ ACTIVATIONS: Activations = {
     "flat": torch.randn(40, 6, generator=GENERATOR),
     "map": torch.randn(40, 4, 5, 5, generator=GENERATOR),
     "sequence": torch.randn(40, 7, 3, generator=GENERATOR),
+    "written": torch.randn(40, 7, 4, generator=GENERATOR),
 }
+
+
+def between(
+    read: str, written: str, *, coordinates: tuple[int, int], skip: bool = False
+) -> Dictionary:
+    """Read one site and explain another."""
+    source, target = coordinates
+    reading, writing = dictionary(read, source), dictionary(written, target)
+    matrix = torch.randn(source, target, generator=GENERATOR) if skip else None
+    return replace(
+        writing,
+        look=Look((read,), (written,), "auto"),
+        encoder=reading.encoder,
+        source=reading.source,
+        skip=matrix,
+    )
+
+
+def crosscoder() -> Dictionary:
+    """Explain two sites of 6 and 8 coordinates at once, each with a scale of its own."""
+    whole = dictionary("flat", 14)
+    frame = replace(whole.source, scale=torch.tensor([2.0] * 6 + [3.0] * 8))
+    sites = ("flat", "map")
+    return replace(
+        whole, look=Look(sites, sites, "auto"), source=frame, target=frame, widths=(6, 8)
+    )
+
+
+def attention_block(pooling: Pooling) -> AttentionBlock:
+    """Read a sequence and explain another of as many positions."""
+    shapes = {
+        "query": (5, 3, 2),
+        "query_bias": (5, 2),
+        "key": (5, 3, 2),
+        "key_bias": (5, 2),
+        **dict.fromkeys(("gate_query", "gate_key", "value"), (5, 3)),
+        **dict.fromkeys(("gate_query_bias", "gate_key_bias", "value_bias", "floor"), (5,)),
+        "output": (5, 4),
+    }
+    heads = Heads(**{n: torch.randn(shape, generator=GENERATOR) for n, shape in shapes.items()})
+    source, target = (Frame(torch.randn(n, generator=GENERATOR), torch.tensor(2.0)) for n in (3, 4))
+    look = Look(("sequence",), ("written",), pooling)
+    return AttentionBlock(look, heads, source, target, is_causal=True)
+
+
 DECOMPOSITIONS: dict[str, Decomposition] = {
     "topk": dictionary("flat", 6),
     "topk of a map": dictionary("map", 8),
@@ -86,6 +136,11 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
     "unexplained": Unexplained("sequence"),
     "topk of another view": looking(dictionary("sequence", 3), pooling="max", suffix="max"),
     "joined": Joined((dictionary("flat", 6), Unexplained("map"), dictionary("sequence", 3))),
+    "transcoder": between("flat", "map", coordinates=(6, 8)),
+    "skip transcoder": between("flat", "map", coordinates=(6, 8), skip=True),
+    "crosscoder": crosscoder(),
+    "attention block": attention_block("last"),
+    "attention block of the mean": attention_block("mean"),
     "two views of one site": Joined(
         (
             Unexplained("sequence"),
@@ -161,16 +216,29 @@ def test_activations_of_another_precision_are_read(
         torch.testing.assert_close(found.mean(), expected.residual.mean(), rtol=0, atol=0.01)
 
 
+def passed_on(decomposition: Decomposition, *, like: Tensor) -> Tensor:
+    """Return what a skip makes of what is read."""
+    if not isinstance(decomposition, Dictionary) or decomposition.skip is None:
+        return torch.zeros_like(like)
+    read = decomposition.source.normalised(decomposition.look.examples(ACTIVATIONS).source)
+    return decomposition.target.scale * (read @ decomposition.skip)
+
+
 def test_directions_and_residual_say_where_the_whole_activation_comes_from(
     decomposition: Decomposition,
 ) -> None:
-    """Two inputs with the same part that is nobody's differ by their shares and residuals."""
-    for view, activity in decomposition.activity(ACTIVATIONS).items():
-        explained = torch.zeros_like(activity.activation)
-        if len(activity.components):
-            directions = decomposition.directions(view, activity.components)
-            shares = activity.magnitudes.unsqueeze(1) * directions
-            explained = explained.index_add(0, activity.rows, shares)
+    """Two inputs with the same part that is nobody's differ by their shares and residuals.
+
+    Of a crosscoder the first view bears the components of all; what a skip passes on is nobody's.
+    """
+    found = decomposition.activity(ACTIVATIONS)
+    for view, activity in found.items():
+        explained = passed_on(decomposition, like=activity.activation)
+        bearing = found[decomposition.view] if isinstance(decomposition, Dictionary) else activity
+        if len(bearing.components):
+            directions = decomposition.directions(view, bearing.components)
+            shares = bearing.magnitudes.unsqueeze(1) * directions
+            explained = explained.index_add(0, bearing.rows, shares)
         left = activity.activation - explained - activity.residual
         torch.testing.assert_close(left, left[:1].expand_as(left), rtol=0, atol=1e-5)
 

@@ -45,7 +45,7 @@ class AttentionPlan:
 
     heads: int = 32
     narrow: int = 4
-    sparsity: float = 0.5
+    sparsity: float = 1.0
     is_causal: bool = True
     steps: int = 1_000
     batch_size: int = 128
