@@ -21,6 +21,10 @@ def demo(
     serve: Annotated[
         bool, typer.Option("--serve", help="Serve the run folder until Ctrl-C; nothing is sent.")
     ] = False,
+    only_prepare: Annotated[
+        bool,
+        typer.Option("--prepare", help="Write settings, weights and trusted images, and stop."),
+    ] = False,
 ) -> None:
     """Train, fit, serve, attack and report on real images; exits with 1 if a claim fails."""
     import torch
@@ -28,7 +32,7 @@ def demo(
     try:
         from mad.demo.folder import RunFolder
         from mad.demo.images import read_splits
-        from mad.demo.prepare import prepare
+        from mad.demo.prepare import lay_out, prepare
         from mad.demo.run import run
         from mad.demo.server import serve_command
     except ModuleNotFoundError as error:
@@ -39,6 +43,11 @@ def demo(
     # More threads make sums in another order: figures would depend on the number of cores.
     torch.set_num_threads(1)
     folder = RunFolder(out.absolute())
+    if only_prepare:
+        with screen.progress() as progress:
+            lay_out(folder, read_splits(), seed=seed, retrain=train, progress=progress)
+        screen.say(f"settings written to {folder.settings}")
+        return
     if not serve:
         found = run(folder, seed=seed, retrain=train, bars=screen.progress, console=screen.OUT)
         failed = [claim.sentence for claim in found.claims if not claim.holds]

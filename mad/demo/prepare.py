@@ -44,6 +44,17 @@ def prepare(
     Raises:
         ConfigError: the folder cannot be used.
     """
+    return _fit(lay_out(folder, splits, seed=seed, retrain=retrain, progress=progress), progress)
+
+
+def lay_out(
+    folder: RunFolder, splits: Splits, *, seed: int, retrain: bool, progress: Progress
+) -> Settings:
+    """Fill a fresh run folder with what an operator begins with: settings, weights, trusted images.
+
+    Raises:
+        ConfigError: the folder cannot be used.
+    """
     folder.begin(seed=seed)
     settings = Settings.load(folder.settings)
     for name, target, shipped, plan in (
@@ -57,7 +68,7 @@ def prepare(
             shutil.copyfile(shipped, target)
     (trusted,) = settings.data.trusted
     np.savez(trusted, image=splits.trusted.images.numpy())
-    return _fit(settings, progress)
+    return settings
 
 
 def _fit(settings: Settings, progress: Progress) -> Fitted:

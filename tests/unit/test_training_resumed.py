@@ -168,7 +168,7 @@ def test_a_second_dictionary_is_not_searched_for_twice(tmp_path: Path) -> None:
     identity = MonitoredModel.of(torch.nn.Sequential(torch.nn.Identity()), name="m", inputs=["x"])
     rows = torch.arange(len(vectors))
     wanted = [
-        Wanted(plan=replace(PLAN, search=True, width=64, steps=200), sites=("0",)),
+        Wanted(plan=replace(PLAN, search=True, steps=20), sites=("0",)),
         Wanted(plan=PLAN, sites=("0",), suffix="b"),
     ]
 
@@ -180,7 +180,6 @@ def test_a_second_dictionary_is_not_searched_for_twice(tmp_path: Path) -> None:
     found = search(always(tmp_path), first)
     assert same(search(always(tmp_path), again), found)
     stage = "sizing a second dictionary for 0"
-    assert len(found.dictionaries) == 3
     assert stage in first.counted
     assert stage not in again.counted
 

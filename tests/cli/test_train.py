@@ -1,0 +1,236 @@
+"""``mad train``: dictionaries of every kind from a settings file, also after a kill."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboardX.proto.event_pb2 import Event
+
+from mad.components.dictionaries.files import load_dictionaries
+from mad.components.dictionaries.kinds.registry import LEARNERS
+from mad.config import Settings
+from mad.deployment import Deployment
+from mad.fit.reading import row_digests
+from tests.cli.conftest import SETTINGS, Mad, write_deployment
+from tests.worlds import strange
+
+QUICK = SETTINGS.replace("steps = 60", "steps = 20\nsearch = false")
+TABLES = """
+[[decomposition.dictionary]]
+
+[[decomposition.dictionary]]
+width = 16
+k = 2
+
+[[decomposition.dictionary]]
+kind = "relu"
+suffix = "l1"
+sites = ["3"]
+
+[data]"""
+
+
+def with_settings(folder: Path, *, decomposition: str, base: str = QUICK) -> Path:
+    """Write a deployment with more settings of dictionaries."""
+    return write_deployment(folder, base.replace("k = 4", f"k = 4\n{decomposition}"))
+
+
+def tensors_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.safetensors"))}
+
+
+def test_tables_train_several_dictionaries_in_one_pass(tmp_path: Path, mad: Mad) -> None:
+    config = write_deployment(tmp_path, QUICK.replace("[data]", TABLES))
+    done = mad("train", "dictionary", "--config", config)
+    assert done.code == 0
+    assert done.err.count("capturing activations: 360 of 360") == 1
+    read = load_dictionaries(tmp_path / "dictionaries")
+    assert list(read.views) == ["1", "3", "1:w16k2", "3:w16k2", "3:l1"]
+    for view in read.views:
+        assert f"│ {view} " in done.out
+    assert "unexplained variance" in done.err
+    assert "active, " in done.err
+    assert "% dead" in done.err
+    assert not (tmp_path / "dictionaries" / ".unfinished").exists()
+
+
+def test_suffixes_say_how_dictionaries_differ(tmp_path: Path) -> None:
+    table = "[[decomposition.dictionary]]\n"
+    tables = table * 3 + 'kind = "batch_topk"\nwidth = 64\n' + table + "p = 0.25\n"
+    config = write_deployment(tmp_path, QUICK.replace("[data]", f"{tables}[data]"))
+    suffixes = Settings.load(config).decomposition.suffixes
+    assert suffixes == ("", "other", "batch-topk.w64k4", "other-2")
+
+
+def test_kill_9_in_the_middle_ends_in_the_same_weights(tmp_path: Path, mad: Mad) -> None:
+    slow = QUICK.replace("steps = 20", "steps = 300\nbatch_size = 64\ncheckpoint_seconds = 0.0")
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "whole").mkdir()
+    killed, whole = (write_deployment(tmp_path / name, slow) for name in ("killed", "whole"))
+    unfinished = killed.parent / "dictionaries" / ".unfinished" / "checkpoint.json"
+    command = [sys.executable, "-m", "mad.cli.main", "train", "dictionary", "--config", str(killed)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, env=environment, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            while not unfinished.exists():
+                assert process.poll() is None
+                time.sleep(0.01)
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not (killed.parent / "dictionaries" / "dictionaries.json").exists()
+    again = mad("train", "dictionary", "--config", killed)
+    assert "resuming at step" in again.err
+    assert mad("train", "dictionary", "--config", whole).code == 0
+    assert tensors_of(killed.parent / "dictionaries") == tensors_of(whole.parent / "dictionaries")
+
+
+def test_a_changed_setting_starts_over_and_says_so(tmp_path: Path, mad: Mad) -> None:
+    config = with_settings(tmp_path, decomposition="checkpoint_seconds = 0.0")
+    deployment = Deployment.load(config)
+
+    class KilledError(Exception):
+        """Stands for a kill."""
+
+    def dies(stage: str, *, done: int, total: int, note: str = "") -> None:
+        assert done <= total, note
+        if (stage, done) == ("training dictionary 3", 9):
+            raise KilledError
+
+    for restart in (False, True):
+        config.write_text(config.read_text().replace("k = 3", "k = 4"))
+        with pytest.raises(KilledError):
+            deployment.train(deployment.trusted(), progress=dies)
+        config.write_text(config.read_text().replace("k = 4", "k = 3"))
+        done = mad("train", "dictionary", "--config", config, *(["--restart"] if restart else []))
+        assert done.code == 0
+        said = "starting over: the unfinished training was of other settings"
+        assert (said in done.err) == (not restart)
+
+
+def test_fit_goes_on_with_a_killed_training(tmp_path: Path, mad: Mad) -> None:
+    config = with_settings(tmp_path, decomposition="checkpoint_seconds = 0.0")
+    deployment = Deployment.load(config)
+
+    class KilledError(Exception):
+        """Stands for a kill."""
+
+    def dies(stage: str, *, done: int, total: int, note: str = "") -> None:
+        assert done <= total, note
+        if (stage, done) == ("training dictionary 3", 9):
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        deployment.train(deployment.trusted(), progress=dies)
+    done = mad("fit", config)
+    assert done.code == 0
+    assert "resuming at step" in done.err
+
+
+def test_scalars_are_written_for_tensorboard(tmp_path: Path, mad: Mad) -> None:
+    config = write_deployment(tmp_path, QUICK)
+    done = mad("train", "dictionary", "--config", config, "--tensorboard", tmp_path / "board")
+    assert done.code == 0
+    assert sorted(path.name for path in (tmp_path / "board").iterdir()) == ["1", "3"]
+    (file,) = (tmp_path / "board" / "1").iterdir()
+    tags, steps = set(), set()
+    for event in events_in(file.read_bytes()):
+        for value in event.summary.value:
+            tags.add(value.tag)
+            steps.add(event.step)
+    assert tags == {"unexplained", "active", "dead_share"}
+    assert steps == set(range(1, 21))
+
+
+def events_in(content: bytes) -> list[Event]:
+    """Read TensorBoard's records: a length of 8 bytes, its checksum, so many bytes, theirs."""
+    found = []
+    while content:
+        length = int.from_bytes(content[:8], "little")
+        found.append(Event.FromString(content[12 : 12 + length]))
+        content = content[16 + length :]
+    return found
+
+
+def test_without_the_extra_tensorboard_is_refused_before_the_work(
+    tmp_path: Path, mad: Mad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    config = write_deployment(tmp_path, QUICK)
+    done = mad("train", "dictionary", "--config", config, "--tensorboard", tmp_path / "board")
+    assert done.code == 2
+    assert "pip install 'mad[tensorboard]'" in done.err
+    assert not (tmp_path / "dictionaries").exists()
+
+
+def test_activations_on_disk_train_the_same_dictionaries(tmp_path: Path, mad: Mad) -> None:
+    config = write_deployment(tmp_path, QUICK)
+    done = mad("train", "activations", "--config", config, "--out", tmp_path / "acts")
+    assert done.code == 0
+    assert "activations of 1, 3 written to" in done.out
+    mad("train", "dictionary", "--config", config)
+    before = tensors_of(tmp_path / "dictionaries")
+    named = config.read_text().replace("k = 4", 'k = 4\nactivations = ["acts"]')
+    config.write_text(named)
+    again = mad("train", "dictionary", "--config", config)
+    assert again.code == 0
+    assert tensors_of(tmp_path / "dictionaries") == before
+    (shard,) = (tmp_path / "acts").glob("*.safetensors")
+    rows = Deployment.load(config).rows(Deployment.load(config).trusted()).fitting
+    trusted = torch.from_numpy(np.load(tmp_path / "trusted.npz")["x"])
+    expected = row_digests({"x": trusted[rows]})
+    assert torch.equal(load_file(shard)["mad_input_digest"], expected)
+
+
+WAYS = {
+    **{kind: f'kind = "{kind}"' for kind in LEARNERS},
+    "transcoder": 'form = "transcoder"\nsources = ["1", "1"]',
+    "skip transcoder": 'form = "skip_transcoder"\nsources = ["1", "1"]',
+    "crosscoder": 'form = "crosscoder"',
+    "end to end": 'objective = "end_to_end"',
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_to_train_fits_scores_and_explains(tmp_path: Path, mad: Mad, way: str) -> None:
+    base = QUICK
+    if "transcoder" in way:
+        base = base.replace('sites = ["1", "3"]', 'sites = ["2", "3"]')
+    config = with_settings(tmp_path, decomposition=WAYS[way], base=base)
+    done = mad("fit", config)
+    assert done.code == 0, done.err
+    monitor = Deployment.load(config).monitor()
+    verdicts = monitor.judge({"x": strange(5, seed=3)}).verdicts
+    assert all(one.surprise_bits > 3 for one in verdicts)
+    explained = mad("explain", config, tmp_path / "strange.npz", 0)
+    assert explained.code == 0, explained.err
+    assert "bits" in explained.out
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ('kind = "topkk"', "kind = 'topkk' must be 'topk', 'batch_topk'"),
+        ('form = "transcoder"', "form = 'transcoder' with sources = \\[\\]"),
+        ('sources = ["1"]', "form = 'autoencoder' with sources"),
+        ('kind = "switch"\nactive_experts = 9', "active_experts = 9 must be at most experts = 8"),
+        ('form = "crosscoder"\nobjective = "end_to_end"', "is for autoencoders, not a crosscoder"),
+        ('activations = ["none"]', "none is not a file"),
+    ],
+)
+def test_settings_that_cannot_go_together_are_refused(
+    tmp_path: Path, mad: Mad, settings: str, named: str
+) -> None:
+    config = with_settings(tmp_path, decomposition=settings)
+    done = mad("train", "dictionary", "--config", config)
+    assert done.code == 2
+    assert named.replace("\\", "") in done.err
