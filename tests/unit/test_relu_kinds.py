@@ -132,7 +132,7 @@ def test_gains_leave_the_active_set_and_explain_more(
 
 
 def test_gains_are_those_of_least_squares() -> None:
-    """Against the dense normal equations, with one activation's weight towards the common gain."""
+    """Against the dense normal equations, with one activation's weight for the common gain."""
     generator = torch.Generator().manual_seed(0)
     table = torch.rand(60, 6, generator=generator) * (torch.rand(60, 6, generator=generator) < 0.4)
     table[:, 5] = 0
@@ -141,9 +141,7 @@ def test_gains_are_those_of_least_squares() -> None:
     target = (table * factors) @ decoder + 0.1 * torch.randn(60, 4, generator=generator)
     parts = (table.T.unsqueeze(2) * decoder.unsqueeze(1)).flatten(1).double()
     common = (table @ decoder * target).sum() / (table @ decoder).square().sum()
-    hold = torch.diag(table.square().sum(dim=0) / (table > 0).sum(dim=0).clamp_min(1)).double()
-    # The silent latent has no equation.
-    hold[5, 5] = 1
+    hold = table[table > 0].square().mean().double() * torch.eye(6)
     expected = torch.linalg.solve(
         parts @ parts.T + hold, parts @ target.flatten().double() + hold.sum(dim=1) * common
     )
@@ -158,6 +156,15 @@ def test_gains_are_positive_even_where_a_latent_does_harm() -> None:
     found = gains(Latents.where(table > 0, table), torch.eye(2), target)
     assert found[0] > 1
     assert found[1] > 0
+
+
+def test_a_latent_seen_once_and_barely_gets_no_gain_of_its_own() -> None:
+    table = torch.eye(2).repeat(50, 1)
+    table[1:, 1] = 0
+    table[0] = torch.tensor([0.0, 1e-4])
+    target = (table > 0).float() * 1.5
+    found = gains(Latents.where(table > 0, table), torch.eye(2), target)
+    torch.testing.assert_close(found, torch.full((2,), 1.5), rtol=0.02, atol=0)
 
 
 def test_a_relative_bias_is_one_where_nothing_is_explained() -> None:

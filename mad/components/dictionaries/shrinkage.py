@@ -41,15 +41,15 @@ def gains(
 
     With ``A[j, l] = sum_i z_ij z_il d_j . d_l`` and ``b[j] = sum_i z_ij d_j . x_i`` the nearest is
     ``A g = b``, solved by conjugate gradients, so that no matrix of latents by latents is needed.
-    Each latent is held to the factor of all (one over the relative bias) by the weight of one of
-    its own activations; a silent one gets just that. None is below a tenth of it, so that what is
-    active stays active.
+    Each latent is held to the factor of all (one over the relative bias) by the weight of one
+    activation of mean square: one that was barely active a few times says little of its own factor,
+    and a silent one gets just that. None is below a tenth of it, so that what is active stays so,
+    nor above ten times of it.
     """
     explained = latents.explained(decoder)
     common = 1 / relative_bias(explained, target)
-    counts = latents.components.bincount(minlength=len(decoder))
     squares = _summed(latents, latents.values.square(), len(decoder)) * decoder.square().sum(dim=1)
-    hold = squares / counts.clamp_min(1)
+    hold = squares.sum() / max(latents.components.numel(), 1)
 
     def normal(change: Float[Tensor, " component"]) -> Float[Tensor, " component"]:
         moved = Latents(
@@ -59,7 +59,7 @@ def gains(
 
     wanted = _agreement(latents, decoder, target - common * explained)
     change = _solved(normal, wanted, diagonal=squares + hold)
-    return (common + change).clamp_min(_LEAST * common)
+    return (common + change).clamp(_LEAST * common, common / _LEAST)
 
 
 def _solved(
