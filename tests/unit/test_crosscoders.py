@@ -1,6 +1,7 @@
 """Crosscoders: several sites explained by one set of components, none of them drowned."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -96,6 +97,19 @@ def test_a_component_has_a_direction_at_each_site(crosscoder: Dictionary) -> Non
     assert (likeness.amax(dim=1) > 0.95).float().mean() > 0.9
     only_late = likeness[:10].argmax(dim=1)
     assert (early[only_late].norm(dim=1) < 0.15 * late[only_late].norm(dim=1) / LOUDER).all()
+
+
+@pytest.mark.parametrize("kind", ["relu", "gated"])
+def test_a_penalty_weighs_a_latent_by_its_lengths_at_all_sites(
+    kind: Literal["relu", "gated"],
+) -> None:
+    examples = LOOK.examples(captured(300, seed=5))
+    plan = DictionaryPlan(kind=kind, width=12, k=2, steps=3)
+    training = Training.begin(LOOK, examples, plan, widths=(EARLY, LATE))
+    training.step(examples)
+    decoder = training.learner.parameters["decoder"]
+    lengths = decoder[:, :EARLY].norm(dim=1) + decoder[:, EARLY:].norm(dim=1)
+    torch.testing.assert_close(lengths, torch.ones(12))
 
 
 def test_each_site_has_an_equal_share_of_the_squares() -> None:

@@ -21,7 +21,7 @@ class Start:
 
     ``threshold`` is what k latents of a vector exceed, on average over a sample: kinds that choose
     by a threshold start with the activity asked for. Those that subtract it from what they keep
-    make it up by ``stretch``.
+    make it up by ``stretch``. ``widths`` are the coordinates of each of several sites explained.
     """
 
     encoder: Float[Tensor, "source component"]
@@ -29,6 +29,7 @@ class Start:
     decoder: Float[Tensor, "component target"]
     threshold: Float[Tensor, ""] = field(default_factory=lambda: torch.zeros(()))
     stretch: Float[Tensor, ""] = field(default_factory=lambda: torch.ones(()))
+    widths: tuple[int, ...] = ()
 
     def owned(self) -> "Start":
         """Return copies of the weights that gradients may change."""

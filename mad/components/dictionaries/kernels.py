@@ -79,9 +79,20 @@ def thresholded(
     return Latents(offsets, components, values + bias[components])
 
 
-def to_unit_length(directions: Float[Tensor, "component coordinate"]) -> None:
-    """Scale each row to length one, in place and unseen by gradients."""
+def to_unit_length(
+    directions: Float[Tensor, "component coordinate"], widths: tuple[int, ...] = ()
+) -> None:
+    """Scale each row to length one, in place and unseen by gradients.
+
+    Of several sites, of ``widths`` coordinates, the lengths at all of them add up to one: a penalty
+    on magnitudes is then that of Lindsey et al. 2024, which lets latents be of one site alone.
+    """
     with torch.no_grad():
+        if len(widths) > 1:
+            parts = directions.split(widths, dim=1)
+            lengths = torch.stack([part.norm(dim=1, keepdim=True) for part in parts]).sum(dim=0)
+            directions.div_(lengths.clamp_min(1e-8))
+            return
         # In pieces, which the processor's cache holds from being measured to being divided.
         for some in directions.split(sparse.PIECE):
             some.div_(torch.linalg.vector_norm(some, dim=1, keepdim=True).clamp_min(1e-8))

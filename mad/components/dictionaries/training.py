@@ -1,7 +1,7 @@
 """One dictionary in training: batches in, a dictionary out, and between them a state to keep."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import torch
@@ -87,7 +87,7 @@ class Training:
         )
         normalised = _normalised(sample, source, target)
         first = initial(normalised, plan) if start is None else _start(start, plan, normalised)
-        learner = learner_of(first, plan)
+        learner = learner_of(replace(first, widths=widths), plan)
         # From zero, beside latents at data points: a least-squares start ends no better.
         coordinates = sample.source.shape[1], sample.target.shape[1]
         skip = torch.zeros(coordinates, requires_grad=True) if plan.skip else None

@@ -74,6 +74,7 @@ class GatedLearner:
     decoder: Float[Tensor, "component target"]
     steering: Steering
     auxiliary_weight: float
+    widths: tuple[int, ...]
 
     @staticmethod
     def begin(start: Start, plan: DictionaryPlan) -> "GatedLearner":
@@ -87,6 +88,7 @@ class GatedLearner:
             decoder=own.decoder,
             steering=Steering(wanted=min(plan.k, own.bias.numel())),
             auxiliary_weight=plan.auxiliary_weight,
+            widths=start.widths,
         )
 
     @property
@@ -130,7 +132,7 @@ class GatedLearner:
 
     def stepped(self, forward: Forward) -> None:
         """Keep directions at unit length, and steer."""
-        to_unit_length(self.decoder)
+        to_unit_length(self.decoder, self.widths)
         self.steering.saw(forward.latents)
 
     def finish(self, sample: Examples) -> Learned:  # noqa: ARG002  # Learner

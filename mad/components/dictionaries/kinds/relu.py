@@ -63,6 +63,7 @@ class ReLULearner:
     steering: Steering
     cost: Cost
     auxiliary_weight: float
+    widths: tuple[int, ...]
 
     @staticmethod
     def begin(start: Start, plan: DictionaryPlan) -> "ReLULearner":
@@ -78,7 +79,13 @@ class ReLULearner:
             own.encoder.mul_(start.stretch)
         steering = Steering(wanted=min(plan.k, own.bias.numel()))
         return ReLULearner(
-            own.encoder, own.bias, own.decoder, steering, cost, plan.auxiliary_weight
+            own.encoder,
+            own.bias,
+            own.decoder,
+            steering,
+            cost,
+            plan.auxiliary_weight,
+            start.widths,
         )
 
     @property
@@ -119,7 +126,7 @@ class ReLULearner:
 
     def stepped(self, forward: Forward) -> None:
         """Keep directions at unit length, and steer."""
-        to_unit_length(self.decoder)
+        to_unit_length(self.decoder, self.widths)
         self.steering.saw(forward.latents)
 
     def finish(self, sample: Examples) -> Learned:
