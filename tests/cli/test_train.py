@@ -191,8 +191,8 @@ def test_activations_on_disk_train_the_same_dictionaries(tmp_path: Path, mad: Ma
     assert torch.equal(load_file(shard)["mad_input_digest"], expected)
 
 
-WAYS = {
-    **{kind: f'kind = "{kind}"' for kind in LEARNERS},
+WAYS: dict[str, str] = {
+    **{str(kind): f'kind = "{kind}"' for kind in LEARNERS},
     "transcoder": 'form = "transcoder"\nsources = ["1", "1"]',
     "skip transcoder": 'form = "skip_transcoder"\nsources = ["1", "1"]',
     "crosscoder": 'form = "crosscoder"',

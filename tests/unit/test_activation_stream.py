@@ -48,6 +48,14 @@ def data() -> Rows:
     return Rows(ordinary(COUNT, seed=1))
 
 
+def first_layers(count: int, x: Tensor) -> Tensor:
+    """Return what some layers of the model make of inputs."""
+    with torch.no_grad():
+        for layer in list(tiny_module().children())[:count]:
+            x = layer(x)
+    return x
+
+
 def source() -> ModelSource:
     return ModelSource.of(model(), SITES, data(), torch.arange(COUNT))
 
@@ -158,7 +166,7 @@ def test_dictionaries_that_find_room_are_what_they_would_be_alone() -> None:
         seed=0,
         progress=quiet,
     )
-    hidden = tiny_module()[:2](data().x).detach()
+    hidden = first_layers(2, data().x)
     for view, plan in (("1", PLAN), ("1:k4", replace(PLAN, k=4))):
         look = Look.at("1", "flatten", view.partition(":")[2])
         alone = train(look, Examples.own(hidden), plan, step_done=lambda *_: None)
@@ -269,7 +277,7 @@ def test_transcoders_and_crosscoders_share_the_buffer() -> None:
     assert list(across.views) == ["1:cross", "3:cross"]
     assert across.widths == (16, 16)
     x = data().x
-    hidden = {"1": tiny_module()[:2](x).detach(), "3": tiny_module()[:4](x).detach()}
+    hidden = {"1": first_layers(2, x), "3": first_layers(4, x)}
     left = over.activity(hidden)["3"].residual.square().sum()
     away = (hidden["3"] - hidden["3"].mean(dim=0)).square().sum()
     assert trained.figures[0].unexplained_variance == pytest.approx(float(left / away), rel=1e-4)

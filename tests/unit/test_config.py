@@ -31,6 +31,9 @@ def load(folder: Path, text: str) -> Settings:
 def test_a_minimal_file_gets_the_documented_defaults(tmp_path: Path) -> None:
     settings = load(tmp_path, MINIMAL)
     assert (settings.decomposition.width, settings.decomposition.k) == (512, 4)
+    assert settings.decomposition.recipes == (settings.decomposition,)
+    assert settings.decomposition.suffixes == ("",)
+    assert settings.decomposition.buffer_mb == 2048
     assert settings.baseline.name == "default"
     assert settings.baseline.false_alarm_rate == 0.01
     assert settings.baseline.alert_on == "surprise"
@@ -72,6 +75,47 @@ def test_settings_are_immutable(tmp_path: Path) -> None:
     settings = load(tmp_path, MINIMAL)
     with pytest.raises(ValueError, match="frozen"):
         settings.baseline.name = "other"  # type: ignore[misc]  # the claim under test
+
+
+def test_a_table_of_a_dictionary_inherits_what_it_leaves_out(tmp_path: Path) -> None:
+    tables = """k = 3
+width = 64
+[[decomposition.dictionary]]
+steps = 7
+[[decomposition.dictionary]]
+kind = "gated"
+sites = ["act2"]
+[[decomposition.dictionary]]
+search = true
+suffix = "mine"
+"""
+    text = MINIMAL.replace('sites = ["act1"]', f'sites = ["act1"]\n{tables}')
+    decomposition = load(tmp_path, text).decomposition
+    assert [(one.k, one.width, one.steps) for one in decomposition.recipes] == [
+        (3, 64, 7),
+        (3, 64, 1000),
+        (3, 64, 1000),
+    ]
+    assert [one.sites for one in decomposition.recipes] == [("act1",), ("act2",), ("act1",)]
+    assert [one.search for one in decomposition.recipes] == [True, False, True]
+    assert decomposition.suffixes == ("", "gated", "mine")
+
+
+@pytest.mark.parametrize(
+    ("table", "named"),
+    [
+        ("widht = 8", r"decomposition\.dictionary\.0\.widht is no setting; did you mean width\?"),
+        ("k = 600", r"k = 600 must be at most width = 512"),
+        ("suffix = 'a:b'", r"suffix = 'a:b' "),
+        ("prefixes = [1.5]", r"prefixes\.0 = 1\.5 must be less than or equal to 1"),
+        ("learning_rate = 0.0", r"learning_rate = 0\.0 must be greater than 0"),
+    ],
+)
+def test_a_wrong_setting_of_a_table_is_refused_by_name(
+    tmp_path: Path, table: str, named: str
+) -> None:
+    with pytest.raises(ConfigError, match=named):
+        load(tmp_path, f"{MINIMAL}[[decomposition.dictionary]]\n{table}")
 
 
 @pytest.mark.parametrize(
