@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mad.capture.model import MonitoredModel
 from mad.components.dictionaries.attention.block import AttentionBlock
 from mad.components.dictionaries.attention.heads import Heads, visible_pairs
 from mad.components.dictionaries.attention.training import (
@@ -20,6 +21,10 @@ from mad.components.dictionaries.frame import Frame
 from mad.components.dictionaries.look import Look
 from mad.components.pooling import Pooling
 from mad.errors import ConfigError
+from mad.fit import fit, split
+from mad.fit.attention import train_attention
+from mad.monitor import Monitor
+from tests.worlds import CREATED, PLAN, WIDTH, Rows, ordinary, quiet, strange, tiny_module
 
 A, FIRST_B, FIRST_C, BOS = 0, 1, 4, 7
 POSITIONS = 11
@@ -204,6 +209,55 @@ def test_a_block_is_read_back_bit_for_bit_beside_another(tmp_path: Path) -> None
         expected = (one if view == "attention" else two).activity(activations)[view]
         assert torch.equal(activity.magnitudes, expected.magnitudes)
         assert torch.equal(activity.residual, expected.residual)
+
+
+class Attentive(nn.Module):
+    """Attends over a sequence made of its input, and answers at the last position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(WIDTH, 4 * 12)
+        self.attention = nn.MultiheadAttention(12, 2, batch_first=True)
+        self.answer = nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        sequence = self.embed(x).reshape(len(x), 4, 12)
+        attended, _ = self.attention(sequence, sequence, sequence, need_weights=False)
+        answer: Tensor = self.answer(sequence + attended)
+        return answer
+
+
+def test_a_block_is_trained_from_the_model_and_serves_a_baseline() -> None:
+    torch.manual_seed(0)
+    model = MonitoredModel.of(Attentive(), name="m", inputs=["x"])
+    trusted = Rows(ordinary(600, seed=1))
+    plan = AttentionPlan(heads=12, steps=40, batch_size=64, is_causal=False)
+    rows = split(600, PLAN).fitting
+    made = train_attention(model, LOOK, trusted, plan, rows=rows, progress=quiet)
+    assert all(weight.grad is None for weight in model.module.parameters())
+    baseline = fit(model, made, trusted, PLAN, created=CREATED, progress=quiet)
+    monitor = Monitor.bind(model, made, baseline)
+    usual = monitor.judge({"x": ordinary(40, seed=2)}).verdicts
+    odd = monitor.judge({"x": strange(40, seed=3)}).verdicts
+    assert max(one.surprise_bits for one in usual) < min(one.surprise_bits for one in odd)
+    one = {"x": strange(1, seed=4)}
+    _, explanation = monitor.explain(one, max_charges=50)
+    found = monitor.counterfactuals(one, explanation)
+    assert any(change.output_change > 0 for change in found)
+
+
+def test_sites_that_are_no_sequences_are_refused_before_training() -> None:
+    model = MonitoredModel.of(tiny_module(), name="tiny", inputs=["x"])
+    look = Look(("1<",), ("1",), "last")
+    with pytest.raises(ConfigError, match=r"site '1' gives \(.*, 16\); an attention block reads"):
+        train_attention(
+            model,
+            look,
+            Rows(ordinary(50, seed=1)),
+            AttentionPlan(),
+            rows=torch.arange(50),
+            progress=quiet,
+        )
 
 
 def test_a_pooling_that_heads_do_not_add_up_to_is_refused() -> None:

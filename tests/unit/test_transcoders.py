@@ -16,7 +16,10 @@ from mad.components.dictionaries.train import train
 from mad.components.dictionaries.training import Training
 from mad.counterfactual import counterfactuals
 from mad.effects import by_effect, differentiated
+from mad.fit import fit, split
+from mad.monitor import Monitor
 from mad.types import Charge, Explanation
+from tests.worlds import CREATED, PLAN, Rows, ordinary, quiet, strange, tiny_module
 
 FEATURES, READ, WRITTEN = 48, 24, 16
 LOOK = Look(("layer<",), ("layer",), "flatten")
@@ -181,6 +184,37 @@ def test_silencing_a_component_takes_its_share_of_what_the_layer_writes(
     moved = share @ module.answer.weight.T
     expected = (moved.norm() / module(one["x"]).norm()).detach()
     assert found.output_change == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        Look(("1<",), ("3",), "flatten"),
+        Look(("1", "3"), ("3",), "flatten"),
+        Look(("1", "3"), ("1", "3"), "flatten"),
+    ],
+)
+def test_a_baseline_is_fitted_and_served_with_any_look(look: Look) -> None:
+    model = MonitoredModel.of(tiny_module(), name="tiny", inputs=["x"])
+    trusted = Rows(ordinary(600, seed=1))
+    read = capture(model, look.sites, trusted.take(split(600, PLAN).fitting)).activations
+    decomposition = train(
+        look,
+        look.examples(read),
+        DictionaryPlan(width=32, k=4, steps=40, batch_size=128, skip=not look.is_own),
+        step_done=lambda *_: None,
+        widths=look.widths(read),
+    )
+    baseline = fit(model, decomposition, trusted, PLAN, created=CREATED, progress=quiet)
+    monitor = Monitor.bind(model, decomposition, baseline)
+    usual = monitor.judge({"x": ordinary(40, seed=2)}).verdicts
+    odd = monitor.judge({"x": strange(40, seed=3)}).verdicts
+    assert max(one.surprise_bits for one in usual) < min(one.surprise_bits for one in odd)
+    one = {"x": strange(1, seed=4)}
+    _, explanation = monitor.explain(one, max_charges=50)
+    found = monitor.counterfactuals(one, explanation)
+    assert {change.site for change in found} == set(look.views)
+    assert any(change.output_change > 0 for change in found)
 
 
 def test_effects_are_magnitudes_times_the_slope_at_the_site_explained(
