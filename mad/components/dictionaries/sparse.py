@@ -44,6 +44,8 @@ def products(
     Those ``known`` already are only given gradients. Law: a vector's products do not depend on its
     companions, not even in the last place.
     """
+    if not torch.is_grad_enabled():
+        return _dots(vectors, components, offsets, directions) if known is None else known
     found: Tensor = _Products.apply(vectors, directions, components, offsets, known)  # type: ignore[no-untyped-call]  # torch
     return found
 
@@ -141,7 +143,7 @@ class _Products(torch.autograd.Function):
         ctx.save_for_backward(vectors, directions, components, offsets)
         if known is not None:
             return known.clone()
-        return _dots(vectors.contiguous(), components, offsets, directions)
+        return _dots(vectors, components, offsets, directions)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -170,7 +172,7 @@ def _bags(values: Tensor, components: Tensor, offsets: Tensor, directions: Tenso
 def _dots(vectors: Tensor, components: Tensor, offsets: Tensor, directions: Tensor) -> Tensor:
     # What a sum of directions asks of its weights' gradients is just these inner products.
     found: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-        vectors, directions, components, offsets[:-1].contiguous(), _rows(offsets), 0
+        vectors.contiguous(), directions, components, offsets[:-1].contiguous(), _rows(offsets), 0
     )
     return found
 
