@@ -9,7 +9,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from mad.components.dictionaries import screen, sparse
-from mad.components.dictionaries.kernels import by_component, largest, thresholded, to_unit_length
+from mad.components.dictionaries.kernels import (
+    by_component,
+    largest,
+    largest_among,
+    thresholded,
+    to_unit_length,
+)
 from mad.components.dictionaries.screen import Screen, fans_of, is_worthwhile, piece
 
 COORDINATES, WIDTH, ACTIVE = 128, 8_192, 8
@@ -234,6 +240,17 @@ def test_gradients_of_those_above_a_threshold_are_those_of_a_dense_table() -> No
     (table * (table > threshold)).square().sum().backward()
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_the_largest_among_some_are_those_of_their_own_table() -> None:
+    weight, bias = weights()
+    source, among = drawn(100, COORDINATES), torch.arange(5, WIDTH, 7)
+    values, components = largest_among(source, weight, bias, among, ACTIVE)
+    expected, chosen = dense_largest(source, weight[:, among], bias[among], ACTIVE)
+    components, order = components.sort(dim=1)
+    assert torch.equal(components, among[chosen])
+    torch.testing.assert_close(values.gather(1, order), expected)
+    assert largest_among(source, weight, bias, among[:3], ACTIVE)[1].shape == (100, 3)
 
 
 OFFSETS = torch.tensor([0, 2, 2, 5, 6, 8])

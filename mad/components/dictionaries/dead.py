@@ -3,7 +3,8 @@
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn import functional
+
+from mad.components.dictionaries import sparse
 
 _LIFT = 1 / 32
 
@@ -21,11 +22,20 @@ def revival(
     ``before`` are the dead latents' values before any rule silenced them; at most ``most`` of them
     take part for each vector (Gao et al. 2024, appendix A.2). The error is taken as given.
     """
-    target = error.detach()
     values, chosen = torch.topk(before, min(dead.numel(), most), dim=1)
-    explained = functional.embedding_bag(
-        dead[chosen], decoder, per_sample_weights=values.relu(), mode="sum"
-    )
+    return revival_by(values, dead[chosen], decoder, error)
+
+
+def revival_by(
+    values: Float[Tensor, "batch slot"],
+    components: Int64[Tensor, "batch slot"],
+    decoder: Float[Tensor, "component coordinate"],
+    error: Float[Tensor, "batch coordinate"],
+) -> Float[Tensor, ""]:
+    """Return the same of the latents that take part, and their values."""
+    target = error.detach()
+    offsets = torch.arange(0, components.numel() + 1, components.shape[1])
+    explained = sparse.added(values.relu().flatten(), components.flatten(), offsets, decoder)
     return (target - explained).square().sum(dim=1).mean() / target.square().sum(dim=1).mean()
 
 

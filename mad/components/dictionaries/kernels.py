@@ -57,6 +57,28 @@ def largest(
     return values + bias[components], components
 
 
+def largest_among(
+    source: Float[Tensor, "batch source"],
+    weight: Float[Tensor, "source component"],
+    bias: Float[Tensor, " component"],
+    among: Int64[Tensor, " some"],
+    k: int,
+) -> tuple[Float[Tensor, "batch k"], Int64[Tensor, "batch k"]]:
+    """Return the k largest among some components, in no order; as far as those go."""
+    directions = _by_rows(weight)
+    k = min(k, among.numel())
+    with torch.no_grad():
+        those, biases = directions[among].T, bias[among]
+        chosen = [
+            affine(some, those, biases).topk(k, dim=1, sorted=False).indices
+            for some in source.split(piece(among.numel()))
+        ]
+        components = among[torch.cat(chosen)]
+    offsets = torch.arange(0, components.numel() + 1, k)
+    products = sparse.products(source, components.flatten(), offsets, directions)
+    return products.view_as(components) + bias[components], components
+
+
 def thresholded(
     source: Float[Tensor, "batch source"],
     weight: Float[Tensor, "source component"],

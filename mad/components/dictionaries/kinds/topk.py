@@ -9,9 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mad.components.dictionaries.base import Forward, Learned, Step
-from mad.components.dictionaries.dead import revival
+from mad.components.dictionaries.dead import revival_by
 from mad.components.dictionaries.initial import Start
-from mad.components.dictionaries.kernels import by_component, largest, to_unit_length
+from mad.components.dictionaries.kernels import (
+    by_component,
+    largest,
+    largest_among,
+    to_unit_length,
+)
 from mad.components.dictionaries.latents import Latents
 from mad.components.dictionaries.look import Examples
 from mad.components.dictionaries.plan import DictionaryPlan
@@ -80,11 +85,11 @@ class TopKLearner:
         """Let the dead explain the error."""
         if not step.dead.numel():
             return torch.zeros(())
-        before = batch.source @ self.encoder[:, step.dead] + self.encoder_bias[step.dead]
-        error = batch.target - forward.explained
-        return self.auxiliary_weight * revival(
-            before, step.dead, self.decoder, error, most=2 * self.k
+        values, components = largest_among(
+            batch.source, self.encoder, self.encoder_bias, step.dead, 2 * self.k
         )
+        error = batch.target - forward.explained
+        return self.auxiliary_weight * revival_by(values, components, self.decoder, error)
 
     def stepped(self, forward: Forward) -> None:  # noqa: ARG002  # Learner
         """Keep directions at unit length."""
