@@ -1,11 +1,11 @@
 """What settings name, loaded: model, trusted data, dictionaries, baseline."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
 from mad.arrays import open_dataset
 from mad.baseline.bundle import Baseline
@@ -14,6 +14,8 @@ from mad.capture.loading import load_model
 from mad.capture.model import MonitoredModel
 from mad.capture.sites import resolve
 from mad.components.base import Decomposition
+from mad.components.dictionaries.attention.training import AttentionPlan
+from mad.components.dictionaries.bilinear import BilinearPlan
 from mad.components.dictionaries.files import (
     INDEX,
     load_dictionaries,
@@ -27,6 +29,8 @@ from mad.errors import ConfigError
 from mad.fit import (
     FileSource,
     FitPlan,
+    Form,
+    LayerPlan,
     ModelSource,
     Room,
     Split,
@@ -42,6 +46,9 @@ from mad.fit import (
 )
 from mad.monitor import Monitor
 from mad.types import Dataset, Progress, Site
+
+_FORMS: Final[Mapping[str, Form]] = {"autoencoder": "autoencoder", "crosscoder": "crosscoder"}
+"""What goes from a source to a site is a transcoder, of whatever kind."""
 
 
 @final
@@ -153,7 +160,7 @@ class Deployment:
         rows = self.rows(data).fitting
         prepare_directory(wanted.path)
         trained = train_together(
-            FileSource.open(wanted.activations, self.sites)
+            FileSource.open(wanted.activations, self.sites, self.model)
             if wanted.activations
             else ModelSource.of(self.model, self.sites, data, rows),
             self.wanted,
@@ -218,17 +225,46 @@ class Deployment:
 
     def _wanted(self, recipe: Recipe, suffix: str) -> Wanted:
         is_paired = bool(recipe.sources)
+        sites = (
+            self._in_order(recipe.sites) if is_paired else resolve(self.model.module, recipe.sites)
+        )
+        is_bilinear = recipe.form == "bilinear"
         return Wanted(
             plan=self._dictionary_plan(recipe),
-            sites=self._in_order(recipe.sites)
-            if is_paired
-            else resolve(self.model.module, recipe.sites),
-            form="transcoder" if recipe.form == "skip_transcoder" else recipe.form,
-            sources=self._in_order(recipe.sources),
+            sites=sites,
+            form=_FORMS.get(recipe.form, "transcoder"),
+            sources=tuple(f"{site}<" for site in sites)
+            if is_bilinear
+            else self._in_order(recipe.sources),
             positions=recipe.positions,
             objective=recipe.objective,
+            layer=self._layer_plan(recipe),
             suffix=suffix,
         )
+
+    def _layer_plan(self, recipe: Recipe) -> LayerPlan | None:
+        match recipe.form:
+            case "attention":
+                own = AttentionPlan(
+                    heads=recipe.heads,
+                    sparsity=recipe.sparsity,
+                    is_causal=recipe.causal,
+                    steps=recipe.steps,
+                    batch_size=recipe.batch_size,
+                    seed=self.settings.baseline.seed,
+                )
+                rate = recipe.learning_rate
+                return own if rate is None else replace(own, learning_rate=rate)
+            case "bilinear":
+                return BilinearPlan(
+                    left=recipe.left,
+                    right=recipe.right,
+                    out=recipe.out or None,
+                    k=recipe.k,
+                    rank=recipe.rank,
+                )
+            case _:
+                return None
 
     def _in_order(self, patterns: Sequence[str]) -> tuple[Site, ...]:
         """Resolve each pattern by itself, since pairs go by their places."""
@@ -254,5 +290,8 @@ class Deployment:
             always_on=recipe.always_on,
             resolution=recipe.resolution,
             skip=recipe.form == "skip_transcoder",
+            meta_width=recipe.meta_width,
+            meta_k=recipe.meta_k,
+            meta_weight=recipe.meta_weight,
             seed=self.settings.baseline.seed,
         )

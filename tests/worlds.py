@@ -63,6 +63,55 @@ def tiny_module(seed: int = 0) -> nn.Module:
         )
 
 
+class Attends(nn.Module):
+    """One causal head of attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(6, 6) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        likeness = self.query(x) @ self.key(x).transpose(1, 2)
+        later = ~torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
+        written: Tensor = likeness.masked_fill(later, -torch.inf).softmax(dim=2) @ self.value(x)
+        return written
+
+
+class Bilinear(nn.Module):
+    """Products of two linear layers, and a linear layer of these."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.last = nn.Linear(6, 9), nn.Linear(6, 9), nn.Linear(9, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        written: Tensor = self.last(self.one(x) * self.two(x))
+        return written
+
+
+class Layers(nn.Module):
+    """Reads an input as a sequence of pairs, through ``attention`` and then ``bilinear``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.attention = nn.Linear(2, 6), Attends()
+        self.bilinear, self.head = Bilinear(), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.embed(x.unflatten(1, (-1, 2)))
+        hidden = hidden + self.attention(hidden)
+        hidden = hidden + self.bilinear(hidden)
+        scores: Tensor = self.head(hidden[:, -1])
+        return scores
+
+
+def layered_module() -> nn.Module:
+    """Return a small network with an attention layer and a bilinear one, on inputs of the same."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Layers()
+
+
 def ordinary(count: int, *, seed: int) -> Tensor:
     """Return inputs from three clusters."""
     generator = torch.Generator().manual_seed(seed)

@@ -2,11 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self, final
+from typing import Annotated, Final, Literal, Self, final
 
 from pydantic import Field, model_validator
 
 from mad.config.fields import Count, File, Names, Part, Seconds, Section, Suffix
+
+_LAYER_POOLINGS: Final = {
+    "attention": ("auto", "last", "mean"),
+    "bilinear": ("auto", "last"),
+}
+"""What is explained of a whole layer, where the form is of one."""
 
 
 class Recipe(Section):
@@ -39,28 +45,114 @@ class Recipe(Section):
     resolution: Annotated[float, Field(gt=0, strict=True)] = 0.01
     pooling: Literal["auto", "flatten", "mean", "max", "mean_max", "last"] = "auto"
     positions: Literal["pooled", "all"] = "pooled"
-    form: Literal["autoencoder", "transcoder", "skip_transcoder", "crosscoder"] = "autoencoder"
+    form: Literal[
+        "autoencoder", "transcoder", "skip_transcoder", "crosscoder", "attention", "bilinear"
+    ] = "autoencoder"
     sources: tuple[str, ...] = ()
+    heads: Count = 32
+    sparsity: Annotated[float, Field(gt=0, strict=True)] = 1.0
+    causal: Annotated[bool, Field(strict=True)] = True
+    left: str = ""
+    right: str = ""
+    out: str = ""
+    rank: Count | None = None
+    meta_width: Annotated[int, Field(ge=0, strict=True)] = 0
+    meta_k: Count = 4
+    meta_weight: Annotated[float, Field(strict=True, allow_inf_nan=False)] = 0.0
     objective: Literal["reconstruction", "end_to_end"] = "reconstruction"
     search: Annotated[bool, Field(strict=True)] = True
     suffix: Suffix | None = None
 
     @model_validator(mode="after")
     def _its_numbers_go_together(self) -> Self:
-        if self.k > self.width:
+        if self.k > self.width and not self.is_layer:
             raise ValueError(f"k = {self.k} must be at most width = {self.width}")
         if self.kind == "switch" and self.active_experts > self.experts:
             raise ValueError(
                 f"active_experts = {self.active_experts} must be at most experts = {self.experts}"
             )
-        if self.form.endswith("transcoder") != bool(self.sources):
+        if (self.form.endswith("transcoder") or self.form == "attention") != bool(self.sources):
             raise ValueError(
-                f"form = {self.form!r} with sources = {list(self.sources)}: transcoders, and they "
-                "alone, name the site that each of theirs is explained from"
+                f"form = {self.form!r} with sources = {list(self.sources)}: transcoders and "
+                "attention blocks, and they alone, name the site that each of theirs is explained "
+                "from"
             )
-        if self.objective == "end_to_end" and self.form != "autoencoder":
-            raise ValueError(f"objective = 'end_to_end' is for autoencoders, not a {self.form}")
         return self
+
+    @model_validator(mode="after")
+    def _a_bilinear_layer_is_named_by_its_parts(self) -> Self:
+        is_bilinear = self.form == "bilinear"
+        if is_bilinear and not (self.left and self.right):
+            raise ValueError(
+                f"form = 'bilinear' with left = {self.left!r} and right = {self.right!r}: name the "
+                "two linear layers whose outputs the module multiplies, twice the same one where "
+                "its halves are multiplied"
+            )
+        if is_bilinear and (inner := [site for site in self.sites if {*site} & {*"<@"}]):
+            raise ValueError(
+                f"form = 'bilinear' with site {inner[0]!r}: name the bilinear module alone; what "
+                "goes into it is found"
+            )
+        if not is_bilinear and (self.left or self.right or self.out or self.rank):
+            raise ValueError(
+                f"form = {self.form!r} with left, right, out or rank: they are parts of a bilinear "
+                "layer; leave them out, or set form = 'bilinear'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_layer_is_taken_apart_as_a_whole(self) -> Self:
+        if not self.is_layer:
+            return self
+        plain = {"kind": "topk", "objective": "reconstruction", "positions": "pooled"}
+        for key, value in plain.items():
+            if getattr(self, key) != value:
+                raise ValueError(
+                    f"form = {self.form!r} with {key} = {getattr(self, key)!r}: a layer is taken "
+                    f"apart in one way; leave {key} out, or set it to {value!r}"
+                )
+        if self.pooling not in _LAYER_POOLINGS[self.form]:
+            raise ValueError(
+                f"form = {self.form!r} with pooling = {self.pooling!r}: set pooling to "
+                f"{' or '.join(map(repr, _LAYER_POOLINGS[self.form]))}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_meta_dictionary_has_a_base(self) -> Self:
+        if not self.meta_width:
+            if self.meta_weight:
+                raise ValueError(
+                    f"meta_weight = {self.meta_weight} without a meta_width: set meta_width to the "
+                    "components of the meta-dictionary, or leave meta_weight out"
+                )
+            return self
+        if self.is_layer:
+            raise ValueError(
+                f"form = {self.form!r} with meta_width = {self.meta_width}: meta-dictionaries are "
+                "of directions that were trained; leave meta_width out, or set it to 0"
+            )
+        if self.meta_k > self.meta_width:
+            raise ValueError(
+                f"meta_k = {self.meta_k} must be at most meta_width = {self.meta_width}"
+            )
+        if self.meta_weight and self.objective == "end_to_end":
+            raise ValueError(
+                f"objective = 'end_to_end' with meta_weight = {self.meta_weight}: a dictionary is "
+                "trained by the answer alone; set meta_weight = 0.0 to train the meta-dictionary "
+                "afterwards"
+            )
+        return self
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether its form takes a whole layer of the model apart."""
+        return self.form in _LAYER_POOLINGS
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether activations alone are too little to train on."""
+        return self.is_layer or self.objective == "end_to_end"
 
 
 @final
@@ -92,6 +184,15 @@ class Decomposition(Recipe):
             for number, table in enumerate(tables)
         ]
         return {**value, "dictionary": merged}
+
+    @model_validator(mode="after")
+    def _files_hold_no_model(self) -> Self:
+        if self.activations and any(one.needs_model for one in self.recipes):
+            raise ValueError(
+                "activations are too little to train on for objective = 'end_to_end' and the forms "
+                "attention and bilinear, which need the model: leave activations out"
+            )
+        return self
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:

@@ -8,11 +8,13 @@ from mad.fit.training.shards import write_activations
 from mad.fit.training.source import FileSource, ModelSource
 from mad.fit.training.together import Room, Trained, train_together
 from mad.fit.training.trainee import StepWatch, unwatched
-from mad.fit.training.wanted import Wanted
+from mad.fit.training.wanted import Form, LayerPlan, Wanted
 
 __all__ = [
     "FileSource",
     "FitPlan",
+    "Form",
+    "LayerPlan",
     "ModelSource",
     "Room",
     "Split",

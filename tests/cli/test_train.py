@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tensorboardX.proto.event_pb2 import Event
 
 from mad.components.dictionaries.files import load_dictionaries
@@ -19,7 +19,7 @@ from mad.config import Settings
 from mad.deployment import Deployment
 from mad.fit.reading import row_digests
 from tests.cli.conftest import SETTINGS, Mad, write_deployment
-from tests.worlds import strange
+from tests.worlds import layered_module, strange
 
 QUICK = SETTINGS.replace("steps = 60", "steps = 20\nsearch = false")
 TABLES = """
@@ -197,15 +197,36 @@ WAYS: dict[str, str] = {
     "skip transcoder": 'form = "skip_transcoder"\nsources = ["1", "1"]',
     "crosscoder": 'form = "crosscoder"',
     "end to end": 'objective = "end_to_end"',
+    "transcoder, end to end": 'form = "transcoder"\nsources = ["1", "1"]\nobjective = "end_to_end"',
+    "crosscoder, end to end": 'form = "crosscoder"\nobjective = "end_to_end"',
+    "meta": "meta_width = 8\nmeta_k = 2",
+    "meta, jointly": "meta_width = 8\nmeta_k = 2\nmeta_weight = 0.1",
+    "meta, of a crosscoder": 'form = "crosscoder"\nmeta_width = 8\nmeta_weight = -0.1',
+    "meta, end to end": 'objective = "end_to_end"\nmeta_width = 8',
+    "attention": 'form = "attention"\nsources = ["attention<"]\nheads = 8\nbatch_size = 64',
+    "attention, mean": 'form = "attention"\nsources = ["attention<"]\npooling = "mean"',
+    "bilinear": 'form = "bilinear"\nleft = "one"\nright = "two"\nout = "last"\nrank = 16',
 }
+
+
+def with_layers(folder: Path) -> None:
+    """Put a model with an attention layer and a bilinear one in the place of a deployment's."""
+    code = (folder / "model.py").read_text()
+    (folder / "model.py").write_text(code.replace("tiny_module", "layered_module"))
+    save_file(layered_module().state_dict(), folder / "model.safetensors")
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_to_train_fits_scores_and_explains(tmp_path: Path, mad: Mad, way: str) -> None:
     base = QUICK
+    layer = way.partition(",")[0]
     if "transcoder" in way:
         base = base.replace('sites = ["1", "3"]', 'sites = ["2", "3"]')
+    if layer in ("attention", "bilinear"):
+        base = base.replace('sites = ["1", "3"]', f'sites = ["{layer}"]')
     config = with_settings(tmp_path, decomposition=WAYS[way], base=base)
+    if layer in ("attention", "bilinear"):
+        with_layers(tmp_path)
     done = mad("fit", config)
     assert done.code == 0, done.err
     monitor = Deployment.load(config).monitor()
@@ -223,7 +244,6 @@ def test_every_way_to_train_fits_scores_and_explains(tmp_path: Path, mad: Mad, w
         ('form = "transcoder"', "form = 'transcoder' with sources = \\[\\]"),
         ('sources = ["1"]', "form = 'autoencoder' with sources"),
         ('kind = "switch"\nactive_experts = 9', "active_experts = 9 must be at most experts = 8"),
-        ('form = "crosscoder"\nobjective = "end_to_end"', "is for autoencoders, not a crosscoder"),
         ('activations = ["none"]', "none is not a file"),
     ],
 )

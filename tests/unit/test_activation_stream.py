@@ -316,7 +316,7 @@ def test_files_of_activations_train_what_the_model_would(tmp_path: Path) -> None
         train_together(source, wanted, seed=0, progress=quiet)
         for source in (
             ModelSource.of(model(), SITES, data(), rows),
-            FileSource.open([tmp_path], SITES),
+            FileSource.open([tmp_path], SITES, model()),
         )
     )
     assert fingerprints(from_files) == fingerprints(from_model)
@@ -334,7 +334,7 @@ def test_activations_in_parquet_are_read_too(tmp_path: Path) -> None:
         for name, array in arrays.items()
     }
     pq.write_table(pa.table(columns), tmp_path / "all.parquet")
-    ways = [FileSource.open([one], SITES) for one in (path, tmp_path / "all.parquet")]
+    ways = [FileSource.open([one], SITES, model()) for one in (path, tmp_path / "all.parquet")]
     trained = [
         train_together(one, [Wanted(plan=PLAN, sites=SITES)], seed=0, progress=quiet)
         for one in ways
@@ -345,18 +345,18 @@ def test_activations_in_parquet_are_read_too(tmp_path: Path) -> None:
 def test_activations_that_do_not_say_whose_they_are_are_refused(tmp_path: Path) -> None:
     save_file({"1": torch.randn(9, 4)}, tmp_path / "a.safetensors")
     with pytest.raises(ConfigError, match=r"no array 'mad_input_digest', .*train activations"):
-        FileSource.open([tmp_path], ["1"])
+        FileSource.open([tmp_path], ["1"], model())
 
 
 def test_activations_of_other_sites_are_refused(tmp_path: Path) -> None:
     written(tmp_path)
     with pytest.raises(ConfigError, match=r"no activations of 2; it has those of 1, 3: .*again"):
-        FileSource.open([tmp_path], ["1", "2"])
+        FileSource.open([tmp_path], ["1", "2"], model())
 
 
 def test_a_directory_without_activations_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no .safetensors or .parquet file of activations"):
-        FileSource.open([tmp_path], SITES)
+        FileSource.open([tmp_path], SITES, model())
 
 
 def test_activations_are_not_written_over_others(tmp_path: Path) -> None:
@@ -385,7 +385,7 @@ def test_training_by_the_answer_needs_the_model(tmp_path: Path) -> None:
     written(tmp_path)
     wanted = [Wanted(plan=PLAN, sites=("3",), objective="end_to_end")]
     with pytest.raises(ConfigError, match=r"'3' is trained end to end, which runs the model"):
-        train_together(FileSource.open([tmp_path], ["3"]), wanted, seed=0, progress=quiet)
+        train_together(FileSource.open([tmp_path], ["3"], model()), wanted, seed=0, progress=quiet)
     trained = train_together(source(), wanted, seed=0, progress=quiet)
     assert [one.view for one in trained.dictionaries] == ["3"]
     assert len(trained.seen) == COUNT

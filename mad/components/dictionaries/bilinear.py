@@ -25,6 +25,22 @@ _TRIED = 8
 
 
 @final
+@dataclass(frozen=True, kw_only=True)
+class BilinearPlan:
+    """Which linear layers of a module are multiplied, and how many eigenvectors are kept.
+
+    Names are as ``bilinear_of`` takes them; ``k`` and ``rank`` are those of
+    ``bilinear_dictionary``.
+    """
+
+    left: str
+    right: str
+    out: str | None = None
+    k: int = 4
+    rank: int | None = None
+
+
+@final
 @dataclass(frozen=True)
 class BilinearWeights:
     """``x`` to ``out @ ((left @ x + left_bias) * (right @ x + right_bias)) + out_bias``."""

@@ -59,6 +59,16 @@ def save_dictionaries(
         _write(directory, dictionaries, seen)
 
 
+def in_parts(dictionary: Stored) -> tuple[Mapping[str, Tensor], str]:
+    """Return the tensors of a dictionary by name, and the rest as JSON, as an index has it."""
+    return dictionary.weights, json.dumps(asdict(_row(dictionary, file="")))
+
+
+def of_parts(weights: Mapping[str, Tensor], rest: str) -> Stored:
+    """Return the dictionary that was taken into parts; KeyError where a tensor is missing."""
+    return _built(_Row(**json.loads(rest)), weights)
+
+
 def prepare_directory(directory: Path) -> None:
     """Make the directory, so that a long training finds out first whether it can be kept.
 

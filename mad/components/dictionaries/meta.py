@@ -81,8 +81,12 @@ def through(
         shares,
         meta_width=decoder.shape[0],
     )
-    suffix = f"{base.look.suffix}_meta".removeprefix("_")
-    return replace(base, look=replace(base.look, suffix=suffix), encoder=codes, decoder=decoder)
+    return replace(base, look=meta_look(base.look), encoder=codes, decoder=decoder)
+
+
+def meta_look(look: Look) -> Look:
+    """Return the look of the meta-dictionary beside a base of this look."""
+    return replace(look, suffix=f"{look.suffix}_meta".removeprefix("_"))
 
 
 def undecomposed(base: Dictionary, meta: Dictionary) -> float:

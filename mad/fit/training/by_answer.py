@@ -23,7 +23,7 @@ def train_by_answer(job: Job, source: Source, *, progress: Progress) -> Dictiona
         source.model,
         job.look,
         source.data,
-        EndToEndPlan(dictionary=job.plan),
+        EndToEndPlan(dictionary=job.trained_plan),
         rows=source.rows,
         progress=progress,
     )

@@ -28,8 +28,12 @@ class Order:
 
     @staticmethod
     def within(inputs: int, capacity: int, *, seed: int, size: int = READ) -> "Order":
-        """Fit a buffer of that many inputs, or little more: a half has one piece at least."""
-        if inputs <= max(capacity, 2 * size):
+        """Fit a buffer of that many inputs, or of two where not even those fit.
+
+        Pieces are at most ``size``, and shorter where a half would not hold one.
+        """
+        size = min(size, max(capacity // 2, 1))
+        if inputs <= max(capacity, 2):
             return Order(inputs, 0, seed, size)
         return Order(inputs, max(capacity // (2 * size), 1), seed, size)
 
@@ -54,11 +58,9 @@ class Order:
         round, and what is left of the last is read another time.
         """
         around = self.inputs // self.size
-        first = number * self.pieces
-        return [
-            self._round(place // around)[place % around]
-            for place in range(first, first + self.pieces)
-        ]
+        places = range(number * self.pieces, (number + 1) * self.pieces)
+        rounds = {one: self._round(one) for one in {place // around for place in places}}
+        return [rounds[place // around][place % around] for place in places]
 
     def _round(self, number: int) -> list[Int64[Tensor, " _"]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)

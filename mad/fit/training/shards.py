@@ -19,6 +19,9 @@ from mad.types import Dataset, Progress, Site
 DIGEST: Final = "mad_input_digest"
 """The array that says, for each row, which input its activations are of: 64 bits of a hash."""
 
+MODEL: Final = "mad_model_digest"
+"""The array that says, for each row, which model they are of: 64 bits of its fingerprint."""
+
 SHARD_BYTES: Final = 256_000_000
 BATCH: Final = 256
 
@@ -37,8 +40,8 @@ def write_activations(  # noqa: PLR0913  # what is read, where it goes, and how 
 ) -> list[Path]:
     """Run the model once on some rows, and write what its sites gave as safetensors shards.
 
-    An array a site as it came, and one of digests of the inputs. No shard is much larger than
-    asked, which is also how much memory it takes.
+    An array a site as it came, one of digests of the inputs, and one that says which model it was.
+    No shard is much larger than asked, which is also how much memory it takes.
 
     Raises:
         ConfigError: the model fails on the data, or the directory cannot be written or holds
@@ -50,7 +53,11 @@ def write_activations(  # noqa: PLR0913  # what is read, where it goes, and how 
     written: list[Path] = []
     size = 0
     for chosen, inputs in batches(data, rows, BATCH, "writing activations", progress):
-        found = {**capture(model, sites, inputs).activations, DIGEST: row_digests(inputs)}
+        found = {
+            **capture(model, sites, inputs).activations,
+            DIGEST: row_digests(inputs),
+            MODEL: torch.full((len(chosen),), model_digest(model)),
+        }
         for name, array in found.items():
             gathered[name].append(array)
         size += sum(array.nbytes for array in found.values())
@@ -59,6 +66,11 @@ def write_activations(  # noqa: PLR0913  # what is read, where it goes, and how 
             gathered.clear()
             size = 0
     return written
+
+
+def model_digest(model: MonitoredModel) -> int:
+    """Return 64 bits of a model's fingerprint, as files of activations have them."""
+    return int.from_bytes(bytes.fromhex(model.fingerprint)[:8], "big", signed=True)
 
 
 def files_in(paths: Sequence[Path]) -> list[Path]:

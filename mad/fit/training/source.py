@@ -16,7 +16,7 @@ from mad.capture.model import MonitoredModel
 from mad.errors import ConfigError
 from mad.fit.checkpoint import data_identity
 from mad.fit.reading import row_digests, try_out
-from mad.fit.training.shards import DIGEST, files_in
+from mad.fit.training.shards import DIGEST, MODEL, files_in, model_digest
 from mad.types import Activations, Dataset, Site
 
 _DIGESTED: Final = 256
@@ -92,17 +92,17 @@ class ModelSource:
 @final
 @dataclass(frozen=True)
 class FileSource:
-    """Files with an array of activations for each site, and digests of the inputs they are of."""
+    """Files with an array of activations for each site, and digests of the inputs and model."""
 
     arrays: Dataset
 
     @staticmethod
-    def open(paths: Sequence[Path], sites: Sequence[Site]) -> "FileSource":
-        """Open files, or all those of directories.
+    def open(paths: Sequence[Path], sites: Sequence[Site], model: MonitoredModel) -> "FileSource":
+        """Open files, or all those of directories, of what a model computed at some sites.
 
         Raises:
-            ConfigError: a file cannot be read, has no array for a site, or does not say which
-                inputs its activations are of.
+            ConfigError: a file cannot be read, has no array for a site, does not say which inputs
+                and which model its activations are of, or says that it is another model.
         """
         files = files_in(paths)
         names = set(open_dataset(files).take(torch.tensor([0])))
@@ -115,9 +115,10 @@ class FileSource:
         if missing := sorted(set(sites) - names):
             raise ConfigError(
                 f"{files[0]} has no activations of {', '.join(missing)}; it has those of "
-                f"{', '.join(sorted(names - {DIGEST}))}: write them again with "
+                f"{', '.join(sorted(names - {DIGEST, MODEL}))}: write them again with "
                 "`mad train activations`"
             )
+        _check_model(files, names, model)
         return FileSource(open_dataset(files, names=[*sites, DIGEST]))
 
     def __len__(self) -> int:
@@ -138,3 +139,20 @@ class FileSource:
     def digests(self, numbers: Int64[Tensor, " some"]) -> Int64[Tensor, " some"]:
         """Read the digests of some rows."""
         return torch.cat([self.read(piece)[1] for piece in numbers.split(_DIGESTED)])
+
+
+def _check_model(files: Sequence[Path], names: set[str], model: MonitoredModel) -> None:
+    if MODEL not in names:
+        raise ConfigError(
+            f"{files[0]} has no array {MODEL!r}, so nobody could say which model its activations "
+            "are of: write them with `mad train activations`"
+        )
+    marks = open_dataset(files, names=[MODEL])
+    found = marks.take(torch.arange(len(marks)))[MODEL]
+    others = found != model_digest(model)
+    if others.any():
+        raise ConfigError(
+            f"{int(others.sum())} of {len(others)} rows of {files[0].parent} are activations of "
+            f"another model than {model.name!r} as it is now: write them again with "
+            "`mad train activations`, or set decomposition.activations to those of this model"
+        )

@@ -1,16 +1,15 @@
 """One of the dictionaries that are trained side by side: its steps, and what checkpoints keep."""
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias, final
 
 import torch
 
 from mad.components.dictionaries.dictionary import Dictionary
-from mad.components.dictionaries.frame import Frame
-from mad.components.dictionaries.kinds.registry import put_together, taken_apart
-from mad.components.dictionaries.look import Look
+from mad.components.dictionaries.files import Stored, in_parts, of_parts
+from mad.components.dictionaries.kinds.meta import MetaLearner
+from mad.components.dictionaries.meta import meta_of
 from mad.components.dictionaries.train import CALIBRATED
 from mad.components.dictionaries.training import StepFigures, Training
 from mad.fit.checkpoint import Checkpoints, Values
@@ -46,7 +45,7 @@ class Trainee:
         training = Training.begin(
             job.look,
             buffer.first(job, buffer.count(job)),
-            job.plan,
+            job.trained_plan,
             widths=tuple(buffer.slots[slot].coordinates for slot in job.writes),
         )
         generator = torch.Generator().manual_seed(job.plan.seed)
@@ -102,34 +101,29 @@ class Trainee:
         """Return the dictionary, calibrated on the buffer where its kind needs it."""
         return self.training.finish(buffer.first(self.job, CALIBRATED))
 
+    def finish_meta(self, base: Dictionary) -> Dictionary:
+        """Return the meta-dictionary that was trained jointly with it."""
+        learner = self.training.learner
+        assert isinstance(learner, MetaLearner)
+        return meta_of(learner, base)
+
 
 def stage_of(job: Job) -> str:
     """Name the training of a job, in progress and in checkpoints."""
     return f"training dictionary {job.look.view}"
 
 
-def dictionary_values(dictionary: Dictionary | None) -> Values:
-    """Return what a checkpoint keeps of an autoencoder, or of there being none."""
+def dictionary_values(dictionary: Stored | None) -> Values:
+    """Return what a checkpoint keeps of a dictionary, or of there being none."""
     if dictionary is None:
-        return {"weights": (), "settings": "", "suffix": ""}
-    _, settings = taken_apart(dictionary.encoder)
-    return {
-        "weights": tuple(dictionary.weights.items()),
-        "settings": json.dumps(settings),
-        "suffix": dictionary.look.suffix,
-    }
+        return {"weights": (), "rest": ""}
+    weights, rest = in_parts(dictionary)
+    return {"weights": tuple(weights.items()), "rest": rest}
 
 
-def dictionary_of(values: Values, look: Look) -> Dictionary | None:
-    """Return what ``dictionary_values`` kept, with that look but for its suffix."""
-    if not values["weights"]:
-        return None
-    weights = dict(values["weights"])
-    frame = Frame(weights["source.centre"], weights["source.scale"])
-    decoder = weights["decoder"]
-    encoder = put_together(weights, json.loads(values["settings"]))
-    own = replace(look, suffix=values["suffix"])
-    return Dictionary(own, encoder, decoder, frame, frame, (decoder.shape[1],))
+def dictionary_of(values: Values) -> Stored | None:
+    """Return what ``dictionary_values`` kept."""
+    return of_parts(dict(values["weights"]), values["rest"]) if values["rest"] else None
 
 
 def _note(figures: StepFigures) -> str:

@@ -1,14 +1,17 @@
 """What is to be trained: from a form, sites and a plan to one job a view."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, final
 
+from mad.components.dictionaries.attention.training import AttentionPlan
+from mad.components.dictionaries.bilinear import BilinearPlan
 from mad.components.dictionaries.look import Look
+from mad.components.dictionaries.meta import meta_look
 from mad.components.dictionaries.plan import DictionaryPlan
 from mad.components.pooling import Pooling, poolings
 from mad.errors import ConfigError
-from mad.types import Activations, Site
+from mad.types import Activations, Site, View
 
 Form: TypeAlias = Literal["autoencoder", "transcoder", "crosscoder"]
 """What is explained from what: each site from itself, each from its source, all from all."""
@@ -18,6 +21,9 @@ Positions: TypeAlias = Literal["pooled", "all"]
 
 Objective: TypeAlias = Literal["reconstruction", "end_to_end"]
 """What is learned from: the vectors alone, or the model's answer with them in their place."""
+
+LayerPlan: TypeAlias = AttentionPlan | BilinearPlan
+"""How a whole layer of the model is taken apart, where that is what is wanted."""
 
 
 @final
@@ -33,12 +39,42 @@ class Slot:
 @final
 @dataclass(frozen=True)
 class Job:
-    """One dictionary to train."""
+    """One dictionary to train, and a meta-dictionary beside it where the plan has a width of one.
+
+    With a ``layer`` it is an attention block or a bilinear layer's dictionary, and the plan unused.
+    """
 
     look: Look
     plan: DictionaryPlan
     positions: Positions = "pooled"
     objective: Objective = "reconstruction"
+    layer: LayerPlan | None = None
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether it is trained on vectors from the buffer."""
+        return self.layer is None and self.objective == "reconstruction"
+
+    @property
+    def is_buffered(self) -> bool:
+        """Whether the buffer holds vectors of it, to measure it on if not to train it."""
+        return not isinstance(self.layer, AttentionPlan)
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether its meta-dictionary is trained with it, and not afterwards."""
+        return self.is_streamed and self.plan.meta_width > 0 and self.plan.meta_weight != 0
+
+    @property
+    def trained_plan(self) -> DictionaryPlan:
+        """The plan, without a meta-dictionary that is trained afterwards."""
+        return self.plan if self.is_joint else replace(self.plan, meta_width=0)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """Every view it comes to, but for that of a second dictionary."""
+        meta = meta_look(self.look).views if self.plan.meta_width else ()
+        return (*self.look.views, *meta)
 
     @property
     def reads(self) -> tuple[Slot, ...]:
@@ -56,7 +92,8 @@ class Job:
 class Wanted:
     """One dictionary for each of some sites, or one for all of them where it is a crosscoder.
 
-    ``sources`` are what transcoders read, one for each site. ``suffix`` names the views.
+    ``sources`` are what transcoders read, one for each site; a ``layer`` goes from source to site
+    as they do. ``suffix`` names the views.
     """
 
     plan: DictionaryPlan
@@ -65,6 +102,7 @@ class Wanted:
     sources: tuple[Site, ...] = ()
     positions: Positions = "pooled"
     objective: Objective = "reconstruction"
+    layer: LayerPlan | None = None
     suffix: str = ""
 
     @property
@@ -84,9 +122,12 @@ class Wanted:
                 self.plan,
                 self.positions,
                 self.objective,
+                self.layer,
             )
             for reads, writes in self._pairs()
             for suffix, pooling in poolings(activations[writes[0]], self.plan.pooling).items()
+            # No maximum over positions is what a layer writes.
+            if self.layer is None or not suffix
         ]
 
     def _pairs(self) -> Sequence[tuple[tuple[Site, ...], tuple[Site, ...]]]:
@@ -109,7 +150,7 @@ class Wanted:
 def jobs_of(wanted: Sequence[Wanted], activations: Activations) -> list[Job]:
     """Return every job; ConfigError where two would bear one name."""
     jobs = [job for one in wanted for job in one.jobs(activations)]
-    views = [view for job in jobs for view in job.look.views]
+    views = [view for job in jobs for view in job.views]
     twice = sorted({view for view in views if views.count(view) > 1})
     if twice:
         raise ConfigError(
