@@ -32,7 +32,7 @@ from mad.bench.dictionary_speed_training import (
 
 BATCHES = (1, 16, 64, 256, 1_024)
 ROUNDS = 5
-FIGURE = Path(__file__).parent / "figures" / "dictionary_scaling.png"
+FIGURE = Path(__file__).parent / "pictures" / "dictionary_scaling.png"
 
 
 @final
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("speed", "scaling"), help="one half alone")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    console = Console()
+    console = Console(width=140)
     if chosen.only != "scaling":
         run(Size(768, 16_384, 32, chosen.steps), console, peers_python=chosen.peers_python)
     if chosen.only != "speed":
