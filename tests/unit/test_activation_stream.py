@@ -116,6 +116,15 @@ def test_a_buffer_never_holds_more_than_it_may() -> None:
         assert len(set(held(buffer))) == 64
 
 
+@pytest.mark.parametrize("capacity", [2, 5, 15, 64, 999])
+def test_pieces_are_cut_shorter_where_a_buffer_of_long_ones_would_hold_too_much(
+    capacity: int,
+) -> None:
+    order = Order.within(1_000, capacity, seed=3, size=256)
+    assert 2 * sum(map(len, order.half(0))) == order.held
+    assert capacity / 2 < order.held <= capacity
+
+
 def test_each_turn_replaces_the_older_half_and_keeps_the_other() -> None:
     buffer = buffer_of(1_000, 64)
     buffer.turn_to(0, progress=quiet, of=3)

@@ -60,12 +60,11 @@ class Order:
         around = self.inputs // self.size
         places = range(number * self.pieces, (number + 1) * self.pieces)
         rounds = {one: self._round(one) for one in {place // around for place in places}}
-        return [rounds[place // around][place % around] for place in places]
+        return [rounds[place // around][place % around].sort().values for place in places]
 
-    def _round(self, number: int) -> list[Int64[Tensor, " _"]]:
+    def _round(self, number: int) -> Int64[Tensor, "piece input"]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
         shift = int(torch.randint(self.inputs, (), generator=generator))
-        shifted = torch.arange(self.inputs).roll(shift)
-        runs = shifted[: self.inputs // self.size * self.size].split(self.size)
-        chosen = torch.randperm(len(runs), generator=generator).tolist()
-        return [runs[place].sort().values for place in chosen]
+        runs = self.inputs // self.size
+        whole = torch.arange(self.inputs).roll(shift)[: runs * self.size]
+        return whole.reshape(runs, self.size)[torch.randperm(runs, generator=generator)]
