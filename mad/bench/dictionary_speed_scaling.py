@@ -126,6 +126,8 @@ def draw_curve(points: Sequence[Point], file: Path) -> None:
         axes.loglog(sizes, [one.encode_ms for _, one in some], "s-", label="encoding, CPU ms")
         axes.loglog(sizes, [one.peak_mib for _, one in some], "^--", label="training, peak MiB")
         axes.set_xlabel(label)
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
         axes.grid(alpha=0.3)
     picture.axes[0].legend(fontsize="small")
     file.parent.mkdir(parents=True, exist_ok=True)
