@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal, Self, final
 
 from pydantic import Field, model_validator
 
-from mad.config.fields import Count, File, Names, Part, Seconds, Section, Suffix
+from mad.config.fields import Count, File, Names, Part, Positive, Seconds, Section, Suffix
 
 _LAYER_POOLINGS: Final = {
     "attention": ("auto", "last", "mean"),
@@ -34,7 +34,7 @@ class Recipe(Section):
     k: Count = 4
     steps: Count = 1000
     batch_size: Count = 512
-    learning_rate: Annotated[float, Field(gt=0, strict=True)] | None = None
+    learning_rate: Positive | None = None
     initial: Literal["data", "random", "pca"] = "data"
     dead: Literal["auxiliary", "resample", "none"] = "auxiliary"
     p: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.5
@@ -42,7 +42,7 @@ class Recipe(Section):
     experts: Count = 8
     active_experts: Count = 1
     always_on: Annotated[bool, Field(strict=True)] = False
-    resolution: Annotated[float, Field(gt=0, strict=True)] = 0.01
+    resolution: Positive = 0.01
     pooling: Literal["auto", "flatten", "mean", "max", "mean_max", "last"] = "auto"
     positions: Literal["pooled", "all"] = "pooled"
     form: Literal[
@@ -50,7 +50,7 @@ class Recipe(Section):
     ] = "autoencoder"
     sources: tuple[str, ...] = ()
     heads: Count = 32
-    sparsity: Annotated[float, Field(gt=0, strict=True)] = 1.0
+    sparsity: Positive = 1.0
     causal: Annotated[bool, Field(strict=True)] = True
     left: str = ""
     right: str = ""

@@ -1,5 +1,6 @@
 """Settings are read strictly, and every mistake is named with its remedy."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,7 @@ suffix = "mine"
         ("suffix = 'a:b'", r"suffix = 'a:b' "),
         ("prefixes = [1.5]", r"prefixes\.0 = 1\.5 must be less than or equal to 1"),
         ("learning_rate = 0.0", r"learning_rate = 0\.0 must be greater than 0"),
+        ("learning_rate = inf", r"learning_rate = inf must be a finite number"),
     ],
 )
 def test_a_wrong_setting_of_a_table_is_refused_by_name(
@@ -116,6 +118,69 @@ def test_a_wrong_setting_of_a_table_is_refused_by_name(
 ) -> None:
     with pytest.raises(ConfigError, match=named):
         load(tmp_path, f"{MINIMAL}[[decomposition.dictionary]]\n{table}")
+
+
+BILINEAR = "form = 'bilinear'\nleft = 'up'\nright = 'gate'\n"
+ATTENTION = "form = 'attention'\nsources = ['act1<']\n"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        BILINEAR + "out = 'down'\nrank = 8\nk = 600",
+        ATTENTION + "heads = 64\nsparsity = 0.3\ncausal = false\npooling = 'mean'",
+        "meta_width = 32\nmeta_k = 8",
+        "meta_width = 32\nmeta_weight = -0.1",
+        "meta_width = 32\nobjective = 'end_to_end'",
+        "form = 'skip_transcoder'\nsources = ['act1<']\nobjective = 'end_to_end'",
+        "form = 'crosscoder'\nobjective = 'end_to_end'",
+    ],
+)
+def test_what_goes_together_is_read(tmp_path: Path, table: str) -> None:
+    read = load(tmp_path, f"{MINIMAL}[[decomposition.dictionary]]\n{table}").decomposition
+    for key, value in tomllib.loads(table).items():
+        expected = tuple(value) if isinstance(value, list) else value
+        assert getattr(read.recipes[0], key) == expected
+
+
+@pytest.mark.parametrize(
+    ("table", "named"),
+    [
+        ("form = 'attention'", r"form = 'attention' with sources = \[\]: transcoders and attent"),
+        ("form = 'bilinear'\nleft = 'up'", r"left = 'up' and right = '': name the two linear"),
+        (BILINEAR + "sites = ['act1<']", r"with site 'act1<': name the bilinear module alone"),
+        (BILINEAR + "pooling = 'max'", r"pooling = 'max': set pooling to 'auto' or 'last'"),
+        ("left = 'up'", r"form = 'autoencoder' with left, right, out or rank: .* leave them out"),
+        ("rank = 3", r"leave them out, or set form = 'bilinear'"),
+        (ATTENTION + "pooling = 'max'", r"set pooling to 'auto' or 'last' or 'mean'"),
+        (
+            ATTENTION + "kind = 'relu'",
+            r"with kind = 'relu': .* leave kind out, or set it to 'topk'",
+        ),
+        (ATTENTION + "objective = 'end_to_end'", r"leave objective out"),
+        (BILINEAR + "positions = 'all'", r"set it to 'pooled'"),
+        (BILINEAR + "meta_width = 8", r"meta_width = 8: .* leave meta_width out"),
+        ("meta_weight = 0.1", r"meta_weight = 0\.1 without a meta_width: set meta_width"),
+        ("meta_width = 3", r"meta_k = 4 must be at most meta_width = 3"),
+        (
+            "meta_width = 8\nmeta_weight = 0.1\nobjective = 'end_to_end'",
+            r"meta_weight = 0\.1: .* set meta_weight = 0\.0",
+        ),
+        ("sparsity = 0.0", r"sparsity = 0\.0 must be greater than 0"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_with_the_remedy(
+    tmp_path: Path, table: str, named: str
+) -> None:
+    with pytest.raises(ConfigError, match=named):
+        load(tmp_path, f"{MINIMAL}[[decomposition.dictionary]]\n{table}")
+
+
+@pytest.mark.parametrize("table", [BILINEAR, ATTENTION, "objective = 'end_to_end'"])
+def test_what_needs_the_model_is_not_trained_from_files(tmp_path: Path, table: str) -> None:
+    text = MINIMAL.replace('sites = ["act1"]', 'sites = ["act1"]\nactivations = ["files"]')
+    with pytest.raises(ConfigError, match=r"which need the model: leave activations out"):
+        load(tmp_path, f"{text}[[decomposition.dictionary]]\n{table}")
 
 
 @pytest.mark.parametrize(
