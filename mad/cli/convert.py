@@ -66,6 +66,11 @@ def convert(  # noqa: PLR0913  # one argument an option
         f"{dictionary.width} {dictionary.encoder.kind} latents of {look.view}{between} "
         f"written to {destination}"
     )
+    if to_format != "mad" and look.pooling != "last":
+        screen.say(
+            "the layout does not hold how positions become one vector: to read it back, name "
+            f"--pooling {look.pooling}"
+        )
     if to_format == "mad" and from_format != "mad":
         screen.say(
             "what it was trained on is unknown: keep that out of the trusted data, or p-values "

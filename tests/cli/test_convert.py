@@ -36,6 +36,17 @@ def test_a_transcoder_is_named_by_both_its_sites(tmp_path: Path, mad: Mad) -> No
     assert (look.reads, look.writes, look.pooling) == (("fc1",), ("fc2",), "mean")
 
 
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_a_pooling_that_another_layout_loses_is_said(
+    pooling: str, tmp_path: Path, mad: Mad
+) -> None:
+    ours, away = tmp_path / "ours", tmp_path / "away"
+    mad("convert", GOLDEN / "saelens_topk", ours, "--from", "saelens", "--pooling", pooling)
+    done = mad("convert", ours, away, "--from", "mad", "--to", "sparsify")
+    assert done.code == 0
+    assert (f"name --pooling {pooling}" in done.out) == (pooling != "last")
+
+
 def test_fit_and_score_use_a_dictionary_that_went_through_another_library(
     tmp_path: Path, mad: Mad, fitted: Path
 ) -> None:

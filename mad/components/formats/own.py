@@ -15,7 +15,7 @@ from mad.errors import ConfigError
 @final
 @dataclass(frozen=True)
 class Own:
-    """What ``mad train`` writes and ``mad fit`` reads."""
+    """What ``mad train dictionary`` writes and ``mad fit`` reads."""
 
     def read(self, path: Path, place: Place) -> Dictionary:
         """Read the dictionary of the view that the place names, or the only one there is."""
