@@ -55,7 +55,8 @@ def dictionary(  # noqa: PLR0913  # one argument an option
     from mad.report.dictionary.page import as_page
     from mad.report.dictionary.table import as_json, as_markdown
 
-    check([path for path in (out, table, plot, page) if path], with_plot=plot is not None)
+    wanted = [path for path in (out, table, plot, page) if path]
+    check(wanted, with_plot=plot is not None, folder=plot)
     deployment = Deployment.load(config)
     asked = _asked(deployment, other=other, truth=truth, labels=labels, step=step)
     with screen.progress() as progress:

@@ -34,6 +34,9 @@ ERRORS = Console(stderr=True)
 """Progress and errors, so that results can be piped."""
 
 
+WIDEST = 400
+"""Columns of text for a table in a file or a pipe, which no window cuts off."""
+
 LINE_EVERY_S = 30.0
 """How often progress is told where there is no terminal to draw bars on."""
 
@@ -98,7 +101,10 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         printed.add_column(column, justify="right" if is_numeric else "left", overflow="fold")
     for row in rows:
         printed.add_row(*map(Text, row))
-    OUT.print(printed)
+    if OUT.is_terminal:
+        OUT.print(printed)
+    else:
+        OUT.print(printed, width=WIDEST, crop=False)
 
 
 def facts(title: str, pairs: Sequence[tuple[str, str]]) -> None:

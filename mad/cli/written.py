@@ -6,9 +6,14 @@ from pathlib import Path
 from mad.errors import ConfigError
 
 
-def check(paths: Iterable[Path], *, with_plot: bool) -> None:
-    """Raise ConfigError where a file's directory is not there, or matplotlib, which is an extra."""
+def check(paths: Iterable[Path], *, with_plot: bool, folder: Path | None = None) -> None:
+    """Raise ConfigError where a file's directory is not there, or matplotlib, which is an extra.
+
+    So it does where a file is to be and a directory is, unless it is ``folder``.
+    """
     for path in paths:
+        if path.is_dir() and path != folder:
+            raise ConfigError(f"cannot write {path}: it is a directory; name a file in it")
         if not path.absolute().parent.is_dir():
             raise ConfigError(f"cannot write {path}: there is no directory {path.parent}; make it")
     if with_plot:

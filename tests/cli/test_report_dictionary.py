@@ -163,6 +163,23 @@ def test_a_place_that_is_not_there_is_refused_before_the_work(
     assert "measuring" not in done.err
 
 
+@pytest.mark.parametrize("option", ["--out", "--table", "--page"])
+def test_a_directory_where_a_file_is_to_be_is_refused_before_the_work(
+    tmp_path: Path, mad: Mad, fitted: Path, option: str
+) -> None:
+    done = mad("report", "dictionary", "--config", fitted, option, tmp_path)
+    assert done.code == 2
+    assert f"{tmp_path}: it is a directory; name a file in it" in done.err
+    assert "measuring" not in done.err
+
+
+def test_tables_that_go_to_a_file_are_not_folded(mad: Mad, fitted: Path) -> None:
+    done = mad("report", "dictionary", "--config", fitted)
+    heads = [line for line in done.out.splitlines() if "debiased CKA" in line]
+    assert len(heads) == 1
+    assert "interval" in heads[0]
+
+
 def test_without_matplotlib_a_plot_is_refused_and_a_page_is_not(
     tmp_path: Path, mad: Mad, fitted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,7 +195,7 @@ def test_without_matplotlib_a_plot_is_refused_and_a_page_is_not(
 def test_without_dictionaries_it_says_how_to_train_them(tmp_path: Path, mad: Mad) -> None:
     done = mad("report", "dictionary", "--config", write_deployment(tmp_path))
     assert done.code == 2
-    assert "run `mad train` or `mad fit`" in done.err
+    assert "run `mad train dictionary` or `mad fit`" in done.err
 
 
 def test_dictionaries_that_saw_the_held_out_inputs_are_refused(
