@@ -86,7 +86,7 @@ def _recovered(axes: Axes, report: DictionaryReport) -> None:
     axes.set(xlabel="loss recovered", xlim=(0, 1.02))
     axes.invert_yaxis()
     if spliced:
-        axes.legend(fontsize=8, loc="lower left")
+        axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
 
 
 def _alike(axes: Axes, report: DictionaryReport) -> None:
