@@ -363,6 +363,32 @@ def test_activations_of_other_sites_are_refused(tmp_path: Path) -> None:
         FileSource.open([tmp_path], ["1", "2"], model())
 
 
+def test_activations_of_another_model_are_refused(tmp_path: Path) -> None:
+    """A model that was trained on, say, has other weights, and so another fingerprint."""
+    written(tmp_path)
+    other = MonitoredModel.of(tiny_module(seed=1), name="tiny", inputs=["x"])
+    with pytest.raises(ConfigError, match=r"300 of 300 rows .* another model than 'tiny' as it is"):
+        FileSource.open([tmp_path], SITES, other)
+
+
+def test_one_file_of_another_model_among_others_is_refused(tmp_path: Path) -> None:
+    first, *_ = written(tmp_path)
+    arrays = load_file(first)
+    count = len(arrays["1"])
+    save_file({**arrays, "mad_model_digest": torch.zeros(count, dtype=torch.int64)}, first)
+    with pytest.raises(ConfigError, match=rf"{count} of 300 rows .* of another model"):
+        FileSource.open([tmp_path], SITES, model())
+
+
+def test_activations_that_do_not_say_of_which_model_they_are_are_refused(tmp_path: Path) -> None:
+    (path,) = written(tmp_path, shard_bytes=10**9)
+    arrays = load_file(path)
+    del arrays["mad_model_digest"]
+    save_file(arrays, path)
+    with pytest.raises(ConfigError, match=r"no array 'mad_model_digest', .*train activations"):
+        FileSource.open([tmp_path], SITES, model())
+
+
 def test_a_directory_without_activations_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no .safetensors or .parquet file of activations"):
         FileSource.open([tmp_path], SITES, model())
