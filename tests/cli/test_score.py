@@ -162,7 +162,10 @@ def test_scoring_before_training_says_what_to_run(tmp_path: Path, mad: Mad) -> N
     config = write_deployment(tmp_path)
     done = mad("score", config, tmp_path / "strange.npz")
     assert done.code == 2
-    assert f"there are no dictionaries in {tmp_path / 'dictionaries'}; run `mad train dictionary`" in done.err
+    assert (
+        f"there are no dictionaries in {tmp_path / 'dictionaries'}; run `mad train dictionary`"
+        in done.err
+    )
 
 
 def test_a_baseline_of_another_model_is_refused(tmp_path: Path, mad: Mad, fitted: Path) -> None:
