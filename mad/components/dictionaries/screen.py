@@ -24,6 +24,9 @@ _FEWEST = 64
 _FEW = 8
 """Vectors below which the weights are read from memory no faster in half precision."""
 
+_NARROW = 2_048
+"""Components below which sorting candidates takes longer than the whole table in single."""
+
 _HALF = 2.0**-8 * 1.01
 """Largest error of a number rounded to bfloat16, as a share of it."""
 
@@ -134,7 +137,7 @@ def is_worthwhile(
         source.dtype == weight.dtype == torch.float32
         and source.shape[0] >= _FEW
         and source.shape[0] * weight.numel() >= _TABLE
-        and weight.shape[1] >= 4 * _GROUPS * k
+        and weight.shape[1] >= max(_NARROW, 4 * _GROUPS * k)
         and has_bfloat16()
     )
 
