@@ -82,7 +82,7 @@ def scalars(directory: Path | None) -> Iterator["StepWatch"]:
     """Write each step's figures for TensorBoard, in a folder for each view; None writes nothing.
 
     Raises:
-        ConfigError: the package that writes them is not installed.
+        ConfigError: the package that writes them is not installed, or the directory refuses them.
     """
     from mad.fit import unwatched
 
@@ -102,7 +102,13 @@ def scalars(directory: Path | None) -> Iterator["StepWatch"]:
         if view not in writers:
             # What an earlier run wrote after the checkpoint that this one goes on from is hidden.
             folder = str(directory / view.replace(":", "_").replace("/", "_"))
-            writers[view] = SummaryWriter(folder, purge_step=step)
+            try:
+                writers[view] = SummaryWriter(folder, purge_step=step)
+            except OSError as cause:
+                raise ConfigError(
+                    f"cannot write scalars to {folder}: {cause.strerror}; name another directory "
+                    "with --tensorboard"
+                ) from cause
         for name, value in asdict(found).items():
             writers[view].add_scalar(name, value, step)
 

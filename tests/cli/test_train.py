@@ -172,6 +172,21 @@ def test_without_the_extra_tensorboard_is_refused_before_the_work(
     assert not (tmp_path / "dictionaries").exists()
 
 
+def test_scalars_that_cannot_be_written_are_named(tmp_path: Path, mad: Mad) -> None:
+    config = write_deployment(tmp_path, QUICK)
+    done = mad("train", "dictionary", "--config", config, "--tensorboard", config)
+    assert done.code == 2
+    assert f"cannot write scalars to {config / '1'}: Not a directory; name another" in done.err
+
+
+def test_a_training_that_diverges_ends_at_once_and_says_so(tmp_path: Path, mad: Mad) -> None:
+    config = write_deployment(tmp_path, QUICK.replace("k = 4", "k = 4\nlearning_rate = 1e30"))
+    done = mad("train", "dictionary", "--config", config)
+    assert done.code == 2
+    assert "the training of '1' diverged at step 3: set a learning_rate below 1e+30" in done.err
+    assert not (tmp_path / "dictionaries" / "dictionaries.json").exists()
+
+
 def test_activations_on_disk_train_the_same_dictionaries(tmp_path: Path, mad: Mad) -> None:
     config = write_deployment(tmp_path, QUICK)
     done = mad("train", "activations", "--config", config, "--out", tmp_path / "acts")

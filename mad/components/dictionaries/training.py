@@ -1,5 +1,6 @@
 """One dictionary in training: batches in, a dictionary out, and between them a state to keep."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import final
@@ -19,6 +20,7 @@ from mad.components.dictionaries.kinds.topk import TopKEncoder
 from mad.components.dictionaries.look import Examples, Look
 from mad.components.dictionaries.plan import DictionaryPlan
 from mad.components.dictionaries.sparse import Spare
+from mad.errors import ConfigError
 
 
 @final
@@ -123,8 +125,18 @@ class Training:
         return Attempt(rest, forward, explained, _share_missed(explained, whole.target))
 
     def learn(self, attempt: Attempt, loss: Float[Tensor, ""]) -> StepFigures:
-        """Take one step down the gradient of a loss and of what the kind asks for besides."""
+        """Take one step down the gradient of a loss and of what the kind asks for besides.
+
+        Raises:
+            ConfigError: earlier steps were so long that nothing is finite any more.
+        """
         forward = attempt.forward
+        unexplained = float(attempt.missed.detach())
+        if not math.isfinite(unexplained):
+            raise ConfigError(
+                f"the training of {self.look.view!r} diverged at step {self.steps_done + 1}: set a "
+                f"learning_rate below {self.plan.rate:g}"
+            )
         self._count(forward)
         dead = (self.silent_for > self.plan.dead_after).nonzero().squeeze(1)
         taught = dead if self.plan.dead == "auxiliary" else dead[:0]
@@ -133,7 +145,7 @@ class Training:
         if dead.numel() and resampling.is_due(self.plan, self.steps_done):
             self._resample(dead, attempt)
         return StepFigures(
-            unexplained=float(attempt.missed.detach()),
+            unexplained=unexplained,
             active=forward.latents.components.numel() / len(forward.latents),
             dead_share=dead.numel() / self.silent_for.numel(),
         )
