@@ -88,7 +88,7 @@ $(PROTO_READY): protos/requirements.txt
 
 # torchvision, which one of them asks for, is often built for another torch and then breaks imports.
 $(PEERS_READY): tests/formats/requirements.txt
-	@$(find_python); \
+	@rm -f $@; $(find_python); \
 	echo "Installing SAELens, dictionary_learning and sparsify into .venv/peers (a few minutes)"; \
 	$(call install,.venv/peers,-r tests/formats/requirements.txt); \
 	.venv/peers/bin/python -m pip uninstall -qq -y torchvision && touch $@
