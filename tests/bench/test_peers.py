@@ -159,7 +159,9 @@ def test_an_autoencoder_learns_what_trusted_vectors_have_in_common() -> None:
     assert float((score(off) > score(held_out).quantile(0.9)).double().mean()) > 0.9
 
 
-@pytest.mark.parametrize("peer", [isolation_forest, autoencoder])
+@pytest.mark.parametrize(
+    "peer", [isolation_forest, pytest.param(autoencoder, marks=pytest.mark.slow)]
+)
 def test_a_seed_makes_chance_repeatable_and_leaves_that_of_others_alone(
     peer: Callable[[Tensor, int], Callable[[Tensor], Tensor]],
 ) -> None:
