@@ -5,6 +5,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mad.components.dictionaries import sparse
+from mad.components.dictionaries.missed import missed_share
 
 _LIFT = 1 / 32
 
@@ -33,10 +34,9 @@ def revival_by(
     error: Float[Tensor, "batch coordinate"],
 ) -> Float[Tensor, ""]:
     """Return the same of the latents that take part, and their values."""
-    target = error.detach()
     offsets = torch.arange(0, components.numel() + 1, components.shape[1])
     explained = sparse.added(values.relu().flatten(), components.flatten(), offsets, decoder)
-    return (target - explained).square().sum(dim=1).mean() / target.square().sum(dim=1).mean()
+    return missed_share(explained, error.detach())
 
 
 def lift(bias: Float[Tensor, " component"], dead: Int64[Tensor, " dead"]) -> Float[Tensor, ""]:

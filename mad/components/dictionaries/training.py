@@ -18,6 +18,7 @@ from mad.components.dictionaries.initial import Start, initial
 from mad.components.dictionaries.kinds.registry import learner_of
 from mad.components.dictionaries.kinds.topk import TopKEncoder
 from mad.components.dictionaries.look import Examples, Look
+from mad.components.dictionaries.missed import missed_share
 from mad.components.dictionaries.plan import DictionaryPlan
 from mad.components.dictionaries.sparse import Spare
 from mad.errors import ConfigError
@@ -116,13 +117,13 @@ class Training:
         whole = _normalised(batch, self.source, self.target)
         forward = self.learner.forward(whole.source)
         if self.skip is None:
-            missed = _share_missed(forward.explained, whole.target)
+            missed = missed_share(forward.explained, whole.target)
             return Attempt(whole, forward, forward.explained, missed)
         passed_on = whole.source @ self.skip
         explained = forward.explained + passed_on
         # Detached: what a kind asks for besides must not teach the skip.
         rest = Examples(whole.source, whole.target - passed_on.detach())
-        return Attempt(rest, forward, explained, _share_missed(explained, whole.target))
+        return Attempt(rest, forward, explained, missed_share(explained, whole.target))
 
     def learn(self, attempt: Attempt, loss: Float[Tensor, ""]) -> StepFigures:
         """Take one step down the gradient of a loss and of what the kind asks for besides.
@@ -232,14 +233,6 @@ class Training:
     def _count(self, forward: Forward) -> None:
         self.silent_for += len(forward.latents)
         self.silent_for[forward.latents.components] = 0
-
-
-def _share_missed(
-    explained: Float[Tensor, "batch coordinate"], target: Float[Tensor, "batch coordinate"]
-) -> Float[Tensor, ""]:
-    """Return the error's mean square over the target's, with gradients."""
-    error = target - explained
-    return error.square().sum(dim=1).mean() / target.square().sum(dim=1).mean()
 
 
 def _frames(look: Look, sample: Examples, widths: tuple[int, ...]) -> tuple[Frame, Frame]:

@@ -15,6 +15,7 @@ from mad.components.dictionaries.attention.heads import Heads, visible_pairs
 from mad.components.dictionaries.frame import Frame
 from mad.components.dictionaries.kernels import to_unit_length
 from mad.components.dictionaries.look import Look
+from mad.components.dictionaries.missed import missed_share
 
 _POWER, _SOFTENED = 0.6, 1e-4
 """A gate costs its power: little more when it is wide open than when it is half open, so that one
@@ -126,8 +127,8 @@ class AttentionTraining:
         visible = visible_pairs(source.shape[1], is_causal=self.plan.is_causal)
         gates = self.heads.gates(source, source) * visible
         carried = (gates * self.heads.attended(source, source, visible)).sum(dim=3).transpose(1, 2)
-        error = target - self.bias - carried @ self.heads.output
-        missed = error.square().sum() / target.square().sum()
+        explained = self.bias + carried @ self.heads.output
+        missed = missed_share(explained.flatten(0, 1), target.flatten(0, 1))
         # From the first step: heads that found their place together do not part again.
         cost = ((gates + _SOFTENED) ** _POWER - _SOFTENED**_POWER).sum()
         self._update(missed + self.plan.sparsity * cost / (len(batch) * visible.sum()))

@@ -18,6 +18,7 @@ from mad.components.dictionaries.initial import Start
 from mad.components.dictionaries.kinds.jumprelu import JumpReLULearner
 from mad.components.dictionaries.latents import Latents
 from mad.components.dictionaries.look import Examples
+from mad.components.dictionaries.missed import missed_share
 from mad.components.dictionaries.plan import DictionaryPlan
 
 _BEGINNING = 0.3
@@ -121,7 +122,7 @@ class BitsLearner:
             return self.jumping.penalty(forward, batch, step)
         assert forward.rates is not None
         error = batch.target - forward.explained
-        missed = error.square().sum() / batch.target.square().sum()
+        missed = missed_share(forward.explained, batch.target)
         threshold = self.jumping.weights.threshold.detach()
         bits = (
             set_bits(forward.rates, self.usage.rate)

@@ -18,6 +18,7 @@ from mad.components.dictionaries.kernels import thresholded, to_unit_length
 from mad.components.dictionaries.kinds.relu import typical_magnitude
 from mad.components.dictionaries.latents import Latents
 from mad.components.dictionaries.look import Examples
+from mad.components.dictionaries.missed import missed_share
 from mad.components.dictionaries.plan import DictionaryPlan
 from mad.components.dictionaries.steering import Steering
 
@@ -119,8 +120,7 @@ class GatedLearner:
         assert gates is not None
         typical = typical_magnitude(batch, self.steering.wanted)
         charged = gates.values.sum() / (typical * len(batch) * self.steering.wanted)
-        missed = batch.target - gates.explained(self.decoder.detach())
-        lost = missed.square().sum() / batch.target.square().sum()
+        lost = missed_share(gates.explained(self.decoder.detach()), batch.target)
         total = self.steering.coefficient * charged + lost
         if not step.dead.numel():
             return total

@@ -18,6 +18,7 @@ from mad.components.dictionaries.initial import Start
 from mad.components.dictionaries.kinds.batch_topk import BatchTopKLearner
 from mad.components.dictionaries.latents import Latents
 from mad.components.dictionaries.look import Examples
+from mad.components.dictionaries.missed import mean_squares
 from mad.components.dictionaries.plan import DictionaryPlan
 
 
@@ -63,8 +64,8 @@ class MatryoshkaLearner:
     def penalty(self, forward: Forward, batch: Examples, step: Step) -> Float[Tensor, ""]:
         """Replace what all latents miss by the mean over parts; let the dead explain the error."""
         parts = explained_by_parts(forward.latents, self.whole.decoder, self.widths)
-        squares = batch.target.square().sum()
-        missed = (batch.target.unsqueeze(1) - parts).square().sum(dim=(0, 2)) / squares
+        lost = (batch.target.unsqueeze(1) - parts).square().sum(dim=2).mean(dim=0)
+        missed = lost / mean_squares(batch.target)
         return missed.mean() - missed[-1] + self.whole.penalty(forward, batch, step)
 
     def stepped(self, forward: Forward) -> None:

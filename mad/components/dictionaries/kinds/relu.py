@@ -14,6 +14,7 @@ from mad.components.dictionaries.initial import Start
 from mad.components.dictionaries.kernels import thresholded, to_unit_length
 from mad.components.dictionaries.latents import Latents
 from mad.components.dictionaries.look import Examples
+from mad.components.dictionaries.missed import mean_squares
 from mad.components.dictionaries.plan import DictionaryPlan
 from mad.components.dictionaries.shrinkage import gains, relative_bias
 from mad.components.dictionaries.steering import Steering
@@ -141,4 +142,4 @@ class ReLULearner:
 
 def typical_magnitude(batch: Examples, active: int) -> Float[Tensor, ""]:
     """Return how large the latents of a vector are where it is the sum of equal orthogonal ones."""
-    return (batch.target.square().sum(dim=1).mean() / active).sqrt()
+    return (mean_squares(batch.target) / active).sqrt()
