@@ -158,6 +158,21 @@ def test_gains_are_positive_even_where_a_latent_does_harm() -> None:
     assert found[1] > 0
 
 
+def test_gains_explain_no_less_than_one_for_all_where_latents_lean_on_each_other() -> None:
+    """Least squares asks for 6 and -5: without the second, six times the first is far too much."""
+    noise = torch.rand(2_000, generator=torch.Generator().manual_seed(0))
+    table = torch.stack([0.7 + noise, torch.ones(2_000)], dim=1)
+    target = (table @ torch.tensor([[6.0], [-5.0]])).expand(-1, 1)
+    found = gains(Latents.where(table > 0, table), torch.ones(2, 1), target)
+    alike = table.sum(dim=1, keepdim=True)
+    common = (alike * target).sum() / alike.square().sum()
+    left, left_alike = (
+        (target - one).square().sum() for one in (table @ found.unsqueeze(1), common * alike)
+    )
+    assert (found > 0).all()
+    assert left <= left_alike
+
+
 def test_a_latent_seen_once_and_barely_gets_no_gain_of_its_own() -> None:
     table = torch.eye(2).repeat(50, 1)
     table[1:, 1] = 0

@@ -7,6 +7,7 @@ in SAEs"). Least squares on a sample finds what each latent is to be multiplied 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -44,22 +45,29 @@ def gains(
     Each latent is held to the factor of all (one over the relative bias) by the weight of one
     activation of mean square: one that was barely active a few times says little of its own factor,
     and a silent one gets just that. None is below a tenth of it, so that what is active stays so,
-    nor above ten times of it.
+    nor above ten times of it; where such bounds take effect, all go only as far from the common
+    factor as helps. Law: no less is explained than by the common factor alone.
     """
     explained = latents.explained(decoder)
     common = 1 / relative_bias(explained, target)
     squares = _summed(latents, latents.values.square(), len(decoder)) * decoder.square().sum(dim=1)
     hold = squares.sum() / max(latents.components.numel(), 1)
 
-    def normal(change: Float[Tensor, " component"]) -> Float[Tensor, " component"]:
-        moved = Latents(
-            latents.offsets, latents.components, latents.values * change[latents.components]
-        )
-        return _agreement(latents, decoder, moved.explained(decoder)) + hold * change
+    def moved(change: Float[Tensor, " component"]) -> Float[Tensor, "vector coordinate"]:
+        values = latents.values * change[latents.components]
+        return replace(latents, values=values).explained(decoder)
 
-    wanted = _agreement(latents, decoder, target - common * explained)
+    def normal(change: Float[Tensor, " component"]) -> Float[Tensor, " component"]:
+        return _agreement(latents, decoder, moved(change)) + hold * change
+
+    left = target - common * explained
+    wanted = _agreement(latents, decoder, left)
     change = _solved(normal, wanted, diagonal=squares + hold)
-    return (common + change).clamp(_LEAST * common, common / _LEAST)
+    change = change.clamp((_LEAST - 1) * common, (1 / _LEAST - 1) * common)
+    # Of latents that are active together, one may be bounded alone: the other then overshoots.
+    toward = moved(change)
+    size = toward.square().sum().clamp_min(torch.finfo(toward.dtype).tiny)
+    return common + ((toward * left).sum() / size).clamp(0, 1) * change
 
 
 def _solved(
