@@ -135,6 +135,7 @@ def test_dead_latents_are_revived() -> None:
         (torch.ones(1, 3), "1 vectors cannot train"),
         (torch.ones(9, 3), "the same vector"),
         (torch.full((360, 8), 0.7), "the same vector"),
+        (torch.eye(9) * 1e-24, "the same vector"),
         (torch.tensor([[1.0, 2.0], [torch.nan, 1.0]]), "'site' gives NaN or infinite"),
         (torch.tensor([[1.0, 2.0], [1.0, -torch.inf]]), "'site' gives NaN or infinite"),
     ],
@@ -197,7 +198,9 @@ def test_what_the_dictionaries_saw_comes_back(dictionary: Dictionary, tmp_path: 
     save_dictionaries(tmp_path, [dictionary], seen=SEEN)
     assert torch.equal(load_seen(tmp_path), SEEN)
     (tmp_path / "seen.safetensors").unlink()
-    with pytest.raises(ConfigError, match=r"seen.safetensors does not say .* `mad train dictionary`"):
+    with pytest.raises(
+        ConfigError, match=r"seen.safetensors does not say .* `mad train dictionary`"
+    ):
         load_seen(tmp_path)
 
 

@@ -52,8 +52,9 @@ class Frame:
         scale = (vectors - centre).square().mean().sqrt()
         if not scale.isfinite():
             raise ConfigError(f"{name} gives NaN or infinite numbers on trusted inputs")
-        # Not by the scale: the mean of equal vectors may miss them in the last place.
-        if (vectors == vectors[0]).all():
+        # Not by the scale alone: the mean of equal vectors may miss them in the last place, and
+        # squares of tiny differences vanish.
+        if (vectors == vectors[0]).all() or scale == 0:
             raise ConfigError(f"{name} gives the same vector for every trusted input; drop it")
         if len(widths) > 1:
             return Frame(centre, _by_site(vectors - centre, widths, name=name))
