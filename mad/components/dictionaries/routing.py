@@ -3,6 +3,11 @@
 Is the router a down-projection of the encoder's features? If it is, its rows lie where the
 encoder's do, each points where its expert's do, and it picks the expert whose latents would be the
 largest. Each figure comes with what chance gives.
+
+A router that points against its expert is no error of sign. What an expert reconstructs is
+multiplied by its chance, which grows along the router's row; where vectors have no clusters to tell
+experts apart, encoder rows learn to fall off along it to make that good, and then the likeliest
+expert is that of the smallest latents.
 """
 
 from dataclasses import dataclass
