@@ -1,5 +1,6 @@
 """Where vectors lie and how far they spread: what makes sites of different sizes alike."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, final, get_args
 
@@ -67,15 +68,7 @@ class Frame:
 
     def normalised(self, x: Float[Tensor, "batch coordinate"]) -> Float[Tensor, "batch coordinate"]:
         """Return vectors as the encoder takes them."""
-        match self.rows:
-            case "none":
-                own = x
-            case "layer_norm":
-                own = (x - _mean(x)) / (self.factors(x) + _EPSILON)
-            case "norm":
-                # A vector of zeros has no direction to keep, and stays.
-                own = x / self.factors(x).clamp_min(torch.finfo(x.dtype).tiny)
-        return (own - self.centre) / self.scale
+        return (self._alone(x) - self.centre) / self.scale
 
     def restored(
         self,
@@ -100,7 +93,18 @@ class Frame:
             case "layer_norm":
                 return x.std(dim=1, keepdim=True)
             case "norm":
-                return x.norm(dim=1, keepdim=True) / x.shape[1] ** 0.5
+                return x.norm(dim=1, keepdim=True) / math.sqrt(x.shape[1])
+
+    def _alone(self, x: Float[Tensor, "batch coordinate"]) -> Float[Tensor, "batch coordinate"]:
+        """Return what ``rows`` makes of each vector."""
+        match self.rows:
+            case "none":
+                return x
+            case "layer_norm":
+                return (x - _mean(x)) / (self.factors(x) + _EPSILON)
+            case "norm":
+                # A vector of zeros has no direction to keep, and stays.
+                return x / self.factors(x).clamp_min(torch.finfo(x.dtype).tiny)
 
 
 def parse_rows(name: str) -> RowNorm:
