@@ -93,7 +93,7 @@ class Frame:
             case "layer_norm":
                 return x.std(dim=1, keepdim=True)
             case "norm":
-                return x.norm(dim=1, keepdim=True) / math.sqrt(x.shape[1])
+                return torch.linalg.vector_norm(x, dim=1, keepdim=True) / math.sqrt(x.shape[1])
 
     def _alone(self, x: Float[Tensor, "batch coordinate"]) -> Float[Tensor, "batch coordinate"]:
         """Return what ``rows`` makes of each vector."""
