@@ -1,6 +1,5 @@
 """Where vectors lie and how far they spread: what makes sites of different sizes alike."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, final, get_args
 
@@ -93,7 +92,7 @@ class Frame:
             case "layer_norm":
                 return x.std(dim=1, keepdim=True)
             case "norm":
-                return torch.linalg.vector_norm(x, dim=1, keepdim=True) / math.sqrt(x.shape[1])
+                return x.square().mean(dim=1, keepdim=True).sqrt()
 
     def _alone(self, x: Float[Tensor, "batch coordinate"]) -> Float[Tensor, "batch coordinate"]:
         """Return what ``rows`` makes of each vector."""
