@@ -120,7 +120,7 @@ def scalars(directory: Path | None) -> Iterator["StepWatch"]:
 
 
 def show_figures(figures: Sequence["DictionaryFigures"]) -> None:
-    """Print how well each dictionary explains the vectors it was trained on."""
+    """Print how well each dictionary explains its vectors; complain of empty ones."""
     screen.table(
         "Dictionaries",
         ("view", "unexplained variance", "active latents", "dead latents"),
@@ -134,3 +134,10 @@ def show_figures(figures: Sequence["DictionaryFigures"]) -> None:
             for one in figures
         ],
     )
+    for one in figures:
+        if one.active_latents == 0:
+            screen.complain(
+                f"no latent of {one.view} is active on what it was trained on, so that nothing is "
+                "told apart there: drop the site, or train again with another decomposition.kind, "
+                "such as 'topk'"
+            )

@@ -13,8 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from tensorboardX.proto.event_pb2 import Event
 
+from mad.cli.train import show_figures
 from mad.components.dictionaries.files import load_dictionaries
 from mad.components.dictionaries.kinds.registry import LEARNERS
+from mad.components.dictionaries.plan import DictionaryFigures
 from mad.config import Settings
 from mad.deployment import Deployment
 from mad.fit.reading import row_digests
@@ -269,3 +271,14 @@ def test_settings_that_cannot_go_together_are_refused(
     done = mad("train", "dictionary", "--config", config)
     assert done.code == 2
     assert named.replace("\\", "") in done.err
+
+
+def test_a_dictionary_of_which_nothing_is_active_is_complained_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show_figures(
+        [DictionaryFigures("full", 0.2, 3.0, 0.1), DictionaryFigures("bare", 1.0, 0.0, 1.0)]
+    )
+    complaints = capsys.readouterr().err
+    assert "no latent of bare is active" in complaints
+    assert "full" not in complaints
