@@ -188,7 +188,11 @@ class AsyncClient:
         self,
         requests: Iterable[scoring_pb2.ScoreRequest] | AsyncIterable[scoring_pb2.ScoreRequest],
     ) -> AsyncGenerator[scoring_pb2.ScoreStreamResponse]:
-        """Score many requests over one stream; answers come as they are ready, by request id."""
+        """Score many requests over one stream; answers come as they are ready, by request id.
+
+        A server that drains ends the stream with UNAVAILABLE, or, where a request was just being
+        sent, grpc says INTERNAL in its place: open the stream to another replica either way.
+        """
         call = self.scoring.ScoreStream(_wrapped(requests))
         try:
             async for answer in call:
