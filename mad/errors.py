@@ -3,12 +3,19 @@
 MadError
 ├── ConfigError               the operator must change a setting or a file it names
 ├── BaselineError             a bundle is damaged, or was made for another model
-│   └── BaselineNotFoundError no baseline has the requested name or version
+│   ├── BaselineNotFoundError no baseline has the requested name or version
+│   └── GateError             a version does not pass what promotion asks of it
+├── NotFoundError             no alert, incident or job has the requested id
+├── ConflictError             what a change was to start from is not what is there now
 ├── InputError                the caller must change the request
 │   ├── TooLargeError         the request exceeds a limit of this server
 │   └── UnreadableError       the request's bytes are not the message the method takes
+├── UnauthenticatedError      the caller does not say who it is, or not truly
+├── ForbiddenError            the caller may not do this
 ├── OverloadedError           the server cannot take more work now; retry later
+├── ExpiredError              the caller's deadline would pass before its answer
 ├── ShuttingDownError         the server drains; another replica should answer
+├── UpstreamError             the server that runs the model does not answer
 └── AlertLogError             the alert log cannot be read or written
 
 Messages carry the offending value and the remedy; they are shown to people.
@@ -31,6 +38,18 @@ class BaselineNotFoundError(BaselineError):
     """No baseline has the requested name or version."""
 
 
+class GateError(BaselineError):
+    """A version does not pass what promotion asks of it."""
+
+
+class NotFoundError(MadError):
+    """No alert, incident or job has the requested id."""
+
+
+class ConflictError(MadError):
+    """What a change was to start from is not what is there now."""
+
+
 class InputError(MadError):
     """A request cannot be scored as it stands."""
 
@@ -43,8 +62,24 @@ class UnreadableError(InputError):
     """A request's bytes are not the message its method takes."""
 
 
+class UnauthenticatedError(MadError):
+    """The caller does not say who it is, or not truly."""
+
+
+class ForbiddenError(MadError):
+    """The caller may not do this."""
+
+
 class OverloadedError(MadError):
     """The server cannot take more work now."""
+
+
+class ExpiredError(MadError):
+    """The caller's deadline would pass before its answer."""
+
+
+class UpstreamError(MadError):
+    """The server that runs the model does not answer."""
 
 
 class ShuttingDownError(MadError):

@@ -26,19 +26,45 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from mad.v1 import verdict_pb2 as mad_dot_v1_dot_verdict__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13mad/v1/alerts.proto\x12\x06mad.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14mad/v1/verdict.proto\"L\n\x11ListAlertsRequest\x12\x10\n\x08\x62\x61seline\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"L\n\x12ListAlertsResponse\x12\x1d\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\r.mad.v1.Alert\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xfe\x01\n\x05\x41lert\x12\x10\n\x08\x61lert_id\x18\x01 \x01(\t\x12.\n\nraise_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05model\x18\x03 \x01(\t\x12\x19\n\x11\x62\x61seline_revision\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x13\n\x0binput_index\x18\x06 \x01(\x03\x12\x14\n\x0cinput_digest\x18\x07 \x01(\t\x12 \n\x07verdict\x18\x08 \x01(\x0b\x32\x0f.mad.v1.Verdict\x12(\n\x0b\x65xplanation\x18\t \x01(\x0b\x32\x13.mad.v1.Explanation2S\n\x0c\x41lertService\x12\x43\n\nListAlerts\x12\x19.mad.v1.ListAlertsRequest\x1a\x1a.mad.v1.ListAlertsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13mad/v1/alerts.proto\x12\x06mad.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14mad/v1/verdict.proto\"q\n\x11ListAlertsRequest\x12\x10\n\x08\x62\x61seline\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12#\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x13.mad.v1.AlertFilter\"\x8d\x02\n\x0b\x41lertFilter\x12.\n\nbegin_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bincident_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x1b\n\x13least_surprise_bits\x18\x05 \x01(\x01\x12\x1c\n\x0fis_acknowledged\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12(\n\x0b\x64isposition\x18\x07 \x01(\x0e\x32\x13.mad.v1.DispositionB\x12\n\x10_is_acknowledged\"L\n\x12ListAlertsResponse\x12\x1d\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\r.mad.v1.Alert\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x0fGetAlertRequest\x12\x10\n\x08\x61lert_id\x18\x01 \x01(\t\"0\n\x10GetAlertResponse\x12\x1c\n\x05\x61lert\x18\x01 \x01(\x0b\x32\r.mad.v1.Alert\"<\n\x12WatchAlertsRequest\x12\x10\n\x08\x62\x61seline\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"I\n\x13WatchAlertsResponse\x12\x1c\n\x05\x61lert\x18\x01 \x01(\x0b\x32\r.mad.v1.Alert\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x9d\x01\n\x17\x41\x63knowledgeAlertRequest\x12\x12\n\x08\x61lert_id\x18\x01 \x01(\tH\x00\x12\x15\n\x0bincident_id\x18\x02 \x01(\tH\x00\x12(\n\x0b\x64isposition\x18\x03 \x01(\x0e\x32\x13.mad.v1.Disposition\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\tB\x08\n\x06target\"\\\n\x18\x41\x63knowledgeAlertResponse\x12\x30\n\x0f\x61\x63knowledgement\x18\x01 \x01(\x0b\x32\x17.mad.v1.Acknowledgement\x12\x0e\n\x06\x61lerts\x18\x02 \x01(\x03\"\x95\x01\n\x0f\x41\x63knowledgement\x12(\n\x0b\x64isposition\x18\x01 \x01(\x0e\x32\x13.mad.v1.Disposition\x12\x0f\n\x07\x63omment\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x34\n\x10\x61\x63knowledge_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb5\x02\n\x08Incident\x12\x13\n\x0bincident_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x10\n\x08\x62\x61seline\x18\x03 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x04 \x01(\x03\x12%\n\nmechanisms\x18\x05 \x03(\x0b\x32\x11.mad.v1.Mechanism\x12\x0e\n\x06\x61lerts\x18\x06 \x01(\x03\x12.\n\nfirst_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12most_surprise_bits\x18\t \x01(\x01\x12\x1f\n\x17representative_alert_id\x18\n \x01(\t\x12\x0f\n\x07is_open\x18\x0b \x01(\x08\"D\n\tMechanism\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x1a\n\x04term\x18\x02 \x01(\x0e\x32\x0c.mad.v1.Term\x12\r\n\x05index\x18\x03 \x01(\x03\"g\n\x14ListIncidentsRequest\x12\x10\n\x08\x62\x61seline\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x16\n\x0einclude_closed\x18\x04 \x01(\x08\"U\n\x15ListIncidentsResponse\x12#\n\tincidents\x18\x01 \x03(\x0b\x32\x10.mad.v1.Incident\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd7\x02\n\x05\x41lert\x12\x10\n\x08\x61lert_id\x18\x01 \x01(\t\x12.\n\nraise_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05model\x18\x03 \x01(\t\x12\x19\n\x11\x62\x61seline_revision\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x13\n\x0binput_index\x18\x06 \x01(\x03\x12\x14\n\x0cinput_digest\x18\x07 \x01(\t\x12 \n\x07verdict\x18\x08 \x01(\x0b\x32\x0f.mad.v1.Verdict\x12(\n\x0b\x65xplanation\x18\t \x01(\x0b\x32\x13.mad.v1.Explanation\x12\x10\n\x08sequence\x18\n \x01(\x03\x12\x13\n\x0bincident_id\x18\x0b \x01(\t\x12\x30\n\x0f\x61\x63knowledgement\x18\x0c \x01(\x0b\x32\x17.mad.v1.Acknowledgement*\x83\x01\n\x0b\x44isposition\x12\x1b\n\x17\x44ISPOSITION_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44ISPOSITION_TRUE_POSITIVE\x10\x01\x12\x1e\n\x1a\x44ISPOSITION_FALSE_POSITIVE\x10\x02\x12\x18\n\x14\x44ISPOSITION_EXPECTED\x10\x03\x32\x81\x03\n\x0c\x41lertService\x12\x43\n\nListAlerts\x12\x19.mad.v1.ListAlertsRequest\x1a\x1a.mad.v1.ListAlertsResponse\x12=\n\x08GetAlert\x12\x17.mad.v1.GetAlertRequest\x1a\x18.mad.v1.GetAlertResponse\x12H\n\x0bWatchAlerts\x12\x1a.mad.v1.WatchAlertsRequest\x1a\x1b.mad.v1.WatchAlertsResponse0\x01\x12U\n\x10\x41\x63knowledgeAlert\x12\x1f.mad.v1.AcknowledgeAlertRequest\x1a .mad.v1.AcknowledgeAlertResponse\x12L\n\rListIncidents\x12\x1c.mad.v1.ListIncidentsRequest\x1a\x1d.mad.v1.ListIncidentsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mad.v1.alerts_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_DISPOSITION']._serialized_start=2102
+  _globals['_DISPOSITION']._serialized_end=2233
   _globals['_LISTALERTSREQUEST']._serialized_start=86
-  _globals['_LISTALERTSREQUEST']._serialized_end=162
-  _globals['_LISTALERTSRESPONSE']._serialized_start=164
-  _globals['_LISTALERTSRESPONSE']._serialized_end=240
-  _globals['_ALERT']._serialized_start=243
-  _globals['_ALERT']._serialized_end=497
-  _globals['_ALERTSERVICE']._serialized_start=499
-  _globals['_ALERTSERVICE']._serialized_end=582
+  _globals['_LISTALERTSREQUEST']._serialized_end=199
+  _globals['_ALERTFILTER']._serialized_start=202
+  _globals['_ALERTFILTER']._serialized_end=471
+  _globals['_LISTALERTSRESPONSE']._serialized_start=473
+  _globals['_LISTALERTSRESPONSE']._serialized_end=549
+  _globals['_GETALERTREQUEST']._serialized_start=551
+  _globals['_GETALERTREQUEST']._serialized_end=586
+  _globals['_GETALERTRESPONSE']._serialized_start=588
+  _globals['_GETALERTRESPONSE']._serialized_end=636
+  _globals['_WATCHALERTSREQUEST']._serialized_start=638
+  _globals['_WATCHALERTSREQUEST']._serialized_end=698
+  _globals['_WATCHALERTSRESPONSE']._serialized_start=700
+  _globals['_WATCHALERTSRESPONSE']._serialized_end=773
+  _globals['_ACKNOWLEDGEALERTREQUEST']._serialized_start=776
+  _globals['_ACKNOWLEDGEALERTREQUEST']._serialized_end=933
+  _globals['_ACKNOWLEDGEALERTRESPONSE']._serialized_start=935
+  _globals['_ACKNOWLEDGEALERTRESPONSE']._serialized_end=1027
+  _globals['_ACKNOWLEDGEMENT']._serialized_start=1030
+  _globals['_ACKNOWLEDGEMENT']._serialized_end=1179
+  _globals['_INCIDENT']._serialized_start=1182
+  _globals['_INCIDENT']._serialized_end=1491
+  _globals['_MECHANISM']._serialized_start=1493
+  _globals['_MECHANISM']._serialized_end=1561
+  _globals['_LISTINCIDENTSREQUEST']._serialized_start=1563
+  _globals['_LISTINCIDENTSREQUEST']._serialized_end=1666
+  _globals['_LISTINCIDENTSRESPONSE']._serialized_start=1668
+  _globals['_LISTINCIDENTSRESPONSE']._serialized_end=1753
+  _globals['_ALERT']._serialized_start=1756
+  _globals['_ALERT']._serialized_end=2099
+  _globals['_ALERTSERVICE']._serialized_start=2236
+  _globals['_ALERTSERVICE']._serialized_end=2621
 # @@protoc_insertion_point(module_scope)

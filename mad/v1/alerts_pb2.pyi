@@ -7,12 +7,47 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import mad.v1.verdict_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _Disposition:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _DispositionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Disposition.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    DISPOSITION_UNSPECIFIED: _Disposition.ValueType  # 0
+    """Not given."""
+    DISPOSITION_TRUE_POSITIVE: _Disposition.ValueType  # 1
+    """An anomaly."""
+    DISPOSITION_FALSE_POSITIVE: _Disposition.ValueType  # 2
+    """Nothing of note."""
+    DISPOSITION_EXPECTED: _Disposition.ValueType  # 3
+    """Unusual, and known to be so."""
+
+class Disposition(_Disposition, metaclass=_DispositionEnumTypeWrapper):
+    """Disposition is what a person found an alert to be."""
+
+DISPOSITION_UNSPECIFIED: Disposition.ValueType  # 0
+"""Not given."""
+DISPOSITION_TRUE_POSITIVE: Disposition.ValueType  # 1
+"""An anomaly."""
+DISPOSITION_FALSE_POSITIVE: Disposition.ValueType  # 2
+"""Nothing of note."""
+DISPOSITION_EXPECTED: Disposition.ValueType  # 3
+"""Unusual, and known to be so."""
+global___Disposition = Disposition
 
 @typing.final
 class ListAlertsRequest(google.protobuf.message.Message):
@@ -23,22 +58,77 @@ class ListAlertsRequest(google.protobuf.message.Message):
     BASELINE_FIELD_NUMBER: builtins.int
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
     baseline: builtins.str
     """Only alerts of this baseline name; empty means all."""
     page_size: builtins.int
     """Alerts a page; 0 means 50, at most 1000."""
     page_token: builtins.str
-    """next_page_token of the page before; empty for the first page."""
+    """next_page_token of the page before, with the same filter; empty for the first page."""
+    @property
+    def filter(self) -> global___AlertFilter:
+        """Only what passes."""
+
     def __init__(
         self,
         *,
         baseline: builtins.str = ...,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
+        filter: global___AlertFilter | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["baseline", b"baseline", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["filter", b"filter"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["baseline", b"baseline", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
 
 global___ListAlertsRequest = ListAlertsRequest
+
+@typing.final
+class AlertFilter(google.protobuf.message.Message):
+    """AlertFilter narrows alerts to those of which every field that is given is true."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BEGIN_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    INCIDENT_ID_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    LEAST_SURPRISE_BITS_FIELD_NUMBER: builtins.int
+    IS_ACKNOWLEDGED_FIELD_NUMBER: builtins.int
+    DISPOSITION_FIELD_NUMBER: builtins.int
+    incident_id: builtins.str
+    """Of this incident."""
+    request_id: builtins.str
+    """Raised by this request."""
+    least_surprise_bits: builtins.float
+    """Of at least so many bits of surprise."""
+    is_acknowledged: builtins.bool
+    """Acknowledged, or not."""
+    disposition: global___Disposition.ValueType
+    """Last acknowledged with this disposition."""
+    @property
+    def begin_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Raised at this time or later."""
+
+    @property
+    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Raised before this time."""
+
+    def __init__(
+        self,
+        *,
+        begin_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        incident_id: builtins.str = ...,
+        request_id: builtins.str = ...,
+        least_surprise_bits: builtins.float = ...,
+        is_acknowledged: builtins.bool | None = ...,
+        disposition: global___Disposition.ValueType = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_is_acknowledged", b"_is_acknowledged", "begin_time", b"begin_time", "end_time", b"end_time", "is_acknowledged", b"is_acknowledged"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_is_acknowledged", b"_is_acknowledged", "begin_time", b"begin_time", "disposition", b"disposition", "end_time", b"end_time", "incident_id", b"incident_id", "is_acknowledged", b"is_acknowledged", "least_surprise_bits", b"least_surprise_bits", "request_id", b"request_id"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_is_acknowledged", b"_is_acknowledged"]) -> typing.Literal["is_acknowledged"] | None: ...
+
+global___AlertFilter = AlertFilter
 
 @typing.final
 class ListAlertsResponse(google.protobuf.message.Message):
@@ -65,6 +155,331 @@ class ListAlertsResponse(google.protobuf.message.Message):
 global___ListAlertsResponse = ListAlertsResponse
 
 @typing.final
+class GetAlertRequest(google.protobuf.message.Message):
+    """GetAlertRequest names an alert."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ALERT_ID_FIELD_NUMBER: builtins.int
+    alert_id: builtins.str
+    """Its id."""
+    def __init__(
+        self,
+        *,
+        alert_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alert_id", b"alert_id"]) -> None: ...
+
+global___GetAlertRequest = GetAlertRequest
+
+@typing.final
+class GetAlertResponse(google.protobuf.message.Message):
+    """GetAlertResponse is that alert."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ALERT_FIELD_NUMBER: builtins.int
+    @property
+    def alert(self) -> global___Alert:
+        """The alert."""
+
+    def __init__(
+        self,
+        *,
+        alert: global___Alert | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["alert", b"alert"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["alert", b"alert"]) -> None: ...
+
+global___GetAlertResponse = GetAlertResponse
+
+@typing.final
+class WatchAlertsRequest(google.protobuf.message.Message):
+    """WatchAlertsRequest says from where to go on."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BASELINE_FIELD_NUMBER: builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    baseline: builtins.str
+    """Only alerts of this baseline name; empty means all."""
+    resume_token: builtins.str
+    """Token of the last answer that was seen; empty begins with the next alert that is raised."""
+    def __init__(
+        self,
+        *,
+        baseline: builtins.str = ...,
+        resume_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["baseline", b"baseline", "resume_token", b"resume_token"]) -> None: ...
+
+global___WatchAlertsRequest = WatchAlertsRequest
+
+@typing.final
+class WatchAlertsResponse(google.protobuf.message.Message):
+    """WatchAlertsResponse is one alert, or a sign of life that moves the token on."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ALERT_FIELD_NUMBER: builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    resume_token: builtins.str
+    """Where to go on after this answer."""
+    @property
+    def alert(self) -> global___Alert:
+        """The alert; absent in a sign of life."""
+
+    def __init__(
+        self,
+        *,
+        alert: global___Alert | None = ...,
+        resume_token: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["alert", b"alert"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["alert", b"alert", "resume_token", b"resume_token"]) -> None: ...
+
+global___WatchAlertsResponse = WatchAlertsResponse
+
+@typing.final
+class AcknowledgeAlertRequest(google.protobuf.message.Message):
+    """AcknowledgeAlertRequest says what was found."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ALERT_ID_FIELD_NUMBER: builtins.int
+    INCIDENT_ID_FIELD_NUMBER: builtins.int
+    DISPOSITION_FIELD_NUMBER: builtins.int
+    COMMENT_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    alert_id: builtins.str
+    """One alert."""
+    incident_id: builtins.str
+    """Every alert of an incident so far, which closes it."""
+    disposition: global___Disposition.ValueType
+    """What it was found to be."""
+    comment: builtins.str
+    """In words; at most 2000 characters."""
+    request_id: builtins.str
+    """Caller's id; at most 128 characters. A retry with the same id records nothing more."""
+    def __init__(
+        self,
+        *,
+        alert_id: builtins.str = ...,
+        incident_id: builtins.str = ...,
+        disposition: global___Disposition.ValueType = ...,
+        comment: builtins.str = ...,
+        request_id: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["alert_id", b"alert_id", "incident_id", b"incident_id", "target", b"target"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["alert_id", b"alert_id", "comment", b"comment", "disposition", b"disposition", "incident_id", b"incident_id", "request_id", b"request_id", "target", b"target"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["target", b"target"]) -> typing.Literal["alert_id", "incident_id"] | None: ...
+
+global___AcknowledgeAlertRequest = AcknowledgeAlertRequest
+
+@typing.final
+class AcknowledgeAlertResponse(google.protobuf.message.Message):
+    """AcknowledgeAlertResponse says what was recorded."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACKNOWLEDGEMENT_FIELD_NUMBER: builtins.int
+    ALERTS_FIELD_NUMBER: builtins.int
+    alerts: builtins.int
+    """Alerts it was recorded of."""
+    @property
+    def acknowledgement(self) -> global___Acknowledgement:
+        """The record."""
+
+    def __init__(
+        self,
+        *,
+        acknowledgement: global___Acknowledgement | None = ...,
+        alerts: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["acknowledgement", b"acknowledgement"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["acknowledgement", b"acknowledgement", "alerts", b"alerts"]) -> None: ...
+
+global___AcknowledgeAlertResponse = AcknowledgeAlertResponse
+
+@typing.final
+class Acknowledgement(google.protobuf.message.Message):
+    """Acknowledgement is what a person found an alert to be."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DISPOSITION_FIELD_NUMBER: builtins.int
+    COMMENT_FIELD_NUMBER: builtins.int
+    PRINCIPAL_FIELD_NUMBER: builtins.int
+    ACKNOWLEDGE_TIME_FIELD_NUMBER: builtins.int
+    disposition: global___Disposition.ValueType
+    """What."""
+    comment: builtins.str
+    """In words."""
+    principal: builtins.str
+    """Who; empty if nobody was asked."""
+    @property
+    def acknowledge_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        disposition: global___Disposition.ValueType = ...,
+        comment: builtins.str = ...,
+        principal: builtins.str = ...,
+        acknowledge_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["acknowledge_time", b"acknowledge_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["acknowledge_time", b"acknowledge_time", "comment", b"comment", "disposition", b"disposition", "principal", b"principal"]) -> None: ...
+
+global___Acknowledgement = Acknowledgement
+
+@typing.final
+class Incident(google.protobuf.message.Message):
+    """Incident is alerts that share surprising components."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INCIDENT_ID_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    BASELINE_FIELD_NUMBER: builtins.int
+    CONTEXT_FIELD_NUMBER: builtins.int
+    MECHANISMS_FIELD_NUMBER: builtins.int
+    ALERTS_FIELD_NUMBER: builtins.int
+    FIRST_TIME_FIELD_NUMBER: builtins.int
+    LAST_TIME_FIELD_NUMBER: builtins.int
+    MOST_SURPRISE_BITS_FIELD_NUMBER: builtins.int
+    REPRESENTATIVE_ALERT_ID_FIELD_NUMBER: builtins.int
+    IS_OPEN_FIELD_NUMBER: builtins.int
+    incident_id: builtins.str
+    """Unique id."""
+    model: builtins.str
+    """Model."""
+    baseline: builtins.str
+    """Baseline name."""
+    context: builtins.int
+    """Label the codes were conditioned on; -1 if none."""
+    alerts: builtins.int
+    """Alerts so far."""
+    most_surprise_bits: builtins.float
+    """Largest surprise of its alerts, in bits."""
+    representative_alert_id: builtins.str
+    """Its alert of the largest surprise."""
+    is_open: builtins.bool
+    """Whether a like alert would still join it."""
+    @property
+    def mechanisms(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Mechanism]:
+        """What its alerts have in common, what accounts for most of their rarity first."""
+
+    @property
+    def first_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When its first alert was raised."""
+
+    @property
+    def last_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When its last alert was raised."""
+
+    def __init__(
+        self,
+        *,
+        incident_id: builtins.str = ...,
+        model: builtins.str = ...,
+        baseline: builtins.str = ...,
+        context: builtins.int = ...,
+        mechanisms: collections.abc.Iterable[global___Mechanism] | None = ...,
+        alerts: builtins.int = ...,
+        first_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        last_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        most_surprise_bits: builtins.float = ...,
+        representative_alert_id: builtins.str = ...,
+        is_open: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["first_time", b"first_time", "last_time", b"last_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["alerts", b"alerts", "baseline", b"baseline", "context", b"context", "first_time", b"first_time", "incident_id", b"incident_id", "is_open", b"is_open", "last_time", b"last_time", "mechanisms", b"mechanisms", "model", b"model", "most_surprise_bits", b"most_surprise_bits", "representative_alert_id", b"representative_alert_id"]) -> None: ...
+
+global___Incident = Incident
+
+@typing.final
+class Mechanism(google.protobuf.message.Message):
+    """Mechanism is what a charge is of."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SITE_FIELD_NUMBER: builtins.int
+    TERM_FIELD_NUMBER: builtins.int
+    INDEX_FIELD_NUMBER: builtins.int
+    site: builtins.str
+    """Site, as in Charge."""
+    term: mad.v1.verdict_pb2.Term.ValueType
+    """Term, as in Charge."""
+    index: builtins.int
+    """Index, as in Charge."""
+    def __init__(
+        self,
+        *,
+        site: builtins.str = ...,
+        term: mad.v1.verdict_pb2.Term.ValueType = ...,
+        index: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["index", b"index", "site", b"site", "term", b"term"]) -> None: ...
+
+global___Mechanism = Mechanism
+
+@typing.final
+class ListIncidentsRequest(google.protobuf.message.Message):
+    """ListIncidentsRequest asks for one page."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BASELINE_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    INCLUDE_CLOSED_FIELD_NUMBER: builtins.int
+    baseline: builtins.str
+    """Only incidents of this baseline name; empty means all."""
+    page_size: builtins.int
+    """Incidents a page; 0 means 50, at most 1000."""
+    page_token: builtins.str
+    """next_page_token of the page before; empty for the first page."""
+    include_closed: builtins.bool
+    """Those that are closed, too."""
+    def __init__(
+        self,
+        *,
+        baseline: builtins.str = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+        include_closed: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["baseline", b"baseline", "include_closed", b"include_closed", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+
+global___ListIncidentsRequest = ListIncidentsRequest
+
+@typing.final
+class ListIncidentsResponse(google.protobuf.message.Message):
+    """ListIncidentsResponse is one page."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INCIDENTS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Token of the next page; empty on the last."""
+    @property
+    def incidents(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Incident]:
+        """Incidents, those last seen first."""
+
+    def __init__(
+        self,
+        *,
+        incidents: collections.abc.Iterable[global___Incident] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["incidents", b"incidents", "next_page_token", b"next_page_token"]) -> None: ...
+
+global___ListIncidentsResponse = ListIncidentsResponse
+
+@typing.final
 class Alert(google.protobuf.message.Message):
     """Alert is a verdict the policy chose to raise."""
 
@@ -79,6 +494,9 @@ class Alert(google.protobuf.message.Message):
     INPUT_DIGEST_FIELD_NUMBER: builtins.int
     VERDICT_FIELD_NUMBER: builtins.int
     EXPLANATION_FIELD_NUMBER: builtins.int
+    SEQUENCE_FIELD_NUMBER: builtins.int
+    INCIDENT_ID_FIELD_NUMBER: builtins.int
+    ACKNOWLEDGEMENT_FIELD_NUMBER: builtins.int
     alert_id: builtins.str
     """Unique id."""
     model: builtins.str
@@ -91,6 +509,10 @@ class Alert(google.protobuf.message.Message):
     """Index of the input in its request."""
     input_digest: builtins.str
     """SHA-256 of the input's bytes; the input itself is not kept."""
+    sequence: builtins.int
+    """Its place in the log, counted from 1: alerts are in order by it, whatever clocks did."""
+    incident_id: builtins.str
+    """Incident it belongs to; empty if incidents are not kept."""
     @property
     def raise_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it was raised."""
@@ -102,6 +524,10 @@ class Alert(google.protobuf.message.Message):
     @property
     def explanation(self) -> mad.v1.verdict_pb2.Explanation:
         """Its largest charges."""
+
+    @property
+    def acknowledgement(self) -> global___Acknowledgement:
+        """What a person found it to be, last; absent if nobody has."""
 
     def __init__(
         self,
@@ -115,8 +541,11 @@ class Alert(google.protobuf.message.Message):
         input_digest: builtins.str = ...,
         verdict: mad.v1.verdict_pb2.Verdict | None = ...,
         explanation: mad.v1.verdict_pb2.Explanation | None = ...,
+        sequence: builtins.int = ...,
+        incident_id: builtins.str = ...,
+        acknowledgement: global___Acknowledgement | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["explanation", b"explanation", "raise_time", b"raise_time", "verdict", b"verdict"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["alert_id", b"alert_id", "baseline_revision", b"baseline_revision", "explanation", b"explanation", "input_digest", b"input_digest", "input_index", b"input_index", "model", b"model", "raise_time", b"raise_time", "request_id", b"request_id", "verdict", b"verdict"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["acknowledgement", b"acknowledgement", "explanation", b"explanation", "raise_time", b"raise_time", "verdict", b"verdict"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["acknowledgement", b"acknowledgement", "alert_id", b"alert_id", "baseline_revision", b"baseline_revision", "explanation", b"explanation", "incident_id", b"incident_id", "input_digest", b"input_digest", "input_index", b"input_index", "model", b"model", "raise_time", b"raise_time", "request_id", b"request_id", "sequence", b"sequence", "verdict", b"verdict"]) -> None: ...
 
 global___Alert = Alert

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AlertServiceStub(object):
-    """AlertService reads the alert log.
+    """AlertService reads the alert log, and takes what people say of alerts.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,64 @@ class AlertServiceStub(object):
                 request_serializer=mad_dot_v1_dot_alerts__pb2.ListAlertsRequest.SerializeToString,
                 response_deserializer=mad_dot_v1_dot_alerts__pb2.ListAlertsResponse.FromString,
                 _registered_method=True)
+        self.GetAlert = channel.unary_unary(
+                '/mad.v1.AlertService/GetAlert',
+                request_serializer=mad_dot_v1_dot_alerts__pb2.GetAlertRequest.SerializeToString,
+                response_deserializer=mad_dot_v1_dot_alerts__pb2.GetAlertResponse.FromString,
+                _registered_method=True)
+        self.WatchAlerts = channel.unary_stream(
+                '/mad.v1.AlertService/WatchAlerts',
+                request_serializer=mad_dot_v1_dot_alerts__pb2.WatchAlertsRequest.SerializeToString,
+                response_deserializer=mad_dot_v1_dot_alerts__pb2.WatchAlertsResponse.FromString,
+                _registered_method=True)
+        self.AcknowledgeAlert = channel.unary_unary(
+                '/mad.v1.AlertService/AcknowledgeAlert',
+                request_serializer=mad_dot_v1_dot_alerts__pb2.AcknowledgeAlertRequest.SerializeToString,
+                response_deserializer=mad_dot_v1_dot_alerts__pb2.AcknowledgeAlertResponse.FromString,
+                _registered_method=True)
+        self.ListIncidents = channel.unary_unary(
+                '/mad.v1.AlertService/ListIncidents',
+                request_serializer=mad_dot_v1_dot_alerts__pb2.ListIncidentsRequest.SerializeToString,
+                response_deserializer=mad_dot_v1_dot_alerts__pb2.ListIncidentsResponse.FromString,
+                _registered_method=True)
 
 
 class AlertServiceServicer(object):
-    """AlertService reads the alert log.
+    """AlertService reads the alert log, and takes what people say of alerts.
     """
 
     def ListAlerts(self, request, context):
         """ListAlerts returns alerts, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAlert(self, request, context):
+        """GetAlert returns one alert.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchAlerts(self, request, context):
+        """WatchAlerts returns alerts as they are raised, each exactly once to a caller that resumes with
+        the last token it saw.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcknowledgeAlert(self, request, context):
+        """AcknowledgeAlert records what a person found an alert, or every alert of an incident, to be.
+        The last record counts; earlier ones are kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListIncidents(self, request, context):
+        """ListIncidents returns alerts that share a mechanism, grouped, those last seen first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +111,26 @@ def add_AlertServiceServicer_to_server(servicer, server):
                     request_deserializer=mad_dot_v1_dot_alerts__pb2.ListAlertsRequest.FromString,
                     response_serializer=mad_dot_v1_dot_alerts__pb2.ListAlertsResponse.SerializeToString,
             ),
+            'GetAlert': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAlert,
+                    request_deserializer=mad_dot_v1_dot_alerts__pb2.GetAlertRequest.FromString,
+                    response_serializer=mad_dot_v1_dot_alerts__pb2.GetAlertResponse.SerializeToString,
+            ),
+            'WatchAlerts': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchAlerts,
+                    request_deserializer=mad_dot_v1_dot_alerts__pb2.WatchAlertsRequest.FromString,
+                    response_serializer=mad_dot_v1_dot_alerts__pb2.WatchAlertsResponse.SerializeToString,
+            ),
+            'AcknowledgeAlert': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcknowledgeAlert,
+                    request_deserializer=mad_dot_v1_dot_alerts__pb2.AcknowledgeAlertRequest.FromString,
+                    response_serializer=mad_dot_v1_dot_alerts__pb2.AcknowledgeAlertResponse.SerializeToString,
+            ),
+            'ListIncidents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListIncidents,
+                    request_deserializer=mad_dot_v1_dot_alerts__pb2.ListIncidentsRequest.FromString,
+                    response_serializer=mad_dot_v1_dot_alerts__pb2.ListIncidentsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'mad.v1.AlertService', rpc_method_handlers)
@@ -70,7 +140,7 @@ def add_AlertServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AlertService(object):
-    """AlertService reads the alert log.
+    """AlertService reads the alert log, and takes what people say of alerts.
     """
 
     @staticmethod
@@ -90,6 +160,114 @@ class AlertService(object):
             '/mad.v1.AlertService/ListAlerts',
             mad_dot_v1_dot_alerts__pb2.ListAlertsRequest.SerializeToString,
             mad_dot_v1_dot_alerts__pb2.ListAlertsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAlert(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mad.v1.AlertService/GetAlert',
+            mad_dot_v1_dot_alerts__pb2.GetAlertRequest.SerializeToString,
+            mad_dot_v1_dot_alerts__pb2.GetAlertResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchAlerts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mad.v1.AlertService/WatchAlerts',
+            mad_dot_v1_dot_alerts__pb2.WatchAlertsRequest.SerializeToString,
+            mad_dot_v1_dot_alerts__pb2.WatchAlertsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcknowledgeAlert(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mad.v1.AlertService/AcknowledgeAlert',
+            mad_dot_v1_dot_alerts__pb2.AcknowledgeAlertRequest.SerializeToString,
+            mad_dot_v1_dot_alerts__pb2.AcknowledgeAlertResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListIncidents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mad.v1.AlertService/ListIncidents',
+            mad_dot_v1_dot_alerts__pb2.ListIncidentsRequest.SerializeToString,
+            mad_dot_v1_dot_alerts__pb2.ListIncidentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

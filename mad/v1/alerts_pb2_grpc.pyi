@@ -18,7 +18,7 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class AlertServiceStub:
-    """AlertService reads the alert log."""
+    """AlertService reads the alert log, and takes what people say of alerts."""
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
     ListAlerts: grpc.UnaryUnaryMultiCallable[
@@ -27,8 +27,36 @@ class AlertServiceStub:
     ]
     """ListAlerts returns alerts, newest first."""
 
+    GetAlert: grpc.UnaryUnaryMultiCallable[
+        mad.v1.alerts_pb2.GetAlertRequest,
+        mad.v1.alerts_pb2.GetAlertResponse,
+    ]
+    """GetAlert returns one alert."""
+
+    WatchAlerts: grpc.UnaryStreamMultiCallable[
+        mad.v1.alerts_pb2.WatchAlertsRequest,
+        mad.v1.alerts_pb2.WatchAlertsResponse,
+    ]
+    """WatchAlerts returns alerts as they are raised, each exactly once to a caller that resumes with
+    the last token it saw.
+    """
+
+    AcknowledgeAlert: grpc.UnaryUnaryMultiCallable[
+        mad.v1.alerts_pb2.AcknowledgeAlertRequest,
+        mad.v1.alerts_pb2.AcknowledgeAlertResponse,
+    ]
+    """AcknowledgeAlert records what a person found an alert, or every alert of an incident, to be.
+    The last record counts; earlier ones are kept.
+    """
+
+    ListIncidents: grpc.UnaryUnaryMultiCallable[
+        mad.v1.alerts_pb2.ListIncidentsRequest,
+        mad.v1.alerts_pb2.ListIncidentsResponse,
+    ]
+    """ListIncidents returns alerts that share a mechanism, grouped, those last seen first."""
+
 class AlertServiceAsyncStub:
-    """AlertService reads the alert log."""
+    """AlertService reads the alert log, and takes what people say of alerts."""
 
     ListAlerts: grpc.aio.UnaryUnaryMultiCallable[
         mad.v1.alerts_pb2.ListAlertsRequest,
@@ -36,8 +64,36 @@ class AlertServiceAsyncStub:
     ]
     """ListAlerts returns alerts, newest first."""
 
+    GetAlert: grpc.aio.UnaryUnaryMultiCallable[
+        mad.v1.alerts_pb2.GetAlertRequest,
+        mad.v1.alerts_pb2.GetAlertResponse,
+    ]
+    """GetAlert returns one alert."""
+
+    WatchAlerts: grpc.aio.UnaryStreamMultiCallable[
+        mad.v1.alerts_pb2.WatchAlertsRequest,
+        mad.v1.alerts_pb2.WatchAlertsResponse,
+    ]
+    """WatchAlerts returns alerts as they are raised, each exactly once to a caller that resumes with
+    the last token it saw.
+    """
+
+    AcknowledgeAlert: grpc.aio.UnaryUnaryMultiCallable[
+        mad.v1.alerts_pb2.AcknowledgeAlertRequest,
+        mad.v1.alerts_pb2.AcknowledgeAlertResponse,
+    ]
+    """AcknowledgeAlert records what a person found an alert, or every alert of an incident, to be.
+    The last record counts; earlier ones are kept.
+    """
+
+    ListIncidents: grpc.aio.UnaryUnaryMultiCallable[
+        mad.v1.alerts_pb2.ListIncidentsRequest,
+        mad.v1.alerts_pb2.ListIncidentsResponse,
+    ]
+    """ListIncidents returns alerts that share a mechanism, grouped, those last seen first."""
+
 class AlertServiceServicer(metaclass=abc.ABCMeta):
-    """AlertService reads the alert log."""
+    """AlertService reads the alert log, and takes what people say of alerts."""
 
     @abc.abstractmethod
     def ListAlerts(
@@ -46,5 +102,41 @@ class AlertServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[mad.v1.alerts_pb2.ListAlertsResponse, collections.abc.Awaitable[mad.v1.alerts_pb2.ListAlertsResponse]]:
         """ListAlerts returns alerts, newest first."""
+
+    @abc.abstractmethod
+    def GetAlert(
+        self,
+        request: mad.v1.alerts_pb2.GetAlertRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[mad.v1.alerts_pb2.GetAlertResponse, collections.abc.Awaitable[mad.v1.alerts_pb2.GetAlertResponse]]:
+        """GetAlert returns one alert."""
+
+    @abc.abstractmethod
+    def WatchAlerts(
+        self,
+        request: mad.v1.alerts_pb2.WatchAlertsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[mad.v1.alerts_pb2.WatchAlertsResponse], collections.abc.AsyncIterator[mad.v1.alerts_pb2.WatchAlertsResponse]]:
+        """WatchAlerts returns alerts as they are raised, each exactly once to a caller that resumes with
+        the last token it saw.
+        """
+
+    @abc.abstractmethod
+    def AcknowledgeAlert(
+        self,
+        request: mad.v1.alerts_pb2.AcknowledgeAlertRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[mad.v1.alerts_pb2.AcknowledgeAlertResponse, collections.abc.Awaitable[mad.v1.alerts_pb2.AcknowledgeAlertResponse]]:
+        """AcknowledgeAlert records what a person found an alert, or every alert of an incident, to be.
+        The last record counts; earlier ones are kept.
+        """
+
+    @abc.abstractmethod
+    def ListIncidents(
+        self,
+        request: mad.v1.alerts_pb2.ListIncidentsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[mad.v1.alerts_pb2.ListIncidentsResponse, collections.abc.Awaitable[mad.v1.alerts_pb2.ListIncidentsResponse]]:
+        """ListIncidents returns alerts that share a mechanism, grouped, those last seen first."""
 
 def add_AlertServiceServicer_to_server(servicer: AlertServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

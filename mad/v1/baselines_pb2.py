@@ -23,22 +23,73 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from mad.v1 import tensor_pb2 as mad_dot_v1_dot_tensor__pb2
 from mad.v1 import verdict_pb2 as mad_dot_v1_dot_verdict__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16mad/v1/baselines.proto\x12\x06mad.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14mad/v1/verdict.proto\"$\n\x14ListBaselinesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x15ListBaselinesResponse\x12#\n\tbaselines\x18\x01 \x03(\x0b\x32\x10.mad.v1.Baseline\"\xa2\x03\n\x08\x42\x61seline\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x11\n\tis_active\x18\x03 \x01(\x08\x12\x11\n\tis_loaded\x18\x04 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11model_fingerprint\x18\x06 \x01(\t\x12!\n\x19\x64\x65\x63omposition_fingerprint\x18\x07 \x01(\t\x12\r\n\x05sites\x18\x08 \x03(\t\x12\x12\n\nfit_inputs\x18\t \x01(\x03\x12\x18\n\x10reference_inputs\x18\n \x01(\x03\x12\x18\n\x10\x66\x61lse_alarm_rate\x18\x0b \x01(\x01\x12\x16\n\x0ethreshold_bits\x18\x0c \x01(\x01\x12\x13\n\x0bmedian_bits\x18\r \x01(\x01\x12\x0e\n\x06\x64igest\x18\x0e \x01(\t\x12\x17\n\x0fweighing_inputs\x18\x0f \x01(\x03\x12!\n\x08\x61lert_on\x18\x10 \x01(\x0e\x32\x0f.mad.v1.Measure\x12\x12\n\nby_context\x18\x11 \x01(\x08\x32_\n\x0f\x42\x61selineService\x12L\n\rListBaselines\x12\x1c.mad.v1.ListBaselinesRequest\x1a\x1d.mad.v1.ListBaselinesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16mad/v1/baselines.proto\x12\x06mad.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13mad/v1/tensor.proto\x1a\x14mad/v1/verdict.proto\"$\n\x14ListBaselinesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x15ListBaselinesResponse\x12#\n\tbaselines\x18\x01 \x03(\x0b\x32\x10.mad.v1.Baseline\"\xdb\x03\n\x08\x42\x61seline\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x11\n\tis_active\x18\x03 \x01(\x08\x12\x11\n\tis_loaded\x18\x04 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11model_fingerprint\x18\x06 \x01(\t\x12!\n\x19\x64\x65\x63omposition_fingerprint\x18\x07 \x01(\t\x12\r\n\x05sites\x18\x08 \x03(\t\x12\x12\n\nfit_inputs\x18\t \x01(\x03\x12\x18\n\x10reference_inputs\x18\n \x01(\x03\x12\x18\n\x10\x66\x61lse_alarm_rate\x18\x0b \x01(\x01\x12\x16\n\x0ethreshold_bits\x18\x0c \x01(\x01\x12\x13\n\x0bmedian_bits\x18\r \x01(\x01\x12\x0e\n\x06\x64igest\x18\x0e \x01(\t\x12\x17\n\x0fweighing_inputs\x18\x0f \x01(\x03\x12!\n\x08\x61lert_on\x18\x10 \x01(\x0e\x32\x0f.mad.v1.Measure\x12\x12\n\nby_context\x18\x11 \x01(\x08\x12\x0f\n\x07\x61liases\x18\x12 \x03(\t\x12&\n\nprovenance\x18\x13 \x01(\x0b\x32\x12.mad.v1.Provenance\"\x80\x01\n\nProvenance\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x61ta_digest\x18\x03 \x01(\t\x12\x0e\n\x06inputs\x18\x04 \x01(\x03\x12\x1a\n\x12quarantined_inputs\x18\x05 \x01(\x03\x12\x0e\n\x06job_id\x18\x06 \x01(\t\"&\n\x12GetBaselineRequest\x12\x10\n\x08revision\x18\x01 \x01(\t\"9\n\x13GetBaselineResponse\x12\"\n\x08\x62\x61seline\x18\x01 \x01(\x0b\x32\x10.mad.v1.Baseline\"\x89\x01\n\x12\x46itBaselineRequest\x12#\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x11.mad.v1.FitConfigH\x00\x12!\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x10.mad.v1.FitChunkH\x00\x12#\n\x06\x63ommit\x18\x03 \x01(\x0b\x32\x11.mad.v1.FitCommitH\x00\x42\x06\n\x04step\"s\n\tFitConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x18\n\x10\x66\x61lse_alarm_rate\x18\x04 \x01(\x01\x12\x11\n\x04seed\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x07\n\x05_seed\"<\n\x08\x46itChunk\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x1e\n\x06inputs\x18\x02 \x03(\x0b\x32\x0e.mad.v1.Tensor\"+\n\tFitCommit\x12\x0e\n\x06inputs\x18\x01 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"2\n\x13\x46itBaselineResponse\x12\x1b\n\x03job\x18\x01 \x01(\x0b\x32\x0e.mad.v1.FitJob\"\xd2\x02\n\x06\x46itJob\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\"\n\x05state\x18\x02 \x01(\x0e\x32\x13.mad.v1.FitJobState\x12\x10\n\x08\x62\x61seline\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\t\x12&\n\nprovenance\x18\x05 \x01(\x0b\x32\x12.mad.v1.Provenance\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05stage\x18\t \x01(\t\x12\x0c\n\x04\x64one\x18\n \x01(\x03\x12\r\n\x05total\x18\x0b \x01(\x03\x12\r\n\x05\x65rror\x18\x0c \x01(\t\"\"\n\x10GetFitJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"0\n\x11GetFitJobResponse\x12\x1b\n\x03job\x18\x01 \x01(\x0b\x32\x0e.mad.v1.FitJob\"&\n\x12ListFitJobsRequest\x12\x10\n\x08\x62\x61seline\x18\x01 \x01(\t\"3\n\x13ListFitJobsResponse\x12\x1c\n\x04jobs\x18\x01 \x03(\x0b\x32\x0e.mad.v1.FitJob\"%\n\x13\x43\x61ncelFitJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"3\n\x14\x43\x61ncelFitJobResponse\x12\x1b\n\x03job\x18\x01 \x01(\x0b\x32\x0e.mad.v1.FitJob\"U\n\x04Gate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tis_passed\x18\x02 \x01(\x08\x12\r\n\x05value\x18\x03 \x01(\x01\x12\r\n\x05\x62ound\x18\x04 \x01(\x01\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\"+\n\x17\x45valuateBaselineRequest\x12\x10\n\x08revision\x18\x01 \x01(\t\"g\n\x18\x45valuateBaselineResponse\x12\x1b\n\x05gates\x18\x01 \x03(\x0b\x32\x0c.mad.v1.Gate\x12\x15\n\ris_promotable\x18\x02 \x01(\x08\x12\x17\n\x0f\x61\x63tive_revision\x18\x03 \x01(\t\"T\n\x16PromoteBaselineRequest\x12\x10\n\x08revision\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x03 \x01(\t\"u\n\x17PromoteBaselineResponse\x12\"\n\x08\x62\x61seline\x18\x01 \x01(\x0b\x32\x10.mad.v1.Baseline\x12\x19\n\x11previous_revision\x18\x02 \x01(\t\x12\x1b\n\x05gates\x18\x03 \x03(\x0b\x32\x0c.mad.v1.Gate\"B\n\x17RollbackBaselineRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\t\"Y\n\x18RollbackBaselineResponse\x12\"\n\x08\x62\x61seline\x18\x01 \x01(\x0b\x32\x10.mad.v1.Baseline\x12\x19\n\x11previous_revision\x18\x02 \x01(\t\")\n\x15\x44\x65leteBaselineRequest\x12\x10\n\x08revision\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteBaselineResponse*\xb5\x01\n\x0b\x46itJobState\x12\x1d\n\x19\x46IT_JOB_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46IT_JOB_STATE_QUEUED\x10\x01\x12\x19\n\x15\x46IT_JOB_STATE_RUNNING\x10\x02\x12\x1b\n\x17\x46IT_JOB_STATE_CANDIDATE\x10\x03\x12\x18\n\x14\x46IT_JOB_STATE_FAILED\x10\x04\x12\x1b\n\x17\x46IT_JOB_STATE_CANCELLED\x10\x05\x32\x99\x06\n\x0f\x42\x61selineService\x12L\n\rListBaselines\x12\x1c.mad.v1.ListBaselinesRequest\x1a\x1d.mad.v1.ListBaselinesResponse\x12\x46\n\x0bGetBaseline\x12\x1a.mad.v1.GetBaselineRequest\x1a\x1b.mad.v1.GetBaselineResponse\x12H\n\x0b\x46itBaseline\x12\x1a.mad.v1.FitBaselineRequest\x1a\x1b.mad.v1.FitBaselineResponse(\x01\x12@\n\tGetFitJob\x12\x18.mad.v1.GetFitJobRequest\x1a\x19.mad.v1.GetFitJobResponse\x12\x46\n\x0bListFitJobs\x12\x1a.mad.v1.ListFitJobsRequest\x1a\x1b.mad.v1.ListFitJobsResponse\x12I\n\x0c\x43\x61ncelFitJob\x12\x1b.mad.v1.CancelFitJobRequest\x1a\x1c.mad.v1.CancelFitJobResponse\x12U\n\x10\x45valuateBaseline\x12\x1f.mad.v1.EvaluateBaselineRequest\x1a .mad.v1.EvaluateBaselineResponse\x12R\n\x0fPromoteBaseline\x12\x1e.mad.v1.PromoteBaselineRequest\x1a\x1f.mad.v1.PromoteBaselineResponse\x12U\n\x10RollbackBaseline\x12\x1f.mad.v1.RollbackBaselineRequest\x1a .mad.v1.RollbackBaselineResponse\x12O\n\x0e\x44\x65leteBaseline\x12\x1d.mad.v1.DeleteBaselineRequest\x1a\x1e.mad.v1.DeleteBaselineResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mad.v1.baselines_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LISTBASELINESREQUEST']._serialized_start=89
-  _globals['_LISTBASELINESREQUEST']._serialized_end=125
-  _globals['_LISTBASELINESRESPONSE']._serialized_start=127
-  _globals['_LISTBASELINESRESPONSE']._serialized_end=187
-  _globals['_BASELINE']._serialized_start=190
-  _globals['_BASELINE']._serialized_end=608
-  _globals['_BASELINESERVICE']._serialized_start=610
-  _globals['_BASELINESERVICE']._serialized_end=705
+  _globals['_FITJOBSTATE']._serialized_start=2617
+  _globals['_FITJOBSTATE']._serialized_end=2798
+  _globals['_LISTBASELINESREQUEST']._serialized_start=110
+  _globals['_LISTBASELINESREQUEST']._serialized_end=146
+  _globals['_LISTBASELINESRESPONSE']._serialized_start=148
+  _globals['_LISTBASELINESRESPONSE']._serialized_end=208
+  _globals['_BASELINE']._serialized_start=211
+  _globals['_BASELINE']._serialized_end=686
+  _globals['_PROVENANCE']._serialized_start=689
+  _globals['_PROVENANCE']._serialized_end=817
+  _globals['_GETBASELINEREQUEST']._serialized_start=819
+  _globals['_GETBASELINEREQUEST']._serialized_end=857
+  _globals['_GETBASELINERESPONSE']._serialized_start=859
+  _globals['_GETBASELINERESPONSE']._serialized_end=916
+  _globals['_FITBASELINEREQUEST']._serialized_start=919
+  _globals['_FITBASELINEREQUEST']._serialized_end=1056
+  _globals['_FITCONFIG']._serialized_start=1058
+  _globals['_FITCONFIG']._serialized_end=1173
+  _globals['_FITCHUNK']._serialized_start=1175
+  _globals['_FITCHUNK']._serialized_end=1235
+  _globals['_FITCOMMIT']._serialized_start=1237
+  _globals['_FITCOMMIT']._serialized_end=1280
+  _globals['_FITBASELINERESPONSE']._serialized_start=1282
+  _globals['_FITBASELINERESPONSE']._serialized_end=1332
+  _globals['_FITJOB']._serialized_start=1335
+  _globals['_FITJOB']._serialized_end=1673
+  _globals['_GETFITJOBREQUEST']._serialized_start=1675
+  _globals['_GETFITJOBREQUEST']._serialized_end=1709
+  _globals['_GETFITJOBRESPONSE']._serialized_start=1711
+  _globals['_GETFITJOBRESPONSE']._serialized_end=1759
+  _globals['_LISTFITJOBSREQUEST']._serialized_start=1761
+  _globals['_LISTFITJOBSREQUEST']._serialized_end=1799
+  _globals['_LISTFITJOBSRESPONSE']._serialized_start=1801
+  _globals['_LISTFITJOBSRESPONSE']._serialized_end=1852
+  _globals['_CANCELFITJOBREQUEST']._serialized_start=1854
+  _globals['_CANCELFITJOBREQUEST']._serialized_end=1891
+  _globals['_CANCELFITJOBRESPONSE']._serialized_start=1893
+  _globals['_CANCELFITJOBRESPONSE']._serialized_end=1944
+  _globals['_GATE']._serialized_start=1946
+  _globals['_GATE']._serialized_end=2031
+  _globals['_EVALUATEBASELINEREQUEST']._serialized_start=2033
+  _globals['_EVALUATEBASELINEREQUEST']._serialized_end=2076
+  _globals['_EVALUATEBASELINERESPONSE']._serialized_start=2078
+  _globals['_EVALUATEBASELINERESPONSE']._serialized_end=2181
+  _globals['_PROMOTEBASELINEREQUEST']._serialized_start=2183
+  _globals['_PROMOTEBASELINEREQUEST']._serialized_end=2267
+  _globals['_PROMOTEBASELINERESPONSE']._serialized_start=2269
+  _globals['_PROMOTEBASELINERESPONSE']._serialized_end=2386
+  _globals['_ROLLBACKBASELINEREQUEST']._serialized_start=2388
+  _globals['_ROLLBACKBASELINEREQUEST']._serialized_end=2454
+  _globals['_ROLLBACKBASELINERESPONSE']._serialized_start=2456
+  _globals['_ROLLBACKBASELINERESPONSE']._serialized_end=2545
+  _globals['_DELETEBASELINEREQUEST']._serialized_start=2547
+  _globals['_DELETEBASELINEREQUEST']._serialized_end=2588
+  _globals['_DELETEBASELINERESPONSE']._serialized_start=2590
+  _globals['_DELETEBASELINERESPONSE']._serialized_end=2614
+  _globals['_BASELINESERVICE']._serialized_start=2801
+  _globals['_BASELINESERVICE']._serialized_end=3594
 # @@protoc_insertion_point(module_scope)

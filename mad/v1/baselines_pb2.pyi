@@ -7,12 +7,56 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import mad.v1.tensor_pb2
 import mad.v1.verdict_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _FitJobState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _FitJobStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_FitJobState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    FIT_JOB_STATE_UNSPECIFIED: _FitJobState.ValueType  # 0
+    """Not given."""
+    FIT_JOB_STATE_QUEUED: _FitJobState.ValueType  # 1
+    """Waits for another job."""
+    FIT_JOB_STATE_RUNNING: _FitJobState.ValueType  # 2
+    """Runs."""
+    FIT_JOB_STATE_CANDIDATE: _FitJobState.ValueType  # 3
+    """Made a version, which can be evaluated and promoted."""
+    FIT_JOB_STATE_FAILED: _FitJobState.ValueType  # 4
+    """Ended without a version."""
+    FIT_JOB_STATE_CANCELLED: _FitJobState.ValueType  # 5
+    """Was cancelled."""
+
+class FitJobState(_FitJobState, metaclass=_FitJobStateEnumTypeWrapper):
+    """FitJobState is how far a job is."""
+
+FIT_JOB_STATE_UNSPECIFIED: FitJobState.ValueType  # 0
+"""Not given."""
+FIT_JOB_STATE_QUEUED: FitJobState.ValueType  # 1
+"""Waits for another job."""
+FIT_JOB_STATE_RUNNING: FitJobState.ValueType  # 2
+"""Runs."""
+FIT_JOB_STATE_CANDIDATE: FitJobState.ValueType  # 3
+"""Made a version, which can be evaluated and promoted."""
+FIT_JOB_STATE_FAILED: FitJobState.ValueType  # 4
+"""Ended without a version."""
+FIT_JOB_STATE_CANCELLED: FitJobState.ValueType  # 5
+"""Was cancelled."""
+global___FitJobState = FitJobState
 
 @typing.final
 class ListBaselinesRequest(google.protobuf.message.Message):
@@ -75,6 +119,8 @@ class Baseline(google.protobuf.message.Message):
     WEIGHING_INPUTS_FIELD_NUMBER: builtins.int
     ALERT_ON_FIELD_NUMBER: builtins.int
     BY_CONTEXT_FIELD_NUMBER: builtins.int
+    ALIASES_FIELD_NUMBER: builtins.int
+    PROVENANCE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name."""
     version: builtins.int
@@ -113,6 +159,14 @@ class Baseline(google.protobuf.message.Message):
     def sites(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Sites it watches."""
 
+    @property
+    def aliases(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Aliases that point at this version: "active", "shadow" or none."""
+
+    @property
+    def provenance(self) -> global___Provenance:
+        """Where its trusted data came from."""
+
     def __init__(
         self,
         *,
@@ -133,8 +187,627 @@ class Baseline(google.protobuf.message.Message):
         weighing_inputs: builtins.int = ...,
         alert_on: mad.v1.verdict_pb2.Measure.ValueType = ...,
         by_context: builtins.bool = ...,
+        aliases: collections.abc.Iterable[builtins.str] | None = ...,
+        provenance: global___Provenance | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["alert_on", b"alert_on", "by_context", b"by_context", "create_time", b"create_time", "decomposition_fingerprint", b"decomposition_fingerprint", "digest", b"digest", "false_alarm_rate", b"false_alarm_rate", "fit_inputs", b"fit_inputs", "is_active", b"is_active", "is_loaded", b"is_loaded", "median_bits", b"median_bits", "model_fingerprint", b"model_fingerprint", "name", b"name", "reference_inputs", b"reference_inputs", "sites", b"sites", "threshold_bits", b"threshold_bits", "version", b"version", "weighing_inputs", b"weighing_inputs"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "provenance", b"provenance"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["alert_on", b"alert_on", "aliases", b"aliases", "by_context", b"by_context", "create_time", b"create_time", "decomposition_fingerprint", b"decomposition_fingerprint", "digest", b"digest", "false_alarm_rate", b"false_alarm_rate", "fit_inputs", b"fit_inputs", "is_active", b"is_active", "is_loaded", b"is_loaded", "median_bits", b"median_bits", "model_fingerprint", b"model_fingerprint", "name", b"name", "provenance", b"provenance", "reference_inputs", b"reference_inputs", "sites", b"sites", "threshold_bits", b"threshold_bits", "version", b"version", "weighing_inputs", b"weighing_inputs"]) -> None: ...
 
 global___Baseline = Baseline
+
+@typing.final
+class Provenance(google.protobuf.message.Message):
+    """Provenance is where the trusted data of a version came from."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: builtins.int
+    SOURCE_FIELD_NUMBER: builtins.int
+    DATA_DIGEST_FIELD_NUMBER: builtins.int
+    INPUTS_FIELD_NUMBER: builtins.int
+    QUARANTINED_INPUTS_FIELD_NUMBER: builtins.int
+    JOB_ID_FIELD_NUMBER: builtins.int
+    principal: builtins.str
+    """Who fitted it; empty if nobody was asked."""
+    source: builtins.str
+    """Where the data came from, as the caller names it."""
+    data_digest: builtins.str
+    """SHA-256 of the data, as in FitCommit; empty for files of the operator's."""
+    inputs: builtins.int
+    """Trusted inputs that came in."""
+    quarantined_inputs: builtins.int
+    """Inputs set aside before the fit, because the active baseline found them most surprising."""
+    job_id: builtins.str
+    """Job that fitted it; empty for a fit on the command line."""
+    def __init__(
+        self,
+        *,
+        principal: builtins.str = ...,
+        source: builtins.str = ...,
+        data_digest: builtins.str = ...,
+        inputs: builtins.int = ...,
+        quarantined_inputs: builtins.int = ...,
+        job_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data_digest", b"data_digest", "inputs", b"inputs", "job_id", b"job_id", "principal", b"principal", "quarantined_inputs", b"quarantined_inputs", "source", b"source"]) -> None: ...
+
+global___Provenance = Provenance
+
+@typing.final
+class GetBaselineRequest(google.protobuf.message.Message):
+    """GetBaselineRequest names a version."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: builtins.int
+    revision: builtins.str
+    """Name, which stands for its active version, or name@version."""
+    def __init__(
+        self,
+        *,
+        revision: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["revision", b"revision"]) -> None: ...
+
+global___GetBaselineRequest = GetBaselineRequest
+
+@typing.final
+class GetBaselineResponse(google.protobuf.message.Message):
+    """GetBaselineResponse is that version."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BASELINE_FIELD_NUMBER: builtins.int
+    @property
+    def baseline(self) -> global___Baseline:
+        """The version."""
+
+    def __init__(
+        self,
+        *,
+        baseline: global___Baseline | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["baseline", b"baseline"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["baseline", b"baseline"]) -> None: ...
+
+global___GetBaselineResponse = GetBaselineResponse
+
+@typing.final
+class FitBaselineRequest(google.protobuf.message.Message):
+    """FitBaselineRequest is one step of sending trusted inputs."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CONFIG_FIELD_NUMBER: builtins.int
+    CHUNK_FIELD_NUMBER: builtins.int
+    COMMIT_FIELD_NUMBER: builtins.int
+    @property
+    def config(self) -> global___FitConfig:
+        """The first."""
+
+    @property
+    def chunk(self) -> global___FitChunk:
+        """Some inputs."""
+
+    @property
+    def commit(self) -> global___FitCommit:
+        """The last."""
+
+    def __init__(
+        self,
+        *,
+        config: global___FitConfig | None = ...,
+        chunk: global___FitChunk | None = ...,
+        commit: global___FitCommit | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["chunk", b"chunk", "commit", b"commit", "config", b"config", "step", b"step"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["chunk", b"chunk", "commit", b"commit", "config", b"config", "step", b"step"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["step", b"step"]) -> typing.Literal["config", "chunk", "commit"] | None: ...
+
+global___FitBaselineRequest = FitBaselineRequest
+
+@typing.final
+class FitConfig(google.protobuf.message.Message):
+    """FitConfig says what is to be fitted."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    SOURCE_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    FALSE_ALARM_RATE_FIELD_NUMBER: builtins.int
+    SEED_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Name of the baseline; empty means that of the server's settings."""
+    source: builtins.str
+    """Where the data came from, in the caller's words; at most 256 characters."""
+    request_id: builtins.str
+    """Caller's id; at most 128 characters. A second stream with the id of a job that was committed
+    gets that job, if it commits to the same digest.
+    """
+    false_alarm_rate: builtins.float
+    """False-alarm rate to promise; 0 means that of the server's settings."""
+    seed: builtins.int
+    """Seed of the split; absent means that of the server's settings."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        source: builtins.str = ...,
+        request_id: builtins.str = ...,
+        false_alarm_rate: builtins.float = ...,
+        seed: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_seed", b"_seed", "seed", b"seed"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_seed", b"_seed", "false_alarm_rate", b"false_alarm_rate", "name", b"name", "request_id", b"request_id", "seed", b"seed", "source", b"source"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_seed", b"_seed"]) -> typing.Literal["seed"] | None: ...
+
+global___FitConfig = FitConfig
+
+@typing.final
+class FitChunk(google.protobuf.message.Message):
+    """FitChunk is some trusted inputs."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: builtins.int
+    INPUTS_FIELD_NUMBER: builtins.int
+    sequence: builtins.int
+    """Number of the chunk, counted from 1; a gap or a repetition ends the stream."""
+    @property
+    def inputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[mad.v1.tensor_pb2.Tensor]:
+        """The model's named inputs, with one batch size."""
+
+    def __init__(
+        self,
+        *,
+        sequence: builtins.int = ...,
+        inputs: collections.abc.Iterable[mad.v1.tensor_pb2.Tensor] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["inputs", b"inputs", "sequence", b"sequence"]) -> None: ...
+
+global___FitChunk = FitChunk
+
+@typing.final
+class FitCommit(google.protobuf.message.Message):
+    """FitCommit says that everything was sent."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INPUTS_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
+    inputs: builtins.int
+    """Inputs sent, over all chunks."""
+    digest: builtins.str
+    """SHA-256, in hexadecimal, of the data of every tensor: chunk after chunk, by name within one."""
+    def __init__(
+        self,
+        *,
+        inputs: builtins.int = ...,
+        digest: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["digest", b"digest", "inputs", b"inputs"]) -> None: ...
+
+global___FitCommit = FitCommit
+
+@typing.final
+class FitBaselineResponse(google.protobuf.message.Message):
+    """FitBaselineResponse is the job that fits."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: builtins.int
+    @property
+    def job(self) -> global___FitJob:
+        """The job."""
+
+    def __init__(
+        self,
+        *,
+        job: global___FitJob | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["job", b"job"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["job", b"job"]) -> None: ...
+
+global___FitBaselineResponse = FitBaselineResponse
+
+@typing.final
+class FitJob(google.protobuf.message.Message):
+    """FitJob is one fit, from its commit to a candidate."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    BASELINE_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    PROVENANCE_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    STAGE_FIELD_NUMBER: builtins.int
+    DONE_FIELD_NUMBER: builtins.int
+    TOTAL_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    job_id: builtins.str
+    """Unique id."""
+    state: global___FitJobState.ValueType
+    """How far it is."""
+    baseline: builtins.str
+    """Name of the baseline."""
+    revision: builtins.str
+    """Version it made, such as "default@8"; empty before."""
+    stage: builtins.str
+    """What it does now, such as "calibrating"."""
+    done: builtins.int
+    """Steps of that stage that are done."""
+    total: builtins.int
+    """Steps of that stage."""
+    error: builtins.str
+    """Why it failed."""
+    @property
+    def provenance(self) -> global___Provenance:
+        """Where its data came from."""
+
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was committed."""
+
+    @property
+    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it began to run; absent before."""
+
+    @property
+    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it ended; absent before."""
+
+    def __init__(
+        self,
+        *,
+        job_id: builtins.str = ...,
+        state: global___FitJobState.ValueType = ...,
+        baseline: builtins.str = ...,
+        revision: builtins.str = ...,
+        provenance: global___Provenance | None = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        stage: builtins.str = ...,
+        done: builtins.int = ...,
+        total: builtins.int = ...,
+        error: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "end_time", b"end_time", "provenance", b"provenance", "start_time", b"start_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["baseline", b"baseline", "create_time", b"create_time", "done", b"done", "end_time", b"end_time", "error", b"error", "job_id", b"job_id", "provenance", b"provenance", "revision", b"revision", "stage", b"stage", "start_time", b"start_time", "state", b"state", "total", b"total"]) -> None: ...
+
+global___FitJob = FitJob
+
+@typing.final
+class GetFitJobRequest(google.protobuf.message.Message):
+    """GetFitJobRequest names a job."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: builtins.int
+    job_id: builtins.str
+    """Its id."""
+    def __init__(
+        self,
+        *,
+        job_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["job_id", b"job_id"]) -> None: ...
+
+global___GetFitJobRequest = GetFitJobRequest
+
+@typing.final
+class GetFitJobResponse(google.protobuf.message.Message):
+    """GetFitJobResponse is that job."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: builtins.int
+    @property
+    def job(self) -> global___FitJob:
+        """The job."""
+
+    def __init__(
+        self,
+        *,
+        job: global___FitJob | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["job", b"job"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["job", b"job"]) -> None: ...
+
+global___GetFitJobResponse = GetFitJobResponse
+
+@typing.final
+class ListFitJobsRequest(google.protobuf.message.Message):
+    """ListFitJobsRequest narrows the list."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BASELINE_FIELD_NUMBER: builtins.int
+    baseline: builtins.str
+    """Only jobs of this baseline; empty means all."""
+    def __init__(
+        self,
+        *,
+        baseline: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["baseline", b"baseline"]) -> None: ...
+
+global___ListFitJobsRequest = ListFitJobsRequest
+
+@typing.final
+class ListFitJobsResponse(google.protobuf.message.Message):
+    """ListFitJobsResponse is the list."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOBS_FIELD_NUMBER: builtins.int
+    @property
+    def jobs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FitJob]:
+        """Jobs, newest first."""
+
+    def __init__(
+        self,
+        *,
+        jobs: collections.abc.Iterable[global___FitJob] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["jobs", b"jobs"]) -> None: ...
+
+global___ListFitJobsResponse = ListFitJobsResponse
+
+@typing.final
+class CancelFitJobRequest(google.protobuf.message.Message):
+    """CancelFitJobRequest names a job."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: builtins.int
+    job_id: builtins.str
+    """Its id."""
+    def __init__(
+        self,
+        *,
+        job_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["job_id", b"job_id"]) -> None: ...
+
+global___CancelFitJobRequest = CancelFitJobRequest
+
+@typing.final
+class CancelFitJobResponse(google.protobuf.message.Message):
+    """CancelFitJobResponse is the job as it is now."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: builtins.int
+    @property
+    def job(self) -> global___FitJob:
+        """The job."""
+
+    def __init__(
+        self,
+        *,
+        job: global___FitJob | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["job", b"job"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["job", b"job"]) -> None: ...
+
+global___CancelFitJobResponse = CancelFitJobResponse
+
+@typing.final
+class Gate(google.protobuf.message.Message):
+    """Gate is one thing that promotion asks of a version."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    IS_PASSED_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    BOUND_FIELD_NUMBER: builtins.int
+    DETAIL_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """What it asks, such as "p_values_uniform"."""
+    is_passed: builtins.bool
+    """Whether the version passes."""
+    value: builtins.float
+    """What was measured."""
+    bound: builtins.float
+    """What it is held against."""
+    detail: builtins.str
+    """The same in a sentence."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        is_passed: builtins.bool = ...,
+        value: builtins.float = ...,
+        bound: builtins.float = ...,
+        detail: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bound", b"bound", "detail", b"detail", "is_passed", b"is_passed", "name", b"name", "value", b"value"]) -> None: ...
+
+global___Gate = Gate
+
+@typing.final
+class EvaluateBaselineRequest(google.protobuf.message.Message):
+    """EvaluateBaselineRequest names a version."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: builtins.int
+    revision: builtins.str
+    """name@version."""
+    def __init__(
+        self,
+        *,
+        revision: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["revision", b"revision"]) -> None: ...
+
+global___EvaluateBaselineRequest = EvaluateBaselineRequest
+
+@typing.final
+class EvaluateBaselineResponse(google.protobuf.message.Message):
+    """EvaluateBaselineResponse is what the gates say."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GATES_FIELD_NUMBER: builtins.int
+    IS_PROMOTABLE_FIELD_NUMBER: builtins.int
+    ACTIVE_REVISION_FIELD_NUMBER: builtins.int
+    is_promotable: builtins.bool
+    """Whether all are passed."""
+    active_revision: builtins.str
+    """Version that it was held against; empty if none is active."""
+    @property
+    def gates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Gate]:
+        """Every gate."""
+
+    def __init__(
+        self,
+        *,
+        gates: collections.abc.Iterable[global___Gate] | None = ...,
+        is_promotable: builtins.bool = ...,
+        active_revision: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["active_revision", b"active_revision", "gates", b"gates", "is_promotable", b"is_promotable"]) -> None: ...
+
+global___EvaluateBaselineResponse = EvaluateBaselineResponse
+
+@typing.final
+class PromoteBaselineRequest(google.protobuf.message.Message):
+    """PromoteBaselineRequest asks that an alias point at a version."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: builtins.int
+    ALIAS_FIELD_NUMBER: builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: builtins.int
+    revision: builtins.str
+    """name@version."""
+    alias: builtins.str
+    """"active", which empty means too, or "shadow", which scores and counts and never alerts."""
+    expected_revision: builtins.str
+    """Version the alias must point at now, such as "default@7", or "none"; ABORTED if it does not."""
+    def __init__(
+        self,
+        *,
+        revision: builtins.str = ...,
+        alias: builtins.str = ...,
+        expected_revision: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alias", b"alias", "expected_revision", b"expected_revision", "revision", b"revision"]) -> None: ...
+
+global___PromoteBaselineRequest = PromoteBaselineRequest
+
+@typing.final
+class PromoteBaselineResponse(google.protobuf.message.Message):
+    """PromoteBaselineResponse says what changed."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BASELINE_FIELD_NUMBER: builtins.int
+    PREVIOUS_REVISION_FIELD_NUMBER: builtins.int
+    GATES_FIELD_NUMBER: builtins.int
+    previous_revision: builtins.str
+    """Version the alias pointed at before; empty if none."""
+    @property
+    def baseline(self) -> global___Baseline:
+        """The version as it is now."""
+
+    @property
+    def gates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Gate]:
+        """What the gates said."""
+
+    def __init__(
+        self,
+        *,
+        baseline: global___Baseline | None = ...,
+        previous_revision: builtins.str = ...,
+        gates: collections.abc.Iterable[global___Gate] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["baseline", b"baseline"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["baseline", b"baseline", "gates", b"gates", "previous_revision", b"previous_revision"]) -> None: ...
+
+global___PromoteBaselineResponse = PromoteBaselineResponse
+
+@typing.final
+class RollbackBaselineRequest(google.protobuf.message.Message):
+    """RollbackBaselineRequest asks for the version before."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Name of the baseline; empty means that of the server's settings."""
+    expected_revision: builtins.str
+    """Version that must be active now; ABORTED if it is not."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        expected_revision: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["expected_revision", b"expected_revision", "name", b"name"]) -> None: ...
+
+global___RollbackBaselineRequest = RollbackBaselineRequest
+
+@typing.final
+class RollbackBaselineResponse(google.protobuf.message.Message):
+    """RollbackBaselineResponse says what changed."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BASELINE_FIELD_NUMBER: builtins.int
+    PREVIOUS_REVISION_FIELD_NUMBER: builtins.int
+    previous_revision: builtins.str
+    """Version that was active before."""
+    @property
+    def baseline(self) -> global___Baseline:
+        """The version that is active now."""
+
+    def __init__(
+        self,
+        *,
+        baseline: global___Baseline | None = ...,
+        previous_revision: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["baseline", b"baseline"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["baseline", b"baseline", "previous_revision", b"previous_revision"]) -> None: ...
+
+global___RollbackBaselineResponse = RollbackBaselineResponse
+
+@typing.final
+class DeleteBaselineRequest(google.protobuf.message.Message):
+    """DeleteBaselineRequest names a version."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: builtins.int
+    revision: builtins.str
+    """name@version."""
+    def __init__(
+        self,
+        *,
+        revision: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["revision", b"revision"]) -> None: ...
+
+global___DeleteBaselineRequest = DeleteBaselineRequest
+
+@typing.final
+class DeleteBaselineResponse(google.protobuf.message.Message):
+    """DeleteBaselineResponse is empty."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___DeleteBaselineResponse = DeleteBaselineResponse

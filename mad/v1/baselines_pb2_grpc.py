@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class BaselineServiceStub(object):
-    """BaselineService tells what the verdicts are measured against.
+    """BaselineService fits, examines and changes what the verdicts are measured against. Fitting never
+    activates: another call, of another role, promotes.
     """
 
     def __init__(self, channel):
@@ -40,14 +41,125 @@ class BaselineServiceStub(object):
                 request_serializer=mad_dot_v1_dot_baselines__pb2.ListBaselinesRequest.SerializeToString,
                 response_deserializer=mad_dot_v1_dot_baselines__pb2.ListBaselinesResponse.FromString,
                 _registered_method=True)
+        self.GetBaseline = channel.unary_unary(
+                '/mad.v1.BaselineService/GetBaseline',
+                request_serializer=mad_dot_v1_dot_baselines__pb2.GetBaselineRequest.SerializeToString,
+                response_deserializer=mad_dot_v1_dot_baselines__pb2.GetBaselineResponse.FromString,
+                _registered_method=True)
+        self.FitBaseline = channel.stream_unary(
+                '/mad.v1.BaselineService/FitBaseline',
+                request_serializer=mad_dot_v1_dot_baselines__pb2.FitBaselineRequest.SerializeToString,
+                response_deserializer=mad_dot_v1_dot_baselines__pb2.FitBaselineResponse.FromString,
+                _registered_method=True)
+        self.GetFitJob = channel.unary_unary(
+                '/mad.v1.BaselineService/GetFitJob',
+                request_serializer=mad_dot_v1_dot_baselines__pb2.GetFitJobRequest.SerializeToString,
+                response_deserializer=mad_dot_v1_dot_baselines__pb2.GetFitJobResponse.FromString,
+                _registered_method=True)
+        self.ListFitJobs = channel.unary_unary(
+                '/mad.v1.BaselineService/ListFitJobs',
+                request_serializer=mad_dot_v1_dot_baselines__pb2.ListFitJobsRequest.SerializeToString,
+                response_deserializer=mad_dot_v1_dot_baselines__pb2.ListFitJobsResponse.FromString,
+                _registered_method=True)
+        self.CancelFitJob = channel.unary_unary(
+                '/mad.v1.BaselineService/CancelFitJob',
+                request_serializer=mad_dot_v1_dot_baselines__pb2.CancelFitJobRequest.SerializeToString,
+                response_deserializer=mad_dot_v1_dot_baselines__pb2.CancelFitJobResponse.FromString,
+                _registered_method=True)
+        self.EvaluateBaseline = channel.unary_unary(
+                '/mad.v1.BaselineService/EvaluateBaseline',
+                request_serializer=mad_dot_v1_dot_baselines__pb2.EvaluateBaselineRequest.SerializeToString,
+                response_deserializer=mad_dot_v1_dot_baselines__pb2.EvaluateBaselineResponse.FromString,
+                _registered_method=True)
+        self.PromoteBaseline = channel.unary_unary(
+                '/mad.v1.BaselineService/PromoteBaseline',
+                request_serializer=mad_dot_v1_dot_baselines__pb2.PromoteBaselineRequest.SerializeToString,
+                response_deserializer=mad_dot_v1_dot_baselines__pb2.PromoteBaselineResponse.FromString,
+                _registered_method=True)
+        self.RollbackBaseline = channel.unary_unary(
+                '/mad.v1.BaselineService/RollbackBaseline',
+                request_serializer=mad_dot_v1_dot_baselines__pb2.RollbackBaselineRequest.SerializeToString,
+                response_deserializer=mad_dot_v1_dot_baselines__pb2.RollbackBaselineResponse.FromString,
+                _registered_method=True)
+        self.DeleteBaseline = channel.unary_unary(
+                '/mad.v1.BaselineService/DeleteBaseline',
+                request_serializer=mad_dot_v1_dot_baselines__pb2.DeleteBaselineRequest.SerializeToString,
+                response_deserializer=mad_dot_v1_dot_baselines__pb2.DeleteBaselineResponse.FromString,
+                _registered_method=True)
 
 
 class BaselineServiceServicer(object):
-    """BaselineService tells what the verdicts are measured against.
+    """BaselineService fits, examines and changes what the verdicts are measured against. Fitting never
+    activates: another call, of another role, promotes.
     """
 
     def ListBaselines(self, request, context):
         """ListBaselines returns every version of every baseline in the store, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetBaseline(self, request, context):
+        """GetBaseline returns one version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FitBaseline(self, request_iterator, context):
+        """FitBaseline takes trusted inputs, and answers with a job once they are durable. The first
+        message is a config, then come chunks in sequence, then one commit; a stream that ends without
+        its commit leaves nothing behind.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetFitJob(self, request, context):
+        """GetFitJob tells how far a fit has come.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFitJobs(self, request, context):
+        """ListFitJobs returns every job, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelFitJob(self, request, context):
+        """CancelFitJob ends a job that has not ended; cancelling one that has is no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EvaluateBaseline(self, request, context):
+        """EvaluateBaseline holds a version against the gates that promotion asks of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PromoteBaseline(self, request, context):
+        """PromoteBaseline points an alias at a version that passes every gate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackBaseline(self, request, context):
+        """RollbackBaseline points "active" back at the version it pointed at before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteBaseline(self, request, context):
+        """DeleteBaseline removes a version that no alias points at.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +173,51 @@ def add_BaselineServiceServicer_to_server(servicer, server):
                     request_deserializer=mad_dot_v1_dot_baselines__pb2.ListBaselinesRequest.FromString,
                     response_serializer=mad_dot_v1_dot_baselines__pb2.ListBaselinesResponse.SerializeToString,
             ),
+            'GetBaseline': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBaseline,
+                    request_deserializer=mad_dot_v1_dot_baselines__pb2.GetBaselineRequest.FromString,
+                    response_serializer=mad_dot_v1_dot_baselines__pb2.GetBaselineResponse.SerializeToString,
+            ),
+            'FitBaseline': grpc.stream_unary_rpc_method_handler(
+                    servicer.FitBaseline,
+                    request_deserializer=mad_dot_v1_dot_baselines__pb2.FitBaselineRequest.FromString,
+                    response_serializer=mad_dot_v1_dot_baselines__pb2.FitBaselineResponse.SerializeToString,
+            ),
+            'GetFitJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFitJob,
+                    request_deserializer=mad_dot_v1_dot_baselines__pb2.GetFitJobRequest.FromString,
+                    response_serializer=mad_dot_v1_dot_baselines__pb2.GetFitJobResponse.SerializeToString,
+            ),
+            'ListFitJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFitJobs,
+                    request_deserializer=mad_dot_v1_dot_baselines__pb2.ListFitJobsRequest.FromString,
+                    response_serializer=mad_dot_v1_dot_baselines__pb2.ListFitJobsResponse.SerializeToString,
+            ),
+            'CancelFitJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelFitJob,
+                    request_deserializer=mad_dot_v1_dot_baselines__pb2.CancelFitJobRequest.FromString,
+                    response_serializer=mad_dot_v1_dot_baselines__pb2.CancelFitJobResponse.SerializeToString,
+            ),
+            'EvaluateBaseline': grpc.unary_unary_rpc_method_handler(
+                    servicer.EvaluateBaseline,
+                    request_deserializer=mad_dot_v1_dot_baselines__pb2.EvaluateBaselineRequest.FromString,
+                    response_serializer=mad_dot_v1_dot_baselines__pb2.EvaluateBaselineResponse.SerializeToString,
+            ),
+            'PromoteBaseline': grpc.unary_unary_rpc_method_handler(
+                    servicer.PromoteBaseline,
+                    request_deserializer=mad_dot_v1_dot_baselines__pb2.PromoteBaselineRequest.FromString,
+                    response_serializer=mad_dot_v1_dot_baselines__pb2.PromoteBaselineResponse.SerializeToString,
+            ),
+            'RollbackBaseline': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackBaseline,
+                    request_deserializer=mad_dot_v1_dot_baselines__pb2.RollbackBaselineRequest.FromString,
+                    response_serializer=mad_dot_v1_dot_baselines__pb2.RollbackBaselineResponse.SerializeToString,
+            ),
+            'DeleteBaseline': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteBaseline,
+                    request_deserializer=mad_dot_v1_dot_baselines__pb2.DeleteBaselineRequest.FromString,
+                    response_serializer=mad_dot_v1_dot_baselines__pb2.DeleteBaselineResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'mad.v1.BaselineService', rpc_method_handlers)
@@ -70,7 +227,8 @@ def add_BaselineServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class BaselineService(object):
-    """BaselineService tells what the verdicts are measured against.
+    """BaselineService fits, examines and changes what the verdicts are measured against. Fitting never
+    activates: another call, of another role, promotes.
     """
 
     @staticmethod
@@ -90,6 +248,249 @@ class BaselineService(object):
             '/mad.v1.BaselineService/ListBaselines',
             mad_dot_v1_dot_baselines__pb2.ListBaselinesRequest.SerializeToString,
             mad_dot_v1_dot_baselines__pb2.ListBaselinesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBaseline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mad.v1.BaselineService/GetBaseline',
+            mad_dot_v1_dot_baselines__pb2.GetBaselineRequest.SerializeToString,
+            mad_dot_v1_dot_baselines__pb2.GetBaselineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FitBaseline(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/mad.v1.BaselineService/FitBaseline',
+            mad_dot_v1_dot_baselines__pb2.FitBaselineRequest.SerializeToString,
+            mad_dot_v1_dot_baselines__pb2.FitBaselineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFitJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mad.v1.BaselineService/GetFitJob',
+            mad_dot_v1_dot_baselines__pb2.GetFitJobRequest.SerializeToString,
+            mad_dot_v1_dot_baselines__pb2.GetFitJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFitJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mad.v1.BaselineService/ListFitJobs',
+            mad_dot_v1_dot_baselines__pb2.ListFitJobsRequest.SerializeToString,
+            mad_dot_v1_dot_baselines__pb2.ListFitJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelFitJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mad.v1.BaselineService/CancelFitJob',
+            mad_dot_v1_dot_baselines__pb2.CancelFitJobRequest.SerializeToString,
+            mad_dot_v1_dot_baselines__pb2.CancelFitJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvaluateBaseline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mad.v1.BaselineService/EvaluateBaseline',
+            mad_dot_v1_dot_baselines__pb2.EvaluateBaselineRequest.SerializeToString,
+            mad_dot_v1_dot_baselines__pb2.EvaluateBaselineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PromoteBaseline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mad.v1.BaselineService/PromoteBaseline',
+            mad_dot_v1_dot_baselines__pb2.PromoteBaselineRequest.SerializeToString,
+            mad_dot_v1_dot_baselines__pb2.PromoteBaselineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackBaseline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mad.v1.BaselineService/RollbackBaseline',
+            mad_dot_v1_dot_baselines__pb2.RollbackBaselineRequest.SerializeToString,
+            mad_dot_v1_dot_baselines__pb2.RollbackBaselineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteBaseline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mad.v1.BaselineService/DeleteBaseline',
+            mad_dot_v1_dot_baselines__pb2.DeleteBaselineRequest.SerializeToString,
+            mad_dot_v1_dot_baselines__pb2.DeleteBaselineResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -18,7 +18,9 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class BaselineServiceStub:
-    """BaselineService tells what the verdicts are measured against."""
+    """BaselineService fits, examines and changes what the verdicts are measured against. Fitting never
+    activates: another call, of another role, promotes.
+    """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
     ListBaselines: grpc.UnaryUnaryMultiCallable[
@@ -27,8 +29,67 @@ class BaselineServiceStub:
     ]
     """ListBaselines returns every version of every baseline in the store, newest first."""
 
+    GetBaseline: grpc.UnaryUnaryMultiCallable[
+        mad.v1.baselines_pb2.GetBaselineRequest,
+        mad.v1.baselines_pb2.GetBaselineResponse,
+    ]
+    """GetBaseline returns one version."""
+
+    FitBaseline: grpc.StreamUnaryMultiCallable[
+        mad.v1.baselines_pb2.FitBaselineRequest,
+        mad.v1.baselines_pb2.FitBaselineResponse,
+    ]
+    """FitBaseline takes trusted inputs, and answers with a job once they are durable. The first
+    message is a config, then come chunks in sequence, then one commit; a stream that ends without
+    its commit leaves nothing behind.
+    """
+
+    GetFitJob: grpc.UnaryUnaryMultiCallable[
+        mad.v1.baselines_pb2.GetFitJobRequest,
+        mad.v1.baselines_pb2.GetFitJobResponse,
+    ]
+    """GetFitJob tells how far a fit has come."""
+
+    ListFitJobs: grpc.UnaryUnaryMultiCallable[
+        mad.v1.baselines_pb2.ListFitJobsRequest,
+        mad.v1.baselines_pb2.ListFitJobsResponse,
+    ]
+    """ListFitJobs returns every job, newest first."""
+
+    CancelFitJob: grpc.UnaryUnaryMultiCallable[
+        mad.v1.baselines_pb2.CancelFitJobRequest,
+        mad.v1.baselines_pb2.CancelFitJobResponse,
+    ]
+    """CancelFitJob ends a job that has not ended; cancelling one that has is no error."""
+
+    EvaluateBaseline: grpc.UnaryUnaryMultiCallable[
+        mad.v1.baselines_pb2.EvaluateBaselineRequest,
+        mad.v1.baselines_pb2.EvaluateBaselineResponse,
+    ]
+    """EvaluateBaseline holds a version against the gates that promotion asks of it."""
+
+    PromoteBaseline: grpc.UnaryUnaryMultiCallable[
+        mad.v1.baselines_pb2.PromoteBaselineRequest,
+        mad.v1.baselines_pb2.PromoteBaselineResponse,
+    ]
+    """PromoteBaseline points an alias at a version that passes every gate."""
+
+    RollbackBaseline: grpc.UnaryUnaryMultiCallable[
+        mad.v1.baselines_pb2.RollbackBaselineRequest,
+        mad.v1.baselines_pb2.RollbackBaselineResponse,
+    ]
+    """RollbackBaseline points "active" back at the version it pointed at before."""
+
+    DeleteBaseline: grpc.UnaryUnaryMultiCallable[
+        mad.v1.baselines_pb2.DeleteBaselineRequest,
+        mad.v1.baselines_pb2.DeleteBaselineResponse,
+    ]
+    """DeleteBaseline removes a version that no alias points at."""
+
 class BaselineServiceAsyncStub:
-    """BaselineService tells what the verdicts are measured against."""
+    """BaselineService fits, examines and changes what the verdicts are measured against. Fitting never
+    activates: another call, of another role, promotes.
+    """
 
     ListBaselines: grpc.aio.UnaryUnaryMultiCallable[
         mad.v1.baselines_pb2.ListBaselinesRequest,
@@ -36,8 +97,67 @@ class BaselineServiceAsyncStub:
     ]
     """ListBaselines returns every version of every baseline in the store, newest first."""
 
+    GetBaseline: grpc.aio.UnaryUnaryMultiCallable[
+        mad.v1.baselines_pb2.GetBaselineRequest,
+        mad.v1.baselines_pb2.GetBaselineResponse,
+    ]
+    """GetBaseline returns one version."""
+
+    FitBaseline: grpc.aio.StreamUnaryMultiCallable[
+        mad.v1.baselines_pb2.FitBaselineRequest,
+        mad.v1.baselines_pb2.FitBaselineResponse,
+    ]
+    """FitBaseline takes trusted inputs, and answers with a job once they are durable. The first
+    message is a config, then come chunks in sequence, then one commit; a stream that ends without
+    its commit leaves nothing behind.
+    """
+
+    GetFitJob: grpc.aio.UnaryUnaryMultiCallable[
+        mad.v1.baselines_pb2.GetFitJobRequest,
+        mad.v1.baselines_pb2.GetFitJobResponse,
+    ]
+    """GetFitJob tells how far a fit has come."""
+
+    ListFitJobs: grpc.aio.UnaryUnaryMultiCallable[
+        mad.v1.baselines_pb2.ListFitJobsRequest,
+        mad.v1.baselines_pb2.ListFitJobsResponse,
+    ]
+    """ListFitJobs returns every job, newest first."""
+
+    CancelFitJob: grpc.aio.UnaryUnaryMultiCallable[
+        mad.v1.baselines_pb2.CancelFitJobRequest,
+        mad.v1.baselines_pb2.CancelFitJobResponse,
+    ]
+    """CancelFitJob ends a job that has not ended; cancelling one that has is no error."""
+
+    EvaluateBaseline: grpc.aio.UnaryUnaryMultiCallable[
+        mad.v1.baselines_pb2.EvaluateBaselineRequest,
+        mad.v1.baselines_pb2.EvaluateBaselineResponse,
+    ]
+    """EvaluateBaseline holds a version against the gates that promotion asks of it."""
+
+    PromoteBaseline: grpc.aio.UnaryUnaryMultiCallable[
+        mad.v1.baselines_pb2.PromoteBaselineRequest,
+        mad.v1.baselines_pb2.PromoteBaselineResponse,
+    ]
+    """PromoteBaseline points an alias at a version that passes every gate."""
+
+    RollbackBaseline: grpc.aio.UnaryUnaryMultiCallable[
+        mad.v1.baselines_pb2.RollbackBaselineRequest,
+        mad.v1.baselines_pb2.RollbackBaselineResponse,
+    ]
+    """RollbackBaseline points "active" back at the version it pointed at before."""
+
+    DeleteBaseline: grpc.aio.UnaryUnaryMultiCallable[
+        mad.v1.baselines_pb2.DeleteBaselineRequest,
+        mad.v1.baselines_pb2.DeleteBaselineResponse,
+    ]
+    """DeleteBaseline removes a version that no alias points at."""
+
 class BaselineServiceServicer(metaclass=abc.ABCMeta):
-    """BaselineService tells what the verdicts are measured against."""
+    """BaselineService fits, examines and changes what the verdicts are measured against. Fitting never
+    activates: another call, of another role, promotes.
+    """
 
     @abc.abstractmethod
     def ListBaselines(
@@ -46,5 +166,80 @@ class BaselineServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[mad.v1.baselines_pb2.ListBaselinesResponse, collections.abc.Awaitable[mad.v1.baselines_pb2.ListBaselinesResponse]]:
         """ListBaselines returns every version of every baseline in the store, newest first."""
+
+    @abc.abstractmethod
+    def GetBaseline(
+        self,
+        request: mad.v1.baselines_pb2.GetBaselineRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[mad.v1.baselines_pb2.GetBaselineResponse, collections.abc.Awaitable[mad.v1.baselines_pb2.GetBaselineResponse]]:
+        """GetBaseline returns one version."""
+
+    @abc.abstractmethod
+    def FitBaseline(
+        self,
+        request_iterator: _MaybeAsyncIterator[mad.v1.baselines_pb2.FitBaselineRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[mad.v1.baselines_pb2.FitBaselineResponse, collections.abc.Awaitable[mad.v1.baselines_pb2.FitBaselineResponse]]:
+        """FitBaseline takes trusted inputs, and answers with a job once they are durable. The first
+        message is a config, then come chunks in sequence, then one commit; a stream that ends without
+        its commit leaves nothing behind.
+        """
+
+    @abc.abstractmethod
+    def GetFitJob(
+        self,
+        request: mad.v1.baselines_pb2.GetFitJobRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[mad.v1.baselines_pb2.GetFitJobResponse, collections.abc.Awaitable[mad.v1.baselines_pb2.GetFitJobResponse]]:
+        """GetFitJob tells how far a fit has come."""
+
+    @abc.abstractmethod
+    def ListFitJobs(
+        self,
+        request: mad.v1.baselines_pb2.ListFitJobsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[mad.v1.baselines_pb2.ListFitJobsResponse, collections.abc.Awaitable[mad.v1.baselines_pb2.ListFitJobsResponse]]:
+        """ListFitJobs returns every job, newest first."""
+
+    @abc.abstractmethod
+    def CancelFitJob(
+        self,
+        request: mad.v1.baselines_pb2.CancelFitJobRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[mad.v1.baselines_pb2.CancelFitJobResponse, collections.abc.Awaitable[mad.v1.baselines_pb2.CancelFitJobResponse]]:
+        """CancelFitJob ends a job that has not ended; cancelling one that has is no error."""
+
+    @abc.abstractmethod
+    def EvaluateBaseline(
+        self,
+        request: mad.v1.baselines_pb2.EvaluateBaselineRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[mad.v1.baselines_pb2.EvaluateBaselineResponse, collections.abc.Awaitable[mad.v1.baselines_pb2.EvaluateBaselineResponse]]:
+        """EvaluateBaseline holds a version against the gates that promotion asks of it."""
+
+    @abc.abstractmethod
+    def PromoteBaseline(
+        self,
+        request: mad.v1.baselines_pb2.PromoteBaselineRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[mad.v1.baselines_pb2.PromoteBaselineResponse, collections.abc.Awaitable[mad.v1.baselines_pb2.PromoteBaselineResponse]]:
+        """PromoteBaseline points an alias at a version that passes every gate."""
+
+    @abc.abstractmethod
+    def RollbackBaseline(
+        self,
+        request: mad.v1.baselines_pb2.RollbackBaselineRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[mad.v1.baselines_pb2.RollbackBaselineResponse, collections.abc.Awaitable[mad.v1.baselines_pb2.RollbackBaselineResponse]]:
+        """RollbackBaseline points "active" back at the version it pointed at before."""
+
+    @abc.abstractmethod
+    def DeleteBaseline(
+        self,
+        request: mad.v1.baselines_pb2.DeleteBaselineRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[mad.v1.baselines_pb2.DeleteBaselineResponse, collections.abc.Awaitable[mad.v1.baselines_pb2.DeleteBaselineResponse]]:
+        """DeleteBaseline removes a version that no alias points at."""
 
 def add_BaselineServiceServicer_to_server(servicer: BaselineServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -27,33 +27,45 @@ from mad.v1 import tensor_pb2 as mad_dot_v1_dot_tensor__pb2
 from mad.v1 import verdict_pb2 as mad_dot_v1_dot_verdict__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14mad/v1/scoring.proto\x12\x06mad.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13mad/v1/tensor.proto\x1a\x14mad/v1/verdict.proto\"\x8a\x01\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61seline\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x1e\n\x06inputs\x18\x04 \x03(\x0b\x32\x0e.mad.v1.Tensor\x12%\n\x07options\x18\x05 \x01(\x0b\x32\x14.mad.v1.ScoreOptions\"Z\n\x0cScoreOptions\x12\x17\n\x0finclude_outputs\x18\x01 \x01(\x08\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12 \n\x07traffic\x18\x03 \x01(\x0e\x32\x0f.mad.v1.Traffic\";\n\x05Score\x12 \n\x07verdict\x18\x01 \x01(\x0b\x32\x0f.mad.v1.Verdict\x12\x10\n\x08\x61lert_id\x18\x02 \x01(\t\"\xbd\x01\n\rScoreResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x19\n\x11\x62\x61seline_revision\x18\x03 \x01(\t\x12\x1d\n\x06scores\x18\x04 \x03(\x0b\x32\r.mad.v1.Score\x12\x1f\n\x07outputs\x18\x05 \x03(\x0b\x32\x0e.mad.v1.Tensor\x12.\n\nscore_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\";\n\x12ScoreStreamRequest\x12%\n\x07request\x18\x01 \x01(\x0b\x32\x14.mad.v1.ScoreRequest\"\x84\x01\n\x13ScoreStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x08response\x18\x02 \x01(\x0b\x32\x15.mad.v1.ScoreResponseH\x00\x12$\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x13.mad.v1.StreamErrorH\x00\x42\x08\n\x06result\",\n\x0bStreamError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x87\x01\n\x0e\x45xplainRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61seline\x18\x02 \x01(\t\x12\x1e\n\x06inputs\x18\x03 \x03(\x0b\x32\x0e.mad.v1.Tensor\x12\x13\n\x0bmax_charges\x18\x04 \x01(\x05\x12\x1f\n\x17include_counterfactuals\x18\x05 \x01(\x08\"\xa9\x01\n\x0f\x45xplainResponse\x12 \n\x07verdict\x18\x01 \x01(\x0b\x32\x0f.mad.v1.Verdict\x12(\n\x0b\x65xplanation\x18\x02 \x01(\x0b\x32\x13.mad.v1.Explanation\x12\x19\n\x11\x62\x61seline_revision\x18\x03 \x01(\t\x12/\n\x0f\x63ounterfactuals\x18\x04 \x03(\x0b\x32\x16.mad.v1.Counterfactual*]\n\x07Traffic\x12\x17\n\x13TRAFFIC_UNSPECIFIED\x10\x00\x12\x10\n\x0cTRAFFIC_LIVE\x10\x01\x12\x13\n\x0fTRAFFIC_TRUSTED\x10\x02\x12\x12\n\x0eTRAFFIC_CANARY\x10\x03\x32\xce\x01\n\x0eScoringService\x12\x34\n\x05Score\x12\x14.mad.v1.ScoreRequest\x1a\x15.mad.v1.ScoreResponse\x12J\n\x0bScoreStream\x12\x1a.mad.v1.ScoreStreamRequest\x1a\x1b.mad.v1.ScoreStreamResponse(\x01\x30\x01\x12:\n\x07\x45xplain\x12\x16.mad.v1.ExplainRequest\x1a\x17.mad.v1.ExplainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14mad/v1/scoring.proto\x12\x06mad.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13mad/v1/tensor.proto\x1a\x14mad/v1/verdict.proto\"\xe9\x01\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61seline\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x1e\n\x06inputs\x18\x04 \x03(\x0b\x32\x0e.mad.v1.Tensor\x12%\n\x07options\x18\x05 \x01(\x0b\x32\x14.mad.v1.ScoreOptions\x12.\n\x0b\x61\x63tivations\x18\x06 \x01(\x0b\x32\x17.mad.v1.ActivationBatchH\x00\x12\"\n\x05\x63odes\x18\x07 \x01(\x0b\x32\x11.mad.v1.CodeBatchH\x00\x42\t\n\x07payload\"l\n\x0f\x41\x63tivationBatch\x12\x1d\n\x05sites\x18\x01 \x03(\x0b\x32\x0e.mad.v1.Tensor\x12\x1f\n\x07outputs\x18\x02 \x03(\x0b\x32\x0e.mad.v1.Tensor\x12\x19\n\x11model_fingerprint\x18\x03 \x01(\t\"}\n\tCodeBatch\x12 \n\x05views\x18\x01 \x03(\x0b\x32\x11.mad.v1.ViewCodes\x12\x10\n\x08\x63ontexts\x18\x02 \x03(\x03\x12\x19\n\x11model_fingerprint\x18\x03 \x01(\t\x12!\n\x19\x64\x65\x63omposition_fingerprint\x18\x04 \x01(\t\"]\n\tViewCodes\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x12\n\x06\x63ounts\x18\x02 \x03(\rB\x02\x10\x01\x12\x16\n\ncomponents\x18\x03 \x03(\rB\x02\x10\x01\x12\x16\n\nmagnitudes\x18\x04 \x03(\x02\x42\x02\x10\x01\"x\n\x0cScoreOptions\x12\x17\n\x0finclude_outputs\x18\x01 \x01(\x08\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12 \n\x07traffic\x18\x03 \x01(\x0e\x32\x0f.mad.v1.Traffic\x12\x1c\n\x14include_explanations\x18\x04 \x01(\x08\"\x87\x01\n\x05Score\x12 \n\x07verdict\x18\x01 \x01(\x0b\x32\x0f.mad.v1.Verdict\x12\x10\n\x08\x61lert_id\x18\x02 \x01(\t\x12 \n\x07measure\x18\x03 \x01(\x0e\x32\x0f.mad.v1.Measure\x12(\n\x0b\x65xplanation\x18\x04 \x01(\x0b\x32\x13.mad.v1.Explanation\"\xbd\x01\n\rScoreResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x19\n\x11\x62\x61seline_revision\x18\x03 \x01(\t\x12\x1d\n\x06scores\x18\x04 \x03(\x0b\x32\r.mad.v1.Score\x12\x1f\n\x07outputs\x18\x05 \x03(\x0b\x32\x0e.mad.v1.Tensor\x12.\n\nscore_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\";\n\x12ScoreStreamRequest\x12%\n\x07request\x18\x01 \x01(\x0b\x32\x14.mad.v1.ScoreRequest\"\x84\x01\n\x13ScoreStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x08response\x18\x02 \x01(\x0b\x32\x15.mad.v1.ScoreResponseH\x00\x12$\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x13.mad.v1.StreamErrorH\x00\x42\x08\n\x06result\",\n\x0bStreamError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x87\x01\n\x0e\x45xplainRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61seline\x18\x02 \x01(\t\x12\x1e\n\x06inputs\x18\x03 \x03(\x0b\x32\x0e.mad.v1.Tensor\x12\x13\n\x0bmax_charges\x18\x04 \x01(\x05\x12\x1f\n\x17include_counterfactuals\x18\x05 \x01(\x08\"\xa9\x01\n\x0f\x45xplainResponse\x12 \n\x07verdict\x18\x01 \x01(\x0b\x32\x0f.mad.v1.Verdict\x12(\n\x0b\x65xplanation\x18\x02 \x01(\x0b\x32\x13.mad.v1.Explanation\x12\x19\n\x11\x62\x61seline_revision\x18\x03 \x01(\t\x12/\n\x0f\x63ounterfactuals\x18\x04 \x03(\x0b\x32\x16.mad.v1.Counterfactual*]\n\x07Traffic\x12\x17\n\x13TRAFFIC_UNSPECIFIED\x10\x00\x12\x10\n\x0cTRAFFIC_LIVE\x10\x01\x12\x13\n\x0fTRAFFIC_TRUSTED\x10\x02\x12\x12\n\x0eTRAFFIC_CANARY\x10\x03\x32\xce\x01\n\x0eScoringService\x12\x34\n\x05Score\x12\x14.mad.v1.ScoreRequest\x1a\x15.mad.v1.ScoreResponse\x12J\n\x0bScoreStream\x12\x1a.mad.v1.ScoreStreamRequest\x1a\x1b.mad.v1.ScoreStreamResponse(\x01\x30\x01\x12:\n\x07\x45xplain\x12\x16.mad.v1.ExplainRequest\x1a\x17.mad.v1.ExplainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mad.v1.scoring_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRAFFIC']._serialized_start=1146
-  _globals['_TRAFFIC']._serialized_end=1239
+  _globals['_VIEWCODES'].fields_by_name['counts']._loaded_options = None
+  _globals['_VIEWCODES'].fields_by_name['counts']._serialized_options = b'\020\001'
+  _globals['_VIEWCODES'].fields_by_name['components']._loaded_options = None
+  _globals['_VIEWCODES'].fields_by_name['components']._serialized_options = b'\020\001'
+  _globals['_VIEWCODES'].fields_by_name['magnitudes']._loaded_options = None
+  _globals['_VIEWCODES'].fields_by_name['magnitudes']._serialized_options = b'\020\001'
+  _globals['_TRAFFIC']._serialized_start=1680
+  _globals['_TRAFFIC']._serialized_end=1773
   _globals['_SCOREREQUEST']._serialized_start=109
-  _globals['_SCOREREQUEST']._serialized_end=247
-  _globals['_SCOREOPTIONS']._serialized_start=249
-  _globals['_SCOREOPTIONS']._serialized_end=339
-  _globals['_SCORE']._serialized_start=341
-  _globals['_SCORE']._serialized_end=400
-  _globals['_SCORERESPONSE']._serialized_start=403
-  _globals['_SCORERESPONSE']._serialized_end=592
-  _globals['_SCORESTREAMREQUEST']._serialized_start=594
-  _globals['_SCORESTREAMREQUEST']._serialized_end=653
-  _globals['_SCORESTREAMRESPONSE']._serialized_start=656
-  _globals['_SCORESTREAMRESPONSE']._serialized_end=788
-  _globals['_STREAMERROR']._serialized_start=790
-  _globals['_STREAMERROR']._serialized_end=834
-  _globals['_EXPLAINREQUEST']._serialized_start=837
-  _globals['_EXPLAINREQUEST']._serialized_end=972
-  _globals['_EXPLAINRESPONSE']._serialized_start=975
-  _globals['_EXPLAINRESPONSE']._serialized_end=1144
-  _globals['_SCORINGSERVICE']._serialized_start=1242
-  _globals['_SCORINGSERVICE']._serialized_end=1448
+  _globals['_SCOREREQUEST']._serialized_end=342
+  _globals['_ACTIVATIONBATCH']._serialized_start=344
+  _globals['_ACTIVATIONBATCH']._serialized_end=452
+  _globals['_CODEBATCH']._serialized_start=454
+  _globals['_CODEBATCH']._serialized_end=579
+  _globals['_VIEWCODES']._serialized_start=581
+  _globals['_VIEWCODES']._serialized_end=674
+  _globals['_SCOREOPTIONS']._serialized_start=676
+  _globals['_SCOREOPTIONS']._serialized_end=796
+  _globals['_SCORE']._serialized_start=799
+  _globals['_SCORE']._serialized_end=934
+  _globals['_SCORERESPONSE']._serialized_start=937
+  _globals['_SCORERESPONSE']._serialized_end=1126
+  _globals['_SCORESTREAMREQUEST']._serialized_start=1128
+  _globals['_SCORESTREAMREQUEST']._serialized_end=1187
+  _globals['_SCORESTREAMRESPONSE']._serialized_start=1190
+  _globals['_SCORESTREAMRESPONSE']._serialized_end=1322
+  _globals['_STREAMERROR']._serialized_start=1324
+  _globals['_STREAMERROR']._serialized_end=1368
+  _globals['_EXPLAINREQUEST']._serialized_start=1371
+  _globals['_EXPLAINREQUEST']._serialized_end=1506
+  _globals['_EXPLAINRESPONSE']._serialized_start=1509
+  _globals['_EXPLAINRESPONSE']._serialized_end=1678
+  _globals['_SCORINGSERVICE']._serialized_start=1776
+  _globals['_SCORINGSERVICE']._serialized_end=1982
 # @@protoc_insertion_point(module_scope)

@@ -61,6 +61,8 @@ class ScoreRequest(google.protobuf.message.Message):
     REQUEST_ID_FIELD_NUMBER: builtins.int
     INPUTS_FIELD_NUMBER: builtins.int
     OPTIONS_FIELD_NUMBER: builtins.int
+    ACTIVATIONS_FIELD_NUMBER: builtins.int
+    CODES_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Monitored model; empty means the one this server watches."""
     baseline: builtins.str
@@ -71,11 +73,19 @@ class ScoreRequest(google.protobuf.message.Message):
     """
     @property
     def inputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[mad.v1.tensor_pb2.Tensor]:
-        """The model's named inputs, with one batch size."""
+        """The model's named inputs, with one batch size; empty where there is a payload."""
 
     @property
     def options(self) -> global___ScoreOptions:
         """How much to send back, and how to count the traffic."""
+
+    @property
+    def activations(self) -> global___ActivationBatch:
+        """What the model computed at the baseline's sites."""
+
+    @property
+    def codes(self) -> global___CodeBatch:
+        """Which components were active, found by the caller's own copy of the decomposition."""
 
     def __init__(
         self,
@@ -85,11 +95,119 @@ class ScoreRequest(google.protobuf.message.Message):
         request_id: builtins.str = ...,
         inputs: collections.abc.Iterable[mad.v1.tensor_pb2.Tensor] | None = ...,
         options: global___ScoreOptions | None = ...,
+        activations: global___ActivationBatch | None = ...,
+        codes: global___CodeBatch | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["options", b"options"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["baseline", b"baseline", "inputs", b"inputs", "model", b"model", "options", b"options", "request_id", b"request_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["activations", b"activations", "codes", b"codes", "options", b"options", "payload", b"payload"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["activations", b"activations", "baseline", b"baseline", "codes", b"codes", "inputs", b"inputs", "model", b"model", "options", b"options", "payload", b"payload", "request_id", b"request_id"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["payload", b"payload"]) -> typing.Literal["activations", "codes"] | None: ...
 
 global___ScoreRequest = ScoreRequest
+
+@typing.final
+class ActivationBatch(google.protobuf.message.Message):
+    """ActivationBatch is one forward pass that was run elsewhere."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SITES_FIELD_NUMBER: builtins.int
+    OUTPUTS_FIELD_NUMBER: builtins.int
+    MODEL_FINGERPRINT_FIELD_NUMBER: builtins.int
+    model_fingerprint: builtins.str
+    """Fingerprint of the model that computed them; must be that of the baseline."""
+    @property
+    def sites(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[mad.v1.tensor_pb2.Tensor]:
+        """One tensor for each site of the baseline, named by it, with one batch size."""
+
+    @property
+    def outputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[mad.v1.tensor_pb2.Tensor]:
+        """The model's outputs, named as in a ScoreResponse. The first is needed by a baseline whose codes
+        are conditioned on the label that the model predicts; others are ignored.
+        """
+
+    def __init__(
+        self,
+        *,
+        sites: collections.abc.Iterable[mad.v1.tensor_pb2.Tensor] | None = ...,
+        outputs: collections.abc.Iterable[mad.v1.tensor_pb2.Tensor] | None = ...,
+        model_fingerprint: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["model_fingerprint", b"model_fingerprint", "outputs", b"outputs", "sites", b"sites"]) -> None: ...
+
+global___ActivationBatch = ActivationBatch
+
+@typing.final
+class CodeBatch(google.protobuf.message.Message):
+    """CodeBatch is the active sets of some inputs. They tell of the mechanism alone: the verdict goes by
+    mechanism_bits, ranked among the mechanism bits of the reference, and what only activations tell
+    is NaN.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VIEWS_FIELD_NUMBER: builtins.int
+    CONTEXTS_FIELD_NUMBER: builtins.int
+    MODEL_FINGERPRINT_FIELD_NUMBER: builtins.int
+    DECOMPOSITION_FINGERPRINT_FIELD_NUMBER: builtins.int
+    model_fingerprint: builtins.str
+    """Fingerprint of the model; must be that of the baseline."""
+    decomposition_fingerprint: builtins.str
+    """Fingerprint of the decomposition; must be that of the baseline."""
+    @property
+    def views(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ViewCodes]:
+        """Active components in each view of the baseline."""
+
+    @property
+    def contexts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Label that the model predicted for each input; empty where the baseline asks for none."""
+
+    def __init__(
+        self,
+        *,
+        views: collections.abc.Iterable[global___ViewCodes] | None = ...,
+        contexts: collections.abc.Iterable[builtins.int] | None = ...,
+        model_fingerprint: builtins.str = ...,
+        decomposition_fingerprint: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["contexts", b"contexts", "decomposition_fingerprint", b"decomposition_fingerprint", "model_fingerprint", b"model_fingerprint", "views", b"views"]) -> None: ...
+
+global___CodeBatch = CodeBatch
+
+@typing.final
+class ViewCodes(google.protobuf.message.Message):
+    """ViewCodes is the active sets of a batch in one view, one input after the other."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VIEW_FIELD_NUMBER: builtins.int
+    COUNTS_FIELD_NUMBER: builtins.int
+    COMPONENTS_FIELD_NUMBER: builtins.int
+    MAGNITUDES_FIELD_NUMBER: builtins.int
+    view: builtins.str
+    """View, a site or "site:suffix", as in Part.site."""
+    @property
+    def counts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """How many components each input uses."""
+
+    @property
+    def components(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The components, ascending within an input."""
+
+    @property
+    def magnitudes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """How strongly each is active; not zero."""
+
+    def __init__(
+        self,
+        *,
+        view: builtins.str = ...,
+        counts: collections.abc.Iterable[builtins.int] | None = ...,
+        components: collections.abc.Iterable[builtins.int] | None = ...,
+        magnitudes: collections.abc.Iterable[builtins.float] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["components", b"components", "counts", b"counts", "magnitudes", b"magnitudes", "view", b"view"]) -> None: ...
+
+global___ViewCodes = ViewCodes
 
 @typing.final
 class ScoreOptions(google.protobuf.message.Message):
@@ -100,20 +218,24 @@ class ScoreOptions(google.protobuf.message.Message):
     INCLUDE_OUTPUTS_FIELD_NUMBER: builtins.int
     DRY_RUN_FIELD_NUMBER: builtins.int
     TRAFFIC_FIELD_NUMBER: builtins.int
+    INCLUDE_EXPLANATIONS_FIELD_NUMBER: builtins.int
     include_outputs: builtins.bool
     """Return the model's outputs too."""
     dry_run: builtins.bool
     """Score and count, but raise no alert."""
     traffic: global___Traffic.ValueType
-    """Kind of traffic, for the calibration metrics."""
+    """Kind of traffic, for the calibration metrics. Trusted and canary traffic need the role fit."""
+    include_explanations: builtins.bool
+    """Return the explanation of each input that raises an alert."""
     def __init__(
         self,
         *,
         include_outputs: builtins.bool = ...,
         dry_run: builtins.bool = ...,
         traffic: global___Traffic.ValueType = ...,
+        include_explanations: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dry_run", b"dry_run", "include_outputs", b"include_outputs", "traffic", b"traffic"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dry_run", b"dry_run", "include_explanations", b"include_explanations", "include_outputs", b"include_outputs", "traffic", b"traffic"]) -> None: ...
 
 global___ScoreOptions = ScoreOptions
 
@@ -125,22 +247,32 @@ class Score(google.protobuf.message.Message):
 
     VERDICT_FIELD_NUMBER: builtins.int
     ALERT_ID_FIELD_NUMBER: builtins.int
+    MEASURE_FIELD_NUMBER: builtins.int
+    EXPLANATION_FIELD_NUMBER: builtins.int
     alert_id: builtins.str
     """Id of the alert raised, which is durable by the time the caller reads it. Empty when no alert
     was raised; also empty when verdict.is_alert is true but the alert log could not be written.
     """
+    measure: mad.v1.verdict_pb2.Measure.ValueType
+    """Measure that verdict.p_value goes by."""
     @property
     def verdict(self) -> mad.v1.verdict_pb2.Verdict:
         """How unusual its mechanisms were."""
+
+    @property
+    def explanation(self) -> mad.v1.verdict_pb2.Explanation:
+        """Largest charges, if asked for and verdict.is_alert."""
 
     def __init__(
         self,
         *,
         verdict: mad.v1.verdict_pb2.Verdict | None = ...,
         alert_id: builtins.str = ...,
+        measure: mad.v1.verdict_pb2.Measure.ValueType = ...,
+        explanation: mad.v1.verdict_pb2.Explanation | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["verdict", b"verdict"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["alert_id", b"alert_id", "verdict", b"verdict"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["explanation", b"explanation", "verdict", b"verdict"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["alert_id", b"alert_id", "explanation", b"explanation", "measure", b"measure", "verdict", b"verdict"]) -> None: ...
 
 global___Score = Score
 
