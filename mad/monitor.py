@@ -17,7 +17,7 @@ from mad.capture.model import MonitoredModel
 from mad.components.base import Decomposition
 from mad.counterfactual import Counterfactual, counterfactuals
 from mad.errors import BaselineError, InputError
-from mad.scoring import Observed, Scored, Scorer
+from mad.scoring import Observed, Scorer
 from mad.types import Explanation, Inputs, Ledger, Part, Verdict, Weighed
 
 
@@ -92,26 +92,50 @@ class Monitor:
         clock: Callable[[], float] = time.perf_counter,
     ) -> Judgement:
         """Run the model once and judge each input; inputs were checked before."""
-        scored = self.scorer.score(inputs, clock=clock)
+        observed = self.scorer.observe(inputs, clock=clock)
+        return self.judge_observed(observed, max_charges=max_charges, clock=clock)
+
+    def judge_observed(
+        self,
+        observed: Observed,
+        *,
+        max_charges: int = 20,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> Judgement:
+        """Judge what was observed already, by any scorer of the same decomposition and rules.
+
+        So a second baseline can judge the same run of the model. With no charges, no input is
+        explained.
+        """
         start = clock()
-        weighed = self.baseline.weighing.weigh(scored.ledger)
-        verdicts = self._verdicts(scored, weighed)
+        ledger = self.scorer.charge(observed)
+        charged = clock()
+        weighed = self.baseline.weighing.weigh(ledger)
+        verdicts = self._verdicts(observed, ledger, weighed)
         judged = clock()
         alerting = [row for row, verdict in enumerate(verdicts) if verdict.is_alert]
-        explanations = self._explanations(scored, weighed, alerting, max_charges)
+        explained = alerting if max_charges else []
+        explanations = self._explanations(observed, weighed, explained, max_charges)
         seconds = {
-            **scored.observed.stage_seconds,
-            "calibration": judged - start,
+            **observed.stage_seconds,
+            "codes": charged - start,
+            "calibration": judged - charged,
             "explanations": clock() - judged,
         }
-        return Judgement(scored.observed.outputs, verdicts, explanations, seconds)
+        return Judgement(observed.outputs, verdicts, explanations, seconds)
 
     def explain(self, inputs: Inputs, *, max_charges: int) -> tuple[Verdict, Explanation]:
         """Judge one input and split its surprise over components; inputs were checked before."""
-        scored = self.scorer.score(inputs)
-        weighed = self.baseline.weighing.weigh(scored.ledger)
-        (verdict,) = self._verdicts(scored, weighed)
-        return verdict, self._explanations(scored, weighed, [0], max_charges)[0]
+        return self.explain_observed(self.scorer.observe(inputs), max_charges=max_charges)
+
+    def explain_observed(
+        self, observed: Observed, *, max_charges: int
+    ) -> tuple[Verdict, Explanation]:
+        """Judge and explain one input that was observed already."""
+        ledger = self.scorer.charge(observed)
+        weighed = self.baseline.weighing.weigh(ledger)
+        (verdict,) = self._verdicts(observed, ledger, weighed)
+        return verdict, self._explanations(observed, weighed, [0], max_charges)[0]
 
     def counterfactuals(
         self, inputs: Inputs, explanation: Explanation
@@ -120,26 +144,28 @@ class Monitor:
         return counterfactuals(self.scorer.model, self.scorer.decomposition, inputs, explanation)
 
     def _explanations(
-        self, scored: Scored, weighed: Weighed, rows: list[int], max_charges: int
+        self, observed: Observed, weighed: Weighed, rows: list[int], max_charges: int
     ) -> dict[int, Explanation]:
         explained = self.scorer.explain(
-            scored.observed, rows, rarity=weighed.rarity, max_charges=max_charges
+            observed, rows, rarity=weighed.rarity, max_charges=max_charges
         )
         return dict(zip(rows, explained, strict=True))
 
-    def _verdicts(self, scored: Scored, weighed: Weighed) -> tuple[Verdict, ...]:
+    def _verdicts(
+        self, observed: Observed, ledger: Ledger, weighed: Weighed
+    ) -> tuple[Verdict, ...]:
         manifest = self.baseline.manifest
-        p = self.baseline.p_values(weighed, scored.observed.context)
+        p = self.baseline.p_values(weighed, observed.context)
         columns = zip(
             weighed.surprise.tolist(),
             weighed.mechanism.tolist(),
             weighed.novelty.tolist(),
-            scored.ledger.description.tolist(),
+            ledger.description.tolist(),
             p.tolist(),
             [is_alert(one, false_alarm_rate=manifest.false_alarm_rate) for one in p.tolist()],
-            _parts(scored.ledger, weighed),
-            scored.observed.context.tolist(),
-            _active_components(scored.observed),
+            _parts(ledger, weighed),
+            observed.context.tolist(),
+            _active_components(observed),
             strict=True,
         )
         return tuple(Verdict(*column) for column in columns)

@@ -65,9 +65,16 @@ class Scorer:
     context: ContextRule
     activity: ActivityRule = "magnitude"
 
-    def score(self, inputs: Inputs, *, clock: Callable[[], float] = time.perf_counter) -> Scored:
+    def score(self, inputs: Inputs) -> Scored:
         """Run the model once and charge each input's activity."""
-        seen = observe(
+        seen = self.observe(inputs)
+        return Scored(seen, self.charge(seen))
+
+    def observe(
+        self, inputs: Inputs, *, clock: Callable[[], float] = time.perf_counter
+    ) -> Observed:
+        """Run the model once and say which components each input used."""
+        return observe(
             self.model,
             self.decomposition,
             inputs,
@@ -75,10 +82,10 @@ class Scorer:
             activity=self.activity,
             clock=clock,
         )
-        start = clock()
-        charged = ledger(self.parts, seen.activity, seen.context)
-        seconds = {**seen.stage_seconds, "codes": clock() - start}
-        return Scored(Observed(seen.outputs, seen.activity, seen.context, seconds), charged)
+
+    def charge(self, observed: Observed) -> Ledger:
+        """Charge what this scorer, or another of the same decomposition and rules, observed."""
+        return ledger(self.parts, observed.activity, observed.context)
 
     def explain(
         self,

@@ -113,7 +113,10 @@ def measure(
         with torch.no_grad():
             scorer.model.module(x)
         bare.append(clock() - start)
-        stages.append(scorer.score({"x": x}, clock=clock).observed.stage_seconds)
+        observed = scorer.observe({"x": x}, clock=clock)
+        start = clock()
+        scorer.charge(observed)
+        stages.append({**observed.stage_seconds, "codes": clock() - start})
     # The first round is warming up.
     return Cost(
         len(x),

@@ -176,6 +176,24 @@ def test_stages_are_timed_with_the_given_clock(world: World) -> None:
     }
 
 
+def test_two_baselines_judge_one_run_of_the_model(world: World) -> None:
+    stricter = replace(
+        world.baseline, manifest=replace(world.baseline.manifest, false_alarm_rate=0.01)
+    )
+    other = Monitor.bind(world.model, world.decomposition, stricter)
+    x = {"x": torch.cat([ordinary(20, seed=8), strange(4, seed=8)])}
+    observed = world.monitor.scorer.observe(x)
+    for monitor in (world.monitor, other):
+        assert monitor.judge_observed(observed).verdicts == monitor.judge(x).verdicts
+
+
+def test_without_charges_nothing_is_explained(world: World) -> None:
+    observed = world.monitor.scorer.observe({"x": strange(3, seed=8)})
+    judgement = world.monitor.judge_observed(observed, max_charges=0)
+    assert all(verdict.is_alert for verdict in judgement.verdicts)
+    assert judgement.explanations == {}
+
+
 def test_a_rate_can_be_read_from_a_rebound_baseline(world: World) -> None:
     stricter = replace(
         world.baseline, manifest=replace(world.baseline.manifest, false_alarm_rate=0.01)
