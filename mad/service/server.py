@@ -19,6 +19,7 @@ from mad.metrics import Metrics
 from mad.monitor import Monitor
 from mad.service.alert_writer import AlertWriter
 from mad.service.alerts import AlertServicer
+from mad.service.answering import Answering
 from mad.service.baselines import BaselineServicer
 from mad.service.batching import Batcher
 from mad.service.calls import CallInterceptor, counted
@@ -166,15 +167,18 @@ class Server:
             ],
             options=_options(self.limits),
         )
-        scoring = ScoringServicer(
+        answering = Answering(
             registry=self.registry,
             batcher=self._batcher,
             alerts=self._writer,
             watch=self._watch,
             metrics=self.metrics,
             max_request_inputs=self.limits.max_request_inputs,
-            max_message_bytes=self.limits.max_message_bytes,
             clock=self.clock,
+        )
+        scoring = ScoringServicer(
+            answering=answering,
+            max_message_bytes=self.limits.max_message_bytes,
             draining=self._draining,
         )
         scoring_pb2_grpc.add_ScoringServiceServicer_to_server(scoring, server)

@@ -1,0 +1,114 @@
+"""The scoring flow that every protocol shares: one question in; verdicts and durable alerts out."""
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, final
+
+from mad.errors import ForbiddenError, InputError, TooLargeError
+from mad.metrics import Metrics, Traffic
+from mad.monitor import Judgement, Monitor
+from mad.service.alert_writer import AlertWriter, drafts
+from mad.service.batching import Batcher
+from mad.service.caller import caller
+from mad.service.errors import request_id
+from mad.service.registry import Registry
+from mad.service.watch import StreamWatch
+from mad.types import Inputs
+
+MAX_REQUEST_ID: Final = 128
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a request asks, whatever protocol it came by.
+
+    ``monitor`` is what the registry resolved for it; ``request_id`` is the caller's, or empty.
+    """
+
+    monitor: Monitor
+    inputs: Inputs
+    request_id: str = ""
+    traffic: Traffic = "live"
+    is_dry_run: bool = False
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was found: ids of the alerts raised by row, durable, and when."""
+
+    judgement: Judgement
+    alert_ids: Mapping[int, str]
+    time: datetime
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Answering:
+    """Scores inputs, counts them, feeds the stream and raises alerts."""
+
+    registry: Registry
+    batcher: Batcher
+    alerts: AlertWriter
+    watch: StreamWatch
+    metrics: Metrics
+    max_request_inputs: int
+    clock: Callable[[], datetime]
+
+    async def answer(self, question: Question) -> Answer:
+        """Judge a question's inputs, and return once its alerts are durable.
+
+        Raises InputError for inputs that the model does not take, ForbiddenError for trusted or
+        canary traffic from a caller that may not fit, and what the batcher raises.
+        """
+        if question.traffic != "live" and "fit" not in caller.get().roles:
+            raise ForbiddenError(
+                f"{question.traffic} traffic needs the role fit; send it as live traffic, or as a "
+                "caller that has the role"
+            )
+        monitor = question.monitor
+        self._check(question.inputs, monitor)
+        judgement = await self.batcher.judge(monitor, question.inputs)
+        now = self.clock()
+        self.metrics.scored(monitor.baseline.manifest.name, question.traffic, judgement.verdicts)
+        ids: Mapping[int, str] = {}
+        if question.traffic == "live" and not question.is_dry_run:
+            ids = await self._raised(question, judgement, now)
+        return Answer(judgement, ids, now)
+
+    @contextmanager
+    def in_flight(self, caller_id: str) -> Iterator[None]:
+        """Count a request and name it in log lines; InputError for an id that cannot be kept."""
+        if len(caller_id) > MAX_REQUEST_ID or not caller_id.isprintable():
+            raise InputError(
+                f"request_id {caller_id[:MAX_REQUEST_ID]!r} has {len(caller_id)} characters; send "
+                f"at most {MAX_REQUEST_ID}, all printable"
+            )
+        request_id.set(caller_id or uuid.uuid4().hex)
+        self.metrics.request_started()
+        try:
+            yield
+        finally:
+            self.metrics.request_ended()
+
+    def _check(self, inputs: Inputs, monitor: Monitor) -> None:
+        if (size := max(map(len, inputs.values()))) > self.max_request_inputs:
+            raise TooLargeError(
+                f"the request has {size} inputs; this server takes at most "
+                f"{self.max_request_inputs} a request: split it"
+            )
+        monitor.check(inputs)
+
+    async def _raised(
+        self, question: Question, judgement: Judgement, now: datetime
+    ) -> Mapping[int, str]:
+        monitor = question.monitor
+        self.watch.feed(monitor.baseline.revision, judgement.verdicts)
+        alerts = drafts(
+            monitor, judgement, question.inputs, request_id=question.request_id, time=now
+        )
+        return dict(zip(alerts, await self.alerts.write(list(alerts.values())), strict=True))
