@@ -16,7 +16,8 @@ MadError
 ├── ExpiredError              the caller's deadline would pass before its answer
 ├── ShuttingDownError         the server drains; another replica should answer
 ├── UpstreamError             the server that runs the model does not answer
-└── AlertLogError             the alert log cannot be read or written
+├── AlertLogError             the alert log cannot be read or written
+└── AuditError                the audit log cannot be read or written, or was edited
 
 Messages carry the offending value and the remedy; they are shown to people.
 """
@@ -88,3 +89,7 @@ class ShuttingDownError(MadError):
 
 class AlertLogError(MadError):
     """The alert log cannot be read or written."""
+
+
+class AuditError(MadError):
+    """The audit log cannot be read or written, or was edited."""

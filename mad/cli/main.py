@@ -7,6 +7,7 @@ import typer
 
 from mad.cli import screen
 from mad.cli.alerts import alerts
+from mad.cli.audit import audit
 from mad.cli.baselines import baselines
 from mad.cli.bench import bench
 from mad.cli.convert import convert
@@ -26,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (demo, fit, serve, score, explain, alerts, stream, baselines, bench, convert):
+for verb in (demo, fit, serve, score, explain, alerts, stream, baselines, audit, bench, convert):
     app.command()(verb)
 app.add_typer(train, name="train")
 app.add_typer(report, name="report")

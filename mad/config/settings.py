@@ -30,6 +30,7 @@ from mad.config.fields import (
     database_url,
     factory_path,
 )
+from mad.config.security import Security
 from mad.errors import ConfigError
 
 
@@ -126,6 +127,7 @@ class Settings(Section):
     baseline: Baseline
     server: Server
     stream: Stream
+    security: Security
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -141,7 +143,7 @@ class Settings(Section):
             raise ConfigError(f"cannot read settings {path}: {error.strerror}") from error
         except ValueError as error:
             raise ConfigError(f"{path} is not TOML: {error}") from error
-        tables = {"baseline": {}, "server": {}, "stream": {}} | tables
+        tables = {"baseline": {}, "server": {}, "stream": {}, "security": {}} | tables
         try:
             return cls.model_validate(tables, context=path.absolute().parent)
         except ValidationError as error:

@@ -4,10 +4,11 @@ from prometheus_client import CollectorRegistry
 
 from mad import config
 from mad.alerts.log import AlertLog
+from mad.audit import AuditLog
 from mad.deployment import Deployment
 from mad.metrics import Metrics
 from mad.service.registry import Registry
-from mad.service.server import Limits, Server
+from mad.service.server import Limits, Server, utc_now
 from mad.service.watch import WatchPlan
 
 
@@ -30,6 +31,7 @@ def from_settings(settings: config.Settings, *, collectors: CollectorRegistry) -
         registry=Registry([monitor], default=manifest.name),
         store=store,
         alert_log=AlertLog.open(settings.server.alert_log),
+        audit=AuditLog.open(settings.security.audit_log, clock=utc_now),
         metrics=metrics,
         limits=Limits(
             max_batch=settings.server.max_batch,

@@ -10,6 +10,7 @@ import grpc
 
 from mad.errors import (
     AlertLogError,
+    AuditError,
     BaselineError,
     BaselineNotFoundError,
     ConfigError,
@@ -50,6 +51,7 @@ STATUS: Final[Mapping[type[MadError], grpc.StatusCode]] = {
     UpstreamError: grpc.StatusCode.UNAVAILABLE,
     ShuttingDownError: grpc.StatusCode.UNAVAILABLE,
     AlertLogError: grpc.StatusCode.UNAVAILABLE,
+    AuditError: grpc.StatusCode.UNAVAILABLE,
 }
 _SHED: Final[Mapping[type[MadError], str]] = {
     OverloadedError: "queue_full",

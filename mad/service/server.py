@@ -13,6 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mad.alerts.log import AlertLog
+from mad.audit import AuditLog
 from mad.baseline.store import BaselineStore
 from mad.errors import ConfigError, MadError
 from mad.metrics import Metrics
@@ -69,7 +70,7 @@ def utc_now() -> datetime:
 @final
 @dataclass(kw_only=True, eq=False)
 class Server:
-    """A gRPC server over loaded monitors. It owns the alert log it is given, and closes it.
+    """A gRPC server over loaded monitors. It owns the logs it is given, and closes them.
 
     ``address`` is ``host:port``; port 0 takes any free one.
     """
@@ -78,6 +79,7 @@ class Server:
     registry: Registry
     store: BaselineStore
     alert_log: AlertLog
+    audit: AuditLog
     metrics: Metrics
     limits: Limits
     watch: WatchPlan = field(default_factory=WatchPlan)
@@ -120,7 +122,7 @@ class Server:
             raise
 
     async def drain(self, *, lame_duck_s: float, grace_s: float) -> None:
-        """Stop without losing a call, then close the alert log.
+        """Stop without losing a call, then close the logs.
 
         Clients that watch health leave during ``lame_duck_s``; calls under way then have
         ``grace_s`` to end, while streams answer what they have in hand and end at once.
@@ -134,6 +136,7 @@ class Server:
         await self._watch.close()
         await self._writer.close()
         await asyncio.to_thread(self.alert_log.close)
+        await asyncio.to_thread(self.audit.close)
 
     async def wait(self) -> None:
         """Wait until the server has stopped."""

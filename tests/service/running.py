@@ -12,12 +12,13 @@ from prometheus_client import CollectorRegistry
 from torch import Tensor, nn
 
 from mad.alerts.log import AlertLog
+from mad.audit import AuditLog
 from mad.baseline.store import BaselineStore
 from mad.client import AsyncClient
 from mad.metrics import Metrics
 from mad.monitor import Monitor
 from mad.service.registry import Registry
-from mad.service.server import Limits, Server
+from mad.service.server import Limits, Server, utc_now
 from mad.service.watch import WatchPlan
 from tests.worlds import World, ordinary, strange
 
@@ -66,6 +67,7 @@ def build(
         registry=Registry([monitor], default="tiny"),
         store=store,
         alert_log=AlertLog.open(f"sqlite:///{directory}/alerts.db"),
+        audit=AuditLog.open(directory / "audit.jsonl", clock=utc_now),
         metrics=metrics,
         limits=limits,
         watch=watch or WatchPlan(),

@@ -67,7 +67,8 @@ async def test_a_server_is_not_healthy_before_every_model_ran_once(
 
 
 async def test_a_taken_port_is_named(service: Running, world: World, tmp_path: Path) -> None:
-    second = build(world, tmp_path, collectors=CollectorRegistry())
+    (tmp_path / "second").mkdir()
+    second = build(world, tmp_path / "second", collectors=CollectorRegistry())
     second.address = service.address
     with pytest.raises(ConfigError, match=f"cannot listen on {service.address}: the port is taken"):
         await second.start()
