@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import final
+from typing import Final, final
 
 from jaxtyping import Float64, Int64
 from torch import Tensor
@@ -71,6 +71,29 @@ class Manifest:
     def revision(self) -> str:
         """Name and version, such as ``default@7``."""
         return f"{self.name}@{self.version}"
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Who fitted a version, and on what.
+
+    ``principal`` is empty if nobody was asked who they are, ``source`` is the caller's own word for
+    where the data came from, and ``data_digest`` the SHA-256 of data that were sent. Of ``inputs``
+    that came in, ``quarantined_inputs`` were set aside before the fit, because the active baseline
+    found them most surprising. A fit on the command line has no ``job_id``.
+    """
+
+    principal: str = ""
+    source: str = ""
+    data_digest: str = ""
+    inputs: int = 0
+    quarantined_inputs: int = 0
+    job_id: str = ""
+
+
+UNKNOWN: Final = Provenance()
+"""The provenance of a version that says nothing of it."""
 
 
 @final

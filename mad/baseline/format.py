@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mad import tensors
 from mad.baseline import shapes
-from mad.baseline.bundle import Baseline, Manifest
+from mad.baseline.bundle import UNKNOWN, Baseline, Manifest, Provenance
 from mad.calibration.rarity import Rarity
 from mad.calibration.weighing import Weighing
 from mad.codes.accounting import CodedPart
@@ -28,8 +28,8 @@ MANIFEST = "manifest.json"
 ARRAYS = "arrays.safetensors"
 
 
-def encode(baseline: Baseline) -> dict[str, bytes]:
-    """Return the content of a bundle's files, by name."""
+def encode(baseline: Baseline, provenance: Provenance = UNKNOWN) -> dict[str, bytes]:
+    """Return the content of a bundle's files by name; last the manifest, which seals the rest."""
     arrays = {"references": baseline.references, "contexts": baseline.contexts}
     arrays |= {f"weighing.{name}": array for name, array in _weighing(baseline.weighing).items()}
     rows = []
@@ -47,20 +47,25 @@ def encode(baseline: Baseline) -> dict[str, bytes]:
         "baseline": asdict(baseline.manifest) | {"created": baseline.manifest.created.isoformat()},
         "parts": rows,
         "arrays": {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)},
+        "provenance": asdict(provenance),
     }
     sealed = manifest | {"digest": _seal(manifest)}
     return {ARRAYS: content, MANIFEST: json.dumps(sealed, indent=2).encode()}
 
 
-def decode_manifest(content: bytes, *, name: str) -> tuple[Manifest, str]:
-    """Return the manifest and its digest; ``name`` is for messages.
+def decode_manifest(content: bytes, *, name: str) -> tuple[Manifest, str, Provenance]:
+    """Return the manifest, its digest and the provenance; ``name`` is for messages.
+
+    The provenance is empty where it is unknown, as in versions made before it was kept.
 
     Raises:
         BaselineError: the manifest is damaged, was edited, or has an unknown format.
     """
     sealed = _open(content, name=name)
     with _described(name):
-        return _manifest(sealed["baseline"], name=name), sealed["digest"]
+        row = sealed.get("provenance", {})
+        provenance = _PROVENANCE.validate_json(json.dumps(row), strict=True)
+        return _manifest(sealed["baseline"], name=name), sealed["digest"], provenance
 
 
 def decode(files: Mapping[str, bytes], *, name: str) -> Baseline:
@@ -148,6 +153,7 @@ def _manifest(row: Mapping[str, Any], *, name: str) -> Manifest:
 
 
 _MANIFEST = TypeAdapter(Manifest)
+_PROVENANCE = TypeAdapter(Provenance)
 
 
 _WEIGHING = ("place", "of_mechanism", "power")

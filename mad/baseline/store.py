@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import final
 
 from mad.baseline import format as bundle_format
-from mad.baseline.bundle import Baseline, Manifest
+from mad.baseline.bundle import UNKNOWN, Baseline, Manifest, Provenance
 from mad.errors import BaselineError, BaselineNotFoundError, ConfigError
 from mad.tensors import read_bytes, write_durably
 
@@ -32,6 +32,7 @@ class Entry:
     manifest: Manifest
     digest: str
     is_active: bool
+    provenance: Provenance = UNKNOWN
 
 
 def parse_revision(revision: str) -> tuple[str, int | None]:
@@ -75,7 +76,13 @@ class BaselineStore:
                 "baseline.store to a directory that can be written"
             ) from cause
 
-    def save(self, baseline: Baseline, *, activate: bool = True) -> Baseline:
+    def save(
+        self,
+        baseline: Baseline,
+        *,
+        activate: bool = True,
+        provenance: Provenance = UNKNOWN,
+    ) -> Baseline:
         """Write the next version of the baseline's name and return it with its number.
 
         A crash leaves no half-written version: files are flushed before the directory is renamed.
@@ -83,7 +90,7 @@ class BaselineStore:
         name = baseline.manifest.name
         home = self.prepare(name)
         try:
-            saved = self._write(baseline, home)
+            saved = self._write(baseline, home, provenance)
             if activate:
                 self.activate(name, saved.manifest.version)
         except OSError as cause:
@@ -124,9 +131,11 @@ class BaselineStore:
         content = read_bytes(
             self.root / name / str(version) / bundle_format.MANIFEST, error=BaselineError
         )
-        manifest, digest = bundle_format.decode_manifest(content, name=f"{name}@{version}")
+        read = bundle_format.decode_manifest(content, name=f"{name}@{version}")
+        manifest, digest, provenance = read
         has_active = (self.root / name / _ACTIVE).is_file()
-        return Entry(manifest, digest, is_active=has_active and self._active(name) == version)
+        is_active = has_active and self._active(name) == version
+        return Entry(manifest, digest, is_active, provenance)
 
     def activate(self, name: str, version: int) -> None:
         """Make a version the active one; readers see the old number or the new, never neither."""
@@ -138,7 +147,7 @@ class BaselineStore:
         aside.replace(pointer)
         _flush_directory(pointer.parent)
 
-    def _write(self, baseline: Baseline, home: Path) -> Baseline:
+    def _write(self, baseline: Baseline, home: Path, provenance: Provenance) -> Baseline:
         aside = home / f".{uuid.uuid4().hex}"
         try:
             while True:
@@ -146,7 +155,7 @@ class BaselineStore:
                 version = max(numbers, default=0) + 1
                 saved = replace(baseline, manifest=replace(baseline.manifest, version=version))
                 aside.mkdir(exist_ok=True)
-                for file, content in bundle_format.encode(saved).items():
+                for file, content in bundle_format.encode(saved, provenance).items():
                     write_durably(aside / file, content)
                 _flush_directory(aside)
                 if _renamed(aside, home / str(version)):

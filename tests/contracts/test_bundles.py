@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from mad.baseline.bundle import Provenance
 from mad.baseline.store import BaselineStore, parse_revision
 from mad.errors import BaselineError, BaselineNotFoundError, ConfigError
 from tests.worlds import World, strange, tiny_world
@@ -77,6 +78,34 @@ def test_a_version_saved_without_activating_waits(world: World, tmp_path: Path) 
     store, _ = saved(world, tmp_path)
     store.save(world.baseline, activate=False)
     assert store.load("tiny").revision == "tiny@1"
+
+
+def test_a_version_says_where_its_data_came_from(world: World, tmp_path: Path) -> None:
+    store, _ = saved(world, tmp_path)
+    made = Provenance(principal="ada", source="week 48", inputs=600, quarantined_inputs=2)
+    store.save(world.baseline, provenance=made)
+    assert [entry.provenance for entry in store.entries()] == [made, Provenance()]
+
+
+def test_a_version_of_before_provenance_was_kept_reads_as_unknown(
+    world: World, tmp_path: Path
+) -> None:
+    store, directory = saved(world, tmp_path)
+    resealed(directory, lambda manifest: manifest.pop("provenance"))
+    assert store.entry("tiny", 1).provenance == Provenance()
+
+
+def test_a_provenance_that_was_edited_is_refused(world: World, tmp_path: Path) -> None:
+    store, directory = saved(world, tmp_path)
+    path = directory / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["provenance"]["principal"] = "eve"
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(BaselineError, match="was edited since the fit"):
+        store.entry("tiny", 1)
+    resealed(directory, lambda manifest: manifest["provenance"].update(inputs="1"))
+    with pytest.raises(BaselineError, match="does not describe a baseline"):
+        store.entry("tiny", 1)
 
 
 def truncate(directory: Path) -> None:
