@@ -15,77 +15,19 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Index,
-    Integer,
-    MetaData,
-    Row,
-    String,
-    Table,
-    Text,
-    text,
-)
+from sqlalchemy import Row
 
 from mad.errors import AlertLogError
 from mad.types import Alert, Charge, Explanation, Part, SetNeighbour, Verdict
 
-FORMAT = 1
-"""Format of the tables below; a reader refuses any other."""
 
-SCHEMA = MetaData()
-
-formats = Table(
-    "mad_alert_log_format", SCHEMA, Column("format", Integer, primary_key=True, autoincrement=False)
-)
-
-# SQLite counts rows up by itself only for a column that is exactly an INTEGER.
-_sequence = BigInteger().with_variant(Integer, "sqlite")
-
-alerts = Table(
-    "mad_alerts",
-    SCHEMA,
-    Column("sequence", _sequence, primary_key=True, autoincrement=True),
-    Column("alert_id", String, nullable=False, unique=True),
-    Column("time", String, nullable=False),
-    Column("model", String, nullable=False),
-    Column("baseline", String, nullable=False),
-    Column("version", BigInteger, nullable=False),
-    Column("request_id", String, nullable=False),
-    Column("input_index", BigInteger, nullable=False),
-    Column("input_digest", String, nullable=False),
-    Column("body", Text, nullable=False),
-    sqlite_autoincrement=True,
-)
-
-RETRY_KEY = (
-    alerts.c.request_id,
-    alerts.c.input_index,
-    alerts.c.input_digest,
-    alerts.c.baseline,
-    alerts.c.version,
-)
-"""What a caller's retry of a named request repeats."""
-
-_named = text("request_id <> ''")
-Index("mad_alerts_retry", *RETRY_KEY, unique=True, sqlite_where=_named, postgresql_where=_named)
-Index("mad_alerts_baseline", alerts.c.baseline, alerts.c.sequence)
-
-# The program never edits a row; these stop a person with a database shell too.
-SQLITE_GUARDS = tuple(
-    f"CREATE TRIGGER mad_alerts_no_{change.lower()} BEFORE {change} ON mad_alerts "
-    "BEGIN SELECT RAISE(ABORT, 'the alert log is append-only'); END"
-    for change in ("UPDATE", "DELETE")
-)
-
-
-def to_row(alert: Alert) -> dict[str, str | int]:
-    """Return the values of one row, without its sequence number; the time must name its zone."""
-    assert alert.time.tzinfo is not None, "an alert's time names its zone"
+def to_row(alert: Alert, *, sequence: int, incident_id: str) -> dict[str, str | int | float | None]:
+    """Return the values of one row; the alert's time must name its zone."""
+    surprise = alert.verdict.surprise_bits
     return {
+        "sequence": sequence,
         "alert_id": alert.alert_id,
-        "time": alert.time.astimezone(UTC).isoformat(timespec="microseconds"),
+        "time": written_time(alert.time),
         "model": alert.model,
         "baseline": alert.baseline,
         "version": alert.version,
@@ -96,7 +38,15 @@ def to_row(alert: Alert) -> dict[str, str | int]:
             {"verdict": asdict(alert.verdict), "explanation": asdict(alert.explanation)},
             separators=(",", ":"),
         ),
+        "surprise_bits": None if math.isnan(surprise) else surprise,
+        "incident_id": incident_id,
     }
+
+
+def written_time(time: datetime) -> str:
+    """Write a time that names its zone so that texts are in order as times are."""
+    assert time.tzinfo is not None, "a time in the log names its zone"
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def from_row(row: Row[tuple[Any, ...]]) -> Alert:

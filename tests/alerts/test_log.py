@@ -1,10 +1,7 @@
 """The alert log: what is appended stays, reads back exactly, and is never written twice."""
 
 import math
-import sqlite3
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,35 +9,19 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from mad.alerts.log import AlertLog
 from mad.errors import AlertLogError, InputError
 from mad.types import Alert, Charge, Explanation, Part, SetNeighbour, Term, Verdict
-from tests.unit.alerts import ALERT, ids, numbered
-
-# Appends one alert at a time, and prints each id once the log has promised to keep it.
-WRITER = """
-import sys
-from datetime import UTC, datetime
-from mad.alerts.log import AlertLog
-from mad.types import Alert, Explanation, Verdict
-
-url, name, count = sys.argv[1:]
-log = AlertLog.open(url)
-verdict = Verdict(6.6, 6.6, 1.0, 9.0, 0.01, True, (), -1, 1)
-explanation = Explanation((), 9.0)
-for number in range(int(count)):
-    alert = Alert(
-        f"{name}-{number}", datetime.now(UTC), "demo", "default", 1, "", 0, "", verdict, explanation
-    )
-    print(*log.append([alert]), flush=True)
-log.close()
-"""
+from tests.alerts.conftest import Shell
+from tests.alerts.examples import ALERT, ids, numbered
+from tests.alerts.writers import start_writer
 
 number = st.floats(allow_nan=False)
 index = st.integers(0, 2**63 - 1)
-name = st.text(max_size=20)
+# PostgreSQL keeps no NUL, and neither ids nor names of ours have one.
+name = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 term: st.SearchStrategy[Term] = st.sampled_from(get_args(Term))
 moment = st.datetimes(
     datetime.fromisoformat("1971-01-01"),
@@ -49,37 +30,16 @@ moment = st.datetimes(
 )
 
 
-def start_writer(
-    url: str, name: str, *, count: int, before: Sequence[str] = ()
-) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [*before, sys.executable, "-c", WRITER, url, name, str(count)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "alerts.db"
-
-
-@pytest.fixture
-def log(path: Path) -> Iterator[AlertLog]:
-    opened = AlertLog.open(f"sqlite:///{path}")
-    yield opened
-    opened.close()
-
-
 @given(
     moment=moment,
     words=st.tuples(name, name, name, name, name),
     counts=st.tuples(index, index),
 )
-@settings(max_examples=30, deadline=None)
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_where_an_alert_came_from_reads_back_exactly(
-    tmp_path_factory: pytest.TempPathFactory,
+    log: AlertLog,
     moment: datetime,
     words: tuple[str, str, str, str, str],
     counts: tuple[int, int],
@@ -87,7 +47,7 @@ def test_where_an_alert_came_from_reads_back_exactly(
     alert_id, model, baseline, request_id, digest = words
     version, row = counts
     where = (alert_id, moment, model, baseline, version, request_id, row, digest)
-    assert_reads_back(Alert(*where, ALERT.verdict, ALERT.explanation), tmp_path_factory)
+    assert_reads_back(Alert(*where, ALERT.verdict, ALERT.explanation), log)
 
 
 @given(
@@ -97,9 +57,11 @@ def test_where_an_alert_came_from_reads_back_exactly(
         st.tuples(name, term, index, number, number, number, st.none() | number), max_size=3
     ),
 )
-@settings(max_examples=30, deadline=None)
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_a_verdict_and_its_explanation_read_back_exactly(
-    tmp_path_factory: pytest.TempPathFactory,
+    log: AlertLog,
     bits: tuple[float, float, float, float, float, float],
     parts: list[tuple[str, Term, float, float, float | None]],
     charges: list[tuple[str, Term, int, float, float, float, float | None]],
@@ -109,18 +71,18 @@ def test_a_verdict_and_its_explanation_read_back_exactly(
     verdict = Verdict(surprise, mechanism, novelty, description, p_value, True, kept, -1, 16)
     nearest = {"act1": SetNeighbour(17, 0.25, (1, 5), (2,), ())}
     explanation = Explanation(tuple(Charge(*charge) for charge in charges), rest, nearest)
-    assert_reads_back(replace(ALERT, verdict=verdict, explanation=explanation), tmp_path_factory)
+    assert_reads_back(replace(ALERT, verdict=verdict, explanation=explanation), log)
 
 
-def assert_reads_back(alert: Alert, directories: pytest.TempPathFactory) -> None:
-    log = AlertLog.open(f"sqlite:///{directories.mktemp('log')}/alerts.db")
+def assert_reads_back(alert: Alert, log: AlertLog) -> None:
+    alert = replace(alert, alert_id=f"{uuid.uuid4()} {alert.alert_id}", request_id="")
     log.append([alert])
-    assert log.page("", 1, "") == ([alert], "")
-    log.close()
+    # Python says of a time that an autumn has twice that it equals none of another zone.
+    assert log.page("", 1, "")[0] == [replace(alert, time=alert.time.astimezone(UTC))]
 
 
 def test_an_alert_from_when_surprise_was_a_code_length_reads_as_its_description(
-    log: AlertLog, path: Path
+    log: AlertLog, shell: Shell
 ) -> None:
     log.append([replace(ALERT, alert_id="old")])
     old = (
@@ -128,10 +90,8 @@ def test_an_alert_from_when_surprise_was_a_code_length_reads_as_its_description(
         '[{"site":"act1","term":"set","bits":512.5}],"context":7,"active_components":16},'
         '"explanation":{"charges":[],"rest_bits":512.5}}'
     )
-    with sqlite3.connect(path) as shell:
-        shell.execute("DROP TRIGGER mad_alerts_no_update")
-        shell.execute("UPDATE mad_alerts SET body = ?", (old,))
-    shell.close()
+    shell.unguard("mad_alerts")
+    shell(f"UPDATE mad_alerts SET body = '{old}'")  # noqa: S608  # both are ours
     log.append([replace(ALERT, alert_id="new")])
     new, read = log.page("", 2, "")[0]
     assert new == replace(ALERT, alert_id="new")
@@ -145,10 +105,10 @@ def test_an_alert_from_when_surprise_was_a_code_length_reads_as_its_description(
     assert part.rare_combination_bits is None
 
 
-def test_alerts_are_still_there_after_a_restart(log: AlertLog, path: Path) -> None:
+def test_alerts_are_still_there_after_a_restart(log: AlertLog, log_url: str) -> None:
     log.append(numbered(3))
     log.close()
-    reopened = AlertLog.open(f"sqlite:///{path}")
+    reopened = AlertLog.open(log_url)
     assert ids(reopened.page("", 10, "")[0]) == ["default2", "default1", "default0"]
     reopened.close()
 
@@ -245,58 +205,44 @@ def test_threads_share_one_log(log: AlertLog) -> None:
     assert sorted(ids(log.page("", 100, "")[0])) == sorted(written)
 
 
-def test_two_programs_share_one_log(log: AlertLog, path: Path) -> None:
-    writers = [start_writer(f"sqlite:///{path}", name, count=40) for name in ("x", "y")]
+def test_an_append_that_fails_writes_nothing(log: AlertLog) -> None:
+    log.append([ALERT])
+    with pytest.raises(AlertLogError, match=r"cannot be written: .*(UNIQUE|unique) constraint"):
+        log.append([*numbered(1), ALERT])
+    assert ids(log.page("", 10, "")[0]) == ["a"]
+
+
+def test_times_are_kept_in_utc_for_people_who_look_into_it(log: AlertLog, shell: Shell) -> None:
+    log.append([ALERT])
+    kept = datetime(2026, 3, 1, 10, 30, 0, 250, tzinfo=UTC).isoformat(timespec="microseconds")
+    assert shell("SELECT time FROM mad_alerts") == [(kept,)]
+
+
+def test_two_programs_share_one_log(log: AlertLog, log_url: str) -> None:
+    writers = [start_writer(log_url, name, count=40) for name in ("x", "y")]
     log.append(numbered(5))
     assert [writer.communicate()[0].count("\n") for writer in writers] == [40, 40]
     assert len(log.page("", 100, "")[0]) == 85
 
 
-def test_a_killed_writer_loses_no_alert_it_was_promised(path: Path) -> None:
-    with start_writer(f"sqlite:///{path}", "x", count=10**6) as writer:
+def test_a_killed_writer_loses_no_alert_it_was_promised(log: AlertLog, log_url: str) -> None:
+    with start_writer(log_url, "x", count=10**6) as writer:
         assert writer.stdout is not None
         promised = [writer.stdout.readline().strip() for _ in range(100)]
         writer.kill()
         promised += [line.strip() for line in writer.stdout if line.endswith("\n")]
-    log = AlertLog.open(f"sqlite:///{path}")
-    kept = ids(log.page("", len(promised) + 10, "")[0])
-    log.close()
-    assert set(promised) <= set(kept)
+    assert set(promised) <= set(ids(log.page("", len(promised) + 10, "")[0]))
 
 
-def test_a_full_disk_is_an_error_and_loses_nothing_promised(path: Path) -> None:
-    # No file of this writer may grow beyond 200 blocks of 512 bytes.
-    full = ("sh", "-c", 'ulimit -f 200; exec "$@"', "sh")
-    with start_writer(f"sqlite:///{path}", "x", count=10**6, before=full) as writer:
+def test_a_full_disk_is_an_error_and_loses_nothing_promised(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/alerts.db"
+    # No file of this writer may grow beyond 2000 blocks of 512 bytes.
+    full = ("sh", "-c", 'ulimit -f 2000; exec "$@"', "sh")
+    with start_writer(url, "x", count=10**6, before=full) as writer:
         out, err = writer.communicate()
-    log = AlertLog.open(f"sqlite:///{path}")
+    log = AlertLog.open(url)
     assert "AlertLogError" in err
     assert out
     assert set(out.split()) <= set(ids(log.page("", 10**6, "")[0]))
     assert log.append([ALERT]) == [ALERT.alert_id]
     log.close()
-
-
-@pytest.mark.parametrize("change", ["DELETE FROM mad_alerts", "UPDATE mad_alerts SET body = ''"])
-def test_a_database_shell_cannot_edit_the_log(log: AlertLog, path: Path, change: str) -> None:
-    log.append(numbered(1))
-    shell = sqlite3.connect(path)
-    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-        shell.execute(change)
-    shell.close()
-
-
-def test_an_append_that_fails_writes_nothing(log: AlertLog) -> None:
-    log.append([ALERT])
-    with pytest.raises(AlertLogError, match="cannot be written: UNIQUE constraint failed"):
-        log.append([*numbered(1), ALERT])
-    assert ids(log.page("", 10, "")[0]) == ["a"]
-
-
-def test_times_are_kept_in_utc_for_people_who_look_into_the_file(log: AlertLog, path: Path) -> None:
-    log.append([ALERT])
-    shell = sqlite3.connect(path)
-    assert shell.execute("SELECT time FROM mad_alerts").fetchone() == (
-        datetime(2026, 3, 1, 10, 30, 0, 250, tzinfo=UTC).isoformat(timespec="microseconds"),
-    )
-    shell.close()

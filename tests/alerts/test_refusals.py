@@ -9,7 +9,7 @@ import pytest
 
 from mad.alerts.log import AlertLog
 from mad.errors import AlertLogError, ConfigError
-from tests.unit.alerts import numbered
+from tests.alerts.examples import numbered
 
 
 @pytest.fixture
@@ -61,7 +61,9 @@ def test_a_log_of_another_format_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as shell:
         shell.execute("UPDATE mad_alert_log_format SET format = 99")
     shell.close()
-    with pytest.raises(ConfigError, match="has format 99, and this version reads format 1"):
+    with pytest.raises(
+        ConfigError, match="has format 99, and this version of mad reads formats up to 2"
+    ):
         AlertLog.open(f"sqlite:///{path}")
 
 

@@ -1,0 +1,1 @@
+"""One script a format, named for the format it makes."""

@@ -1,0 +1,1 @@
+"""The alert log, in SQLite and in PostgreSQL."""
