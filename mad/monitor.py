@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import final
 
 import torch
@@ -11,12 +12,22 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from mad.alerts.policy import is_alert
-from mad.baseline.bundle import Baseline, InputSpec
+from mad.baseline.bundle import Baseline
 from mad.capture.hooks import Outputs
 from mad.capture.model import MonitoredModel
 from mad.components.base import Decomposition
 from mad.counterfactual import Counterfactual, counterfactuals
-from mad.errors import BaselineError, InputError
+from mad.errors import BaselineError
+from mad.payloads import (
+    ActivationBatch,
+    CodeBatch,
+    Shapes,
+    check_activations,
+    check_codes,
+    check_inputs,
+    observed_activations,
+    observed_codes,
+)
 from mad.scoring import Observed, Scorer
 from mad.types import Explanation, Inputs, Ledger, Part, Verdict, Weighed
 
@@ -69,20 +80,33 @@ class Monitor:
         scorer = Scorer(model, decomposition, baseline.parts, manifest.context, manifest.activity)
         return Monitor(scorer, baseline)
 
+    @cached_property
+    def shapes(self) -> Shapes:
+        """What the model gives at the sites, found by running it on zeros."""
+        return Shapes.of(self.scorer.model, self.scorer.decomposition.sites, self.baseline)
+
     def check(self, inputs: Mapping[str, Shaped[Tensor, "..."]]) -> None:
         """Refuse inputs that are not like the trusted ones in name, type or shape, or not finite.
 
         Raises:
             InputError: says what is wrong with which input, and what was expected.
         """
-        specs = {spec.name: spec for spec in self.baseline.manifest.inputs}
-        if set(inputs) != set(specs):
-            raise InputError(f"inputs are {sorted(inputs)}; the model takes {sorted(specs)}")
-        for name, spec in specs.items():
-            _check_one(inputs[name], spec)
-        sizes = {name: tensor.shape[0] for name, tensor in inputs.items()}
-        if len(set(sizes.values())) > 1:
-            raise InputError(f"inputs differ in batch size: {sizes}")
+        check_inputs(inputs, self.baseline)
+
+    def check_activations(self, batch: ActivationBatch) -> None:
+        """Refuse activations that our own run of the model could not have given.
+
+        Runs the model the first time, so that is for the thread that owns it. Raises InputError
+        and BaselineError as ``payloads.check_activations``.
+        """
+        check_activations(batch, self.baseline, self.shapes)
+
+    def check_codes(self, batch: CodeBatch) -> None:
+        """Refuse active sets that the decomposition could not have given.
+
+        Raises InputError and BaselineError as ``payloads.check_codes``.
+        """
+        check_codes(batch, self.baseline)
 
     def judge(
         self,
@@ -123,6 +147,37 @@ class Monitor:
             "explanations": clock() - judged,
         }
         return Judgement(observed.outputs, verdicts, explanations, seconds)
+
+    def judge_activations(
+        self,
+        batch: ActivationBatch,
+        *,
+        max_charges: int = 20,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> Judgement:
+        """Judge a run of the model elsewhere, as if it had been ours; it was checked before."""
+        observed = observed_activations(
+            batch, self.scorer.decomposition, self.baseline, clock=clock
+        )
+        return self.judge_observed(observed, max_charges=max_charges, clock=clock)
+
+    def judge_codes(
+        self,
+        batch: CodeBatch,
+        *,
+        max_charges: int = 20,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> Judgement:
+        """Judge active sets found elsewhere by the mechanism alone; they were checked before.
+
+        What only activations tell is NaN: surprise, novelty and description. Charges and the rest
+        of an explanation add up to the mechanism's parts.
+        """
+        observed = observed_codes(batch, self.baseline)
+        scorer = replace(self.scorer, parts=self.baseline.mechanism.parts)
+        mechanism = Monitor(scorer, self.baseline.mechanism)
+        judged = mechanism.judge_observed(observed, max_charges=max_charges, clock=clock)
+        return replace(judged, verdicts=tuple(map(_of_mechanism_alone, judged.verdicts)))
 
     def explain(self, inputs: Inputs, *, max_charges: int) -> tuple[Verdict, Explanation]:
         """Judge one input and split its surprise over components; inputs were checked before."""
@@ -171,6 +226,12 @@ class Monitor:
         return tuple(Verdict(*column) for column in columns)
 
 
+def _of_mechanism_alone(verdict: Verdict) -> Verdict:
+    return replace(
+        verdict, surprise_bits=math.nan, novelty_bits=math.nan, description_bits=math.nan
+    )
+
+
 def _parts(ledger: Ledger, weighed: Weighed) -> Iterator[tuple[Part, ...]]:
     rows = zip(ledger.bits.tolist(), weighed.rarity.tolist(), ledger.marginal.tolist(), strict=True)
     for bits, rarity, marginal in rows:
@@ -191,22 +252,4 @@ def _same(what: str, revision: str, wanted: str, found: str) -> None:
         raise BaselineError(
             f"baseline {revision} was fitted on another {what} (fingerprint {wanted[:12]}, this "
             f"one is {found[:12]}): load the {what} it was fitted on, or fit again"
-        )
-
-
-def _check_one(tensor: Tensor, spec: InputSpec) -> None:
-    found = str(tensor.dtype).removeprefix("torch.")
-    if found != spec.dtype:
-        raise InputError(f"input {spec.name!r} is {found}; the model takes {spec.dtype}")
-    if tensor.ndim == 0 or tuple(tensor.shape[1:]) != spec.shape:
-        raise InputError(
-            f"input {spec.name!r} has shape {tuple(tensor.shape)}; expected "
-            f"{('batch', *spec.shape)}".replace("'", "")
-        )
-    if tensor.shape[0] == 0:
-        raise InputError(f"input {spec.name!r} is an empty batch; send at least one input")
-    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-        row = int((~torch.isfinite(tensor)).reshape(tensor.shape[0], -1).any(dim=1).nonzero()[0])
-        raise InputError(
-            f"input {spec.name!r} holds NaN or infinite numbers, first in row {row}; remove it"
         )

@@ -1,7 +1,7 @@
 """A baseline: everything fitted on trusted data, and what it belongs to."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Final, final
@@ -9,13 +9,15 @@ from typing import Final, final
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from mad.calibration.conformal import p_values
+from mad.calibration.conformal import p_values, threshold
 from mad.calibration.groups import GroupedReference
 from mad.calibration.weighing import Weighing
 from mad.codes.accounting import CodedPart
+from mad.errors import BaselineError
 from mad.scoring import ActivityRule, ContextRule
 from mad.types import (
     MEASURES,
+    MECHANISM_TERMS,
     Bits,
     Context,
     Measure,
@@ -122,6 +124,29 @@ class Baseline:
         if self.manifest.by_context:
             return self._grouped.p_values(bits, context)
         return p_values(bits, self.reference)
+
+    @cached_property
+    def mechanism(self) -> "Baseline":
+        """What judges active sets alone: the mechanism's parts, weighed and ranked by themselves.
+
+        Law: mechanism bits are those of the whole, and ``P(p <= a) <= a`` holds for them. Raises
+        BaselineError if the baseline has no components.
+        """
+        parts = tuple(part for part in self.parts if part.term in MECHANISM_TERMS)
+        if not parts:
+            raise BaselineError(
+                f"baseline {self.revision} has no components, so active sets tell it nothing; send "
+                "activations or inputs, or train dictionaries and fit again"
+            )
+        own = self.references[MEASURES.index("mechanism")]
+        at = threshold(own.sort().values, self.manifest.false_alarm_rate)
+        manifest = replace(
+            self.manifest,
+            alert_on="mechanism",
+            threshold_bits=at,
+            median_bits=float(own.median()),
+        )
+        return replace(self, manifest=manifest, parts=parts, weighing=self.weighing.mechanism)
 
     @property
     def _alerting(self) -> Float64[Tensor, " reference"]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from mad.errors import ConfigError
@@ -84,6 +84,10 @@ class Rarity:
         counted = (start + share * (end - start)).minimum(end)
         beyond = (wanted - last).clamp_min(0.0) / (self.scale.unsqueeze(1) * math.log(2))
         return (counted + beyond).T.contiguous()
+
+    def of(self, parts: Bool[Tensor, " part"]) -> "Rarity":
+        """Return the same for some of the parts."""
+        return Rarity(self.knots[parts], self.rarity[parts], self.scale[parts], self.typical[parts])
 
 
 def _fit_part(

@@ -1,7 +1,7 @@
 """Weigh the parts of a ledger: code lengths in, bits of rarity of the whole out."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, final
 
 import torch
@@ -65,6 +65,16 @@ class Weighing:
         mechanism, novelty = _by_site(rarity, self.place, self.of_mechanism)
         totals = self.totals.bits(_evidence(mechanism, novelty, self.power))
         return Weighed(rarity[:, : len(ledger.keys)], *totals.T.contiguous().unbind())
+
+    @property
+    def mechanism(self) -> "Weighing":
+        """The same for ledgers of the mechanism's parts alone, in the same order.
+
+        Law: their mechanism weighs what it weighs in the whole ledger. The other totals are those
+        of an input whose other parts are no evidence of anything, which is not what they were.
+        """
+        own = self.of_mechanism
+        return replace(self, parts=self.parts.of(own), place=self.place[own], of_mechanism=own[own])
 
 
 def _is_combined(ledger: Ledger) -> Bool[Tensor, " part"]:

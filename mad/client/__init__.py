@@ -4,7 +4,16 @@ Calls that fail raise ``grpc.RpcError`` with the server's status and sentence.
 """
 
 from mad.client.calls import DEFAULT_TIMEOUT_S, SERVICE_CONFIG, AsyncClient, Client
-from mad.client.messages import Array, TensorLike, channel, request, tensor, term
+from mad.client.messages import (
+    Array,
+    Scored,
+    TensorLike,
+    activations,
+    channel,
+    request,
+    tensor,
+    term,
+)
 
 __all__ = [
     "DEFAULT_TIMEOUT_S",
@@ -12,7 +21,9 @@ __all__ = [
     "Array",
     "AsyncClient",
     "Client",
+    "Scored",
     "TensorLike",
+    "activations",
     "channel",
     "request",
     "tensor",

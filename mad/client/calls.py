@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Self, cast, final
 
 import grpc
 
-from mad.client.messages import TensorLike, as_request, explain_request
+from mad.client.messages import Scored, TensorLike, as_request, explain_request
 from mad.v1 import (
     alerts_pb2,
     alerts_pb2_grpc,
@@ -90,12 +90,12 @@ class Client:
 
     def score(
         self,
-        inputs: Mapping[str, TensorLike] | scoring_pb2.ScoreRequest,
+        inputs: Scored | scoring_pb2.ScoreRequest,
         *,
         baseline: str = "",
         options: scoring_pb2.ScoreOptions | None = None,
     ) -> scoring_pb2.ScoreResponse:
-        """Score named arrays of one batch size, or a request that was built before."""
+        """Score named arrays of one batch size, activations or codes, or a request built before."""
         message = as_request(inputs, baseline, options)
         return self.scoring.Score(message, timeout=self._timeout_s)
 
@@ -175,12 +175,12 @@ class AsyncClient:
 
     async def score(
         self,
-        inputs: Mapping[str, TensorLike] | scoring_pb2.ScoreRequest,
+        inputs: Scored | scoring_pb2.ScoreRequest,
         *,
         baseline: str = "",
         options: scoring_pb2.ScoreOptions | None = None,
     ) -> scoring_pb2.ScoreResponse:
-        """Score named arrays of one batch size, or a request that was built before."""
+        """Score named arrays of one batch size, activations or codes, or a request built before."""
         message = as_request(inputs, baseline, options)
         return await self.scoring.Score(message, timeout=self._timeout_s)
 

@@ -57,8 +57,29 @@ def tensor(name: str, array: TensorLike) -> tensor_pb2.Tensor:
     )
 
 
+Scored: TypeAlias = Mapping[str, TensorLike] | scoring_pb2.ActivationBatch | scoring_pb2.CodeBatch
+"""Named inputs, or what a caller that runs the model itself sends in their place."""
+
+
+def activations(
+    sites: Mapping[str, TensorLike],
+    *,
+    model_fingerprint: str,
+    outputs: Mapping[str, TensorLike] | None = None,
+) -> scoring_pb2.ActivationBatch:
+    """Write what the model computed at the baseline's sites, and what it answered.
+
+    Outputs may be left out where the baseline's codes do not depend on the predicted label.
+    """
+    return scoring_pb2.ActivationBatch(
+        sites=[tensor(name, array) for name, array in sites.items()],
+        outputs=[tensor(name, array) for name, array in (outputs or {}).items()],
+        model_fingerprint=model_fingerprint,
+    )
+
+
 def request(
-    inputs: Mapping[str, TensorLike],
+    inputs: Scored,
     *,
     baseline: str = "",
     request_id: str = "",
@@ -68,20 +89,25 @@ def request(
 
     It gets an id if it is given none, so that the retries of this client raise no second alert.
     """
-    return scoring_pb2.ScoreRequest(
-        baseline=baseline,
-        request_id=request_id or uuid.uuid4().hex,
-        inputs=[tensor(name, array) for name, array in inputs.items()],
-        options=options,
+    message = scoring_pb2.ScoreRequest(
+        baseline=baseline, request_id=request_id or uuid.uuid4().hex, options=options
     )
+    match inputs:
+        case scoring_pb2.ActivationBatch():
+            message.activations.CopyFrom(inputs)
+        case scoring_pb2.CodeBatch():
+            message.codes.CopyFrom(inputs)
+        case _:
+            message.inputs.extend(tensor(name, array) for name, array in inputs.items())
+    return message
 
 
 def as_request(
-    inputs: Mapping[str, TensorLike] | scoring_pb2.ScoreRequest,
+    inputs: Scored | scoring_pb2.ScoreRequest,
     baseline: str,
     options: scoring_pb2.ScoreOptions | None,
 ) -> scoring_pb2.ScoreRequest:
-    """Return a request as it is, or build one from named arrays."""
+    """Return a request as it is, or build one."""
     if isinstance(inputs, scoring_pb2.ScoreRequest):
         return inputs
     return request(inputs, baseline=baseline, options=options)

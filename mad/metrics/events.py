@@ -87,6 +87,10 @@ class Metrics:
     def batch_ran(self, size: int, stage_seconds: Mapping[str, float]) -> None:
         """The model ran once, on ``size`` inputs."""
         self._histograms["mad_batch_size"].labels(self._model).observe(size)
+        self.stages_ran(stage_seconds)
+
+    def stages_ran(self, stage_seconds: Mapping[str, float]) -> None:
+        """Take the time of each stage, of a run of the model or of what was run elsewhere."""
         stages = self._histograms["mad_stage_duration_seconds"]
         for stage, seconds in stage_seconds.items():
             stages.labels(self._model, stage).observe(seconds)

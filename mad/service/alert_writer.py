@@ -1,7 +1,6 @@
 """The one writer of the alert log: drafts in, ids out once they are durable."""
 
 import asyncio
-import hashlib
 import json
 import logging
 import time
@@ -15,9 +14,10 @@ from mad.alerts.log import AlertLog
 from mad.errors import AlertLogError, MadError
 from mad.metrics import Metrics
 from mad.monitor import Judgement, Monitor
-from mad.service.convert import raw_bytes
+from mad.payloads import Payload
+from mad.service.digests import digest
 from mad.service.worker import Worker
-from mad.types import Alert, Inputs
+from mad.types import Alert
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class AlertWriter:
 
 
 def drafts(
-    monitor: Monitor, judgement: Judgement, inputs: Inputs, *, request_id: str, time: datetime
+    monitor: Monitor, judgement: Judgement, payload: Payload, *, request_id: str, time: datetime
 ) -> dict[int, Alert]:
     """Return an alert with a fresh id for each row that raises one."""
     manifest = monitor.baseline.manifest
@@ -118,21 +118,13 @@ def drafts(
             version=manifest.version,
             request_id=request_id,
             input_index=row,
-            input_digest=digest(inputs, row),
+            input_digest=digest(payload, row),
             verdict=verdict,
             explanation=judgement.explanations[row],
         )
         for row, verdict in enumerate(judgement.verdicts)
         if verdict.is_alert
     }
-
-
-def digest(inputs: Inputs, row: int) -> str:
-    """Return the SHA-256 of one input: the bytes of its tensors, as sent, in order of name."""
-    content = hashlib.sha256()
-    for _, tensor in sorted(inputs.items()):
-        content.update(raw_bytes(tensor[row : row + 1]))
-    return content.hexdigest()
 
 
 def _everything(waiting: Iterable[_Drafts]) -> Sequence[_Drafts]:

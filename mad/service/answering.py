@@ -5,18 +5,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final, final
 
 from mad.errors import ForbiddenError, InputError, TooLargeError
 from mad.metrics import Metrics, Traffic
 from mad.monitor import Judgement, Monitor
+from mad.payloads import ActivationBatch, CodeBatch, Payload, size_of
 from mad.service.alert_writer import AlertWriter, drafts
 from mad.service.batching import Batcher
 from mad.service.caller import caller
 from mad.service.errors import request_id
 from mad.service.registry import Registry
 from mad.service.watch import StreamWatch
-from mad.types import Inputs
+from mad.types import Measure
 
 MAX_REQUEST_ID: Final = 128
 
@@ -30,7 +32,7 @@ class Question:
     """
 
     monitor: Monitor
-    inputs: Inputs
+    payload: Payload
     request_id: str = ""
     traffic: Traffic = "live"
     is_dry_run: bool = False
@@ -39,9 +41,10 @@ class Question:
 @final
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was found: ids of the alerts raised by row, durable, and when."""
+    """What was found: by which measure, ids of the alerts raised by row, durable, and when."""
 
     judgement: Judgement
+    measure: Measure
     alert_ids: Mapping[int, str]
     time: datetime
 
@@ -62,8 +65,9 @@ class Answering:
     async def answer(self, question: Question) -> Answer:
         """Judge a question's inputs, and return once its alerts are durable.
 
-        Raises InputError for inputs that the model does not take, ForbiddenError for trusted or
-        canary traffic from a caller that may not fit, and what the batcher raises.
+        Raises InputError for inputs that the model does not take, BaselineError for activations or
+        codes that are of another model or that the baseline cannot judge, ForbiddenError for
+        trusted or canary traffic from a caller that may not fit, and what the batcher raises.
         """
         if question.traffic != "live" and "fit" not in caller.get().roles:
             raise ForbiddenError(
@@ -71,14 +75,13 @@ class Answering:
                 "caller that has the role"
             )
         monitor = question.monitor
-        self._check(question.inputs, monitor)
-        judgement = await self.batcher.judge(monitor, question.inputs)
+        judgement = await self._judged(monitor, question.payload)
         now = self.clock()
         self.metrics.scored(monitor.baseline.manifest.name, question.traffic, judgement.verdicts)
         ids: Mapping[int, str] = {}
         if question.traffic == "live" and not question.is_dry_run:
             ids = await self._raised(question, judgement, now)
-        return Answer(judgement, ids, now)
+        return Answer(judgement, _measure(monitor, question.payload), ids, now)
 
     @contextmanager
     def in_flight(self, caller_id: str) -> Iterator[None]:
@@ -95,13 +98,27 @@ class Answering:
         finally:
             self.metrics.request_ended()
 
-    def _check(self, inputs: Inputs, monitor: Monitor) -> None:
-        if (size := max(map(len, inputs.values()))) > self.max_request_inputs:
+    async def _judged(self, monitor: Monitor, payload: Payload) -> Judgement:
+        self._check_size(size := size_of(payload))
+        match payload:
+            case ActivationBatch():
+                work = partial(_judge_activations, monitor, payload)
+                judgement = await self.batcher.run(work, size=size)
+            case CodeBatch():
+                monitor.check_codes(payload)
+                judgement = await self.batcher.run(partial(monitor.judge_codes, payload), size=size)
+            case _:
+                monitor.check(payload)
+                return await self.batcher.judge(monitor, payload)
+        self.metrics.stages_ran(judgement.stage_seconds)
+        return judgement
+
+    def _check_size(self, size: int) -> None:
+        if size > self.max_request_inputs:
             raise TooLargeError(
                 f"the request has {size} inputs; this server takes at most "
                 f"{self.max_request_inputs} a request: split it"
             )
-        monitor.check(inputs)
 
     async def _raised(
         self, question: Question, judgement: Judgement, now: datetime
@@ -109,6 +126,16 @@ class Answering:
         monitor = question.monitor
         self.watch.feed(monitor.baseline.revision, judgement.verdicts)
         alerts = drafts(
-            monitor, judgement, question.inputs, request_id=question.request_id, time=now
+            monitor, judgement, question.payload, request_id=question.request_id, time=now
         )
         return dict(zip(alerts, await self.alerts.write(list(alerts.values())), strict=True))
+
+
+def _judge_activations(monitor: Monitor, batch: ActivationBatch) -> Judgement:
+    """Check and judge in the model's thread: the first check runs the model."""
+    monitor.check_activations(batch)
+    return monitor.judge_activations(batch)
+
+
+def _measure(monitor: Monitor, payload: Payload) -> Measure:
+    return "mechanism" if isinstance(payload, CodeBatch) else monitor.baseline.manifest.alert_on

@@ -87,10 +87,12 @@ class Batcher:
         self, monitor: Monitor, inputs: Inputs, *, max_charges: int
     ) -> tuple[Verdict, Explanation]:
         """Explain one checked input; raises as ``judge`` does."""
-        with self._admitted(1):
-            return await self._worker.call(
-                partial(monitor.explain, inputs, max_charges=max_charges)
-            )
+        return await self.run(partial(monitor.explain, inputs, max_charges=max_charges), size=1)
+
+    async def run(self, function: Callable[[], Result], *, size: int) -> Result:
+        """Run a function on ``size`` inputs in the model's thread; raises as ``judge`` does."""
+        with self._admitted(size):
+            return await self._worker.call(function)
 
     async def call(self, function: Callable[[], Result]) -> Result:
         """Run a function in the thread that owns the model."""

@@ -39,7 +39,7 @@ _TERMS: Final[Mapping[Term, "verdict_pb2.Term.ValueType"]] = {
     "output": verdict_pb2.TERM_OUTPUT,
     "magnitudes": verdict_pb2.TERM_MAGNITUDES,
 }
-_MEASURES: Final[Mapping[Measure, "verdict_pb2.Measure.ValueType"]] = {
+MEASURES: Final[Mapping[Measure, "verdict_pb2.Measure.ValueType"]] = {
     "surprise": verdict_pb2.MEASURE_SURPRISE,
     "mechanism": verdict_pb2.MEASURE_MECHANISM,
     "novelty": verdict_pb2.MEASURE_NOVELTY,
@@ -47,25 +47,30 @@ _MEASURES: Final[Mapping[Measure, "verdict_pb2.Measure.ValueType"]] = {
 
 
 def inputs(messages: Sequence[tensor_pb2.Tensor]) -> Inputs:
-    """Read a request's tensors by name; raises InputError as ``tensor`` does."""
+    """Read a request's inputs, of which there is one at least; raises InputError as ``named``."""
     if not messages:
         raise InputError("the request has no inputs; send the model's named inputs")
+    return named(messages)
+
+
+def named(messages: Sequence[tensor_pb2.Tensor], *, what: str = "input") -> dict[str, Tensor]:
+    """Read tensors by name; ``what`` they are is for messages. InputError as ``tensor`` does."""
     if len(messages) > MAX_TENSORS:
-        raise InputError(f"the request has {len(messages)} inputs; at most {MAX_TENSORS} are read")
+        raise InputError(f"the request has {len(messages)} {what}s; at most {MAX_TENSORS} are read")
     read: dict[str, Tensor] = {}
     for message in messages:
         if message.name in read:
-            raise InputError(f"input {_shown(message.name)} is given twice; send it once")
-        read[message.name] = tensor(message)
+            raise InputError(f"{what} {shown(message.name)} is given twice; send it once")
+        read[message.name] = tensor(message, what=what)
     return read
 
 
-def tensor(message: tensor_pb2.Tensor) -> Tensor:
+def tensor(message: tensor_pb2.Tensor, *, what: str = "input") -> Tensor:
     """Read one tensor; the bytes are copied once.
 
     Raises InputError when type, shape and bytes do not fit together, naming the tensor.
     """
-    name = f"input {_shown(message.name)}"
+    name = f"{what} {shown(message.name)}"
     dtype = _DTYPES.get(message.data_type)
     if dtype is None:
         known = ", ".join(map(_type_name, _DTYPES))
@@ -177,7 +182,7 @@ def baseline(entry: Entry, *, is_loaded: bool) -> baselines_pb2.Baseline:
         weighing_inputs=manifest.weighing_inputs,
         reference_inputs=manifest.reference_inputs,
         false_alarm_rate=manifest.false_alarm_rate,
-        alert_on=_MEASURES[manifest.alert_on],
+        alert_on=MEASURES[manifest.alert_on],
         by_context=manifest.by_context,
         threshold_bits=manifest.threshold_bits,
         median_bits=manifest.median_bits,
@@ -212,7 +217,7 @@ def _part(value: Part) -> verdict_pb2.Part:
 def _tensor(name: str, value: Tensor) -> tensor_pb2.Tensor:
     if value.dtype not in _DATA_TYPES:
         raise InputError(
-            f"output {_shown(name)} is {value.dtype}, which this API cannot carry; leave "
+            f"output {shown(name)} is {value.dtype}, which this API cannot carry; leave "
             "include_outputs off"
         )
     return tensor_pb2.Tensor(
@@ -246,5 +251,6 @@ def _type_name(data_type: "tensor_pb2.DataType.ValueType") -> str:
     return tensor_pb2.DataType.Name(data_type).removeprefix("DATA_TYPE_")
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
+    """Quote a caller's name for a message, cut where it is long."""
     return repr(name if len(name) <= _MAX_SHOWN else f"{name[:_MAX_SHOWN]}...")

@@ -1,7 +1,7 @@
 """The scoring servicer: requests in; scores, durable alerts and explanations out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, final
@@ -9,8 +9,8 @@ from typing import Final, final
 from mad.counterfactual import Counterfactual
 from mad.errors import InputError
 from mad.metrics import Traffic
-from mad.service import convert
-from mad.service.answering import Answering, Question
+from mad.service import convert, convert_payloads
+from mad.service.answering import Answer, Answering, Question
 from mad.service.calls import Context, check_size
 from mad.service.errors import answer_to
 from mad.service.streaming import answered
@@ -95,23 +95,31 @@ class ScoringServicer(rpc.ScoringServiceServicer):
         answer = await self.answering.answer(
             Question(
                 monitor=monitor,
-                inputs=convert.inputs(request.inputs),
+                payload=convert_payloads.payload(request),
                 request_id=request.request_id,
                 traffic=traffic,
                 is_dry_run=request.options.dry_run,
             )
         )
-        judgement, ids = answer.judgement, answer.alert_ids
+        judgement = answer.judgement
         return pb.ScoreResponse(
             request_id=request.request_id,
             model=monitor.baseline.manifest.model_name,
             baseline_revision=monitor.baseline.revision,
-            scores=(
-                pb.Score(verdict=convert.verdict(verdict), alert_id=ids.get(row, ""))
-                for row, verdict in enumerate(judgement.verdicts)
-            ),
+            scores=_scores(answer, explained=request.options.include_explanations),
             outputs=convert.tensors(judgement.outputs) if request.options.include_outputs else (),
             score_time=convert.timestamp(answer.time),
+        )
+
+
+def _scores(answer: Answer, *, explained: bool) -> Iterator[pb.Score]:
+    explanations = answer.judgement.explanations if explained else {}
+    for row, verdict in enumerate(answer.judgement.verdicts):
+        yield pb.Score(
+            verdict=convert.verdict(verdict),
+            alert_id=answer.alert_ids.get(row, ""),
+            measure=convert.MEASURES[answer.measure],
+            explanation=convert.explanation(explanations[row]) if row in explanations else None,
         )
 
 

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Final, final
 
 import grpc
-import torch
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -18,6 +17,7 @@ from mad.baseline.store import BaselineStore
 from mad.errors import ConfigError, MadError
 from mad.metrics import Metrics
 from mad.monitor import Monitor
+from mad.payloads import zeros
 from mad.service.alert_writer import AlertWriter
 from mad.service.alerts import AlertServicer
 from mad.service.answering import Answering
@@ -219,10 +219,7 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
 
 
 def _warm_up(monitor: Monitor) -> None:
-    inputs = {
-        spec.name: torch.zeros((1, *spec.shape), dtype=getattr(torch, spec.dtype))
-        for spec in monitor.baseline.manifest.inputs
-    }
+    inputs = zeros(monitor.baseline)
     try:
         monitor.judge(inputs)
     except MadError:

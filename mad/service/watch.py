@@ -114,14 +114,19 @@ class StreamWatch:
         self._save()
 
     def feed(self, revision: str, verdicts: Sequence[Verdict]) -> None:
-        """Take in inputs that were scored just now; those of another baseline are left out."""
-        if revision != self._baseline.revision:
+        """Take in inputs that were scored just now.
+
+        Those of another baseline are left out, and those whose measure is not known, as of codes.
+        """
+        measured = np.array([self._measured(verdict) for verdict in verdicts])
+        measured = measured[~np.isnan(measured)]
+        if revision != self._baseline.revision or not measured.size:
             return
-        count = len(verdicts)
+        count = measured.size
         if self._pending + count > MAX_PENDING:
             self._metrics.stream_left_out(count)
             return
-        fed = _Fed(np.array([self._measured(verdict) for verdict in verdicts]))
+        fed = _Fed(measured)
         try:
             taken = self._worker.enqueue(fed)
         except MadError:  # it closes, as the last of the calls under way are cut off

@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry
 from mad.alerts.log import AlertLog
 from mad.client import request
 from mad.metrics import Metrics
-from mad.service.alert_writer import AlertWriter, digest, drafts
+from mad.service.alert_writer import AlertWriter, drafts
+from mad.service.digests import digest
 from mad.v1 import scoring_pb2 as pb
 from tests.service.running import Running, anomalies
 from tests.worlds import World
