@@ -1,10 +1,11 @@
-"""Settings of one deployment, read strictly from one TOML file.
+"""Settings of one deployment, read strictly from one TOML file and the environment over it.
 
-Unknown keys are errors. Relative paths are relative to the file, so that it can be run from
-anywhere and moved together with what it names.
+Unknown keys are errors, in either. Relative paths are relative to the file, so that it can be run
+from anywhere and moved together with what it names.
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +13,11 @@ from typing import Annotated, Literal, Self, final
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
+from pydantic_settings import SettingsConfigDict
 
+from mad.config import environment
 from mad.config.decomposition import Decomposition
+from mad.config.environment import Environment
 from mad.config.fields import (
     Address,
     Count,
@@ -121,6 +125,9 @@ class Stream(Section):
 class Settings(Section):
     """Everything an operator can set. Every path is absolute."""
 
+    # Values of variables are read here, by the types of their settings, not as JSON.
+    model_config = SettingsConfigDict(enable_decoding=False)
+
     model: Model
     decomposition: Decomposition
     data: Data
@@ -131,11 +138,11 @@ class Settings(Section):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a TOML file.
+        """Read a TOML file; what ``MAD_SECTION__KEY`` variables say goes before what it says.
 
         Raises:
             ConfigError: it cannot be read, or a key is unknown, missing or has a wrong value; names
-                each such key, its value and the remedy.
+                each such key, or the variable it came from, its value and the remedy.
         """
         try:
             tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -144,16 +151,19 @@ class Settings(Section):
         except ValueError as error:
             raise ConfigError(f"{path} is not TOML: {error}") from error
         tables = {"baseline": {}, "server": {}, "stream": {}, "security": {}} | tables
+        given = environment.read(cls)
+        whole = environment.merged(tables, given.tables)
         try:
-            return cls.model_validate(tables, context=path.absolute().parent)
+            return cls.model_validate(whole, context=path.absolute().parent)
         except ValidationError as error:
-            details = error.errors(include_url=False)
-            raise ConfigError(f"{path}: {'; '.join(map(_sentence, details))}") from error
+            sentences = [_sentence(each, given) for each in error.errors(include_url=False)]
+            raise ConfigError(f"{path}: {'; '.join(sentences)}") from error
 
 
-def _sentence(error: ErrorDetails) -> str:
-    """Say which key is wrong, its value, and what would be right."""
-    key = ".".join(map(str, error["loc"]))
+def _sentence(error: ErrorDetails, given: Environment) -> str:
+    """Say which key, or variable, is wrong, its value, and what would be right."""
+    place = tuple(map(str, error["loc"]))
+    key = given.variable(place) or ".".join(place)
     match error["type"]:
         case "extra_forbidden":
             return f"{key} is no setting{_nearest(*map(str, error['loc']))}"
@@ -168,8 +178,13 @@ def _sentence(error: ErrorDetails) -> str:
             return (
                 f"{key}: {reason}"
                 if isinstance(error["input"], Mapping)
-                else (f"{key} = {error['input']!r} {reason}")
+                else (f"{key} = {_without_password(error['input'])} {reason}")
             )
+
+
+def _without_password(value: object) -> str:
+    """Show a value, but not what a URL has between its scheme and its host."""
+    return re.sub(r"://[^/@]*@", "://...@", repr(value))
 
 
 def _nearest(*location: str) -> str:

@@ -261,3 +261,93 @@ def test_an_address_is_written_as_it_is_read(text: str) -> None:
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="host:port"):
         Address.parse(text)
+
+
+def setting(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_the_environment_wins_over_the_file_and_the_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting(
+        monkeypatch,
+        MAD_SERVER__GRPC_ADDRESS="0.0.0.0:9001",
+        MAD_SERVER__MAX_BATCH="16",
+        MAD_SERVER__REFLECTION="false",
+        MAD_SERVER__ALERT_LOG="postgresql://mad:s3cret@db/mad",
+        MAD_BASELINE__FALSE_ALARM_RATE="0.002",
+        MAD_BASELINE__NAME="2026",
+        MAD_MODEL__INPUTS='["image", "mask"]',
+        MAD_MODEL__ARGUMENTS__WIDTH="64",
+        MAD_MODEL__ARGUMENTS__KIND="wide",
+        mad_model__weights="other.safetensors",
+    )
+    settings = load(tmp_path, MINIMAL + "[server]\nmax_batch = 8\nmax_request_inputs = 99")
+    assert str(settings.server.grpc_address) == "0.0.0.0:9001"
+    assert (settings.server.max_batch, settings.server.max_request_inputs) == (16, 99)
+    assert settings.server.reflection is False
+    assert settings.server.alert_log == "postgresql://mad:s3cret@db/mad"
+    assert settings.baseline.false_alarm_rate == 0.002
+    assert settings.baseline.name == "2026"
+    assert settings.model.inputs == ("image", "mask")
+    assert settings.model.arguments == {"width": 64, "kind": "wide"}
+    assert settings.model.weights == tmp_path / "other.safetensors"
+
+
+def test_a_section_that_the_file_needs_may_be_of_the_environment_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting(monkeypatch, MAD_DATA__TRUSTED='["more.npz"]')
+    settings = load(tmp_path, MINIMAL.partition("[data]")[0])
+    assert settings.data.trusted == (tmp_path / "more.npz",)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        (
+            "MAD_SERVER__MAX_BATCH",
+            "many",
+            r"MAD_SERVER__MAX_BATCH = 'many' must be a valid integer",
+        ),
+        ("MAD_SERVER__MAX_BATCH", "0", r"MAD_SERVER__MAX_BATCH = 0 must be greater than 0"),
+        (
+            "MAD_SERVER__MAX_BATCH",
+            "8\nx = 1",
+            r"MAD_SERVER__MAX_BATCH = '8\\nx = 1' must be a valid",
+        ),
+        (
+            "MAD_SERVER__MAX_BACH",
+            "8",
+            r"MAD_SERVER__MAX_BACH is no setting; did you mean max_batch",
+        ),
+        ("MAD_SEVER__MAX_BATCH", "8", r"MAD_SEVER__MAX_BATCH is no setting; did you mean server"),
+        ("MAD_MODEL__INPUTS", "[3]", r"MAD_MODEL__INPUTS = 3 must be a valid string"),
+        ("MAD_SERVER_MAX_BATCH", "8", r"did you mean MAD_SERVER__MAX_BATCH\?"),
+        ("MAD_SERVER__GRPC_ADDRESS", "", r"MAD_SERVER__GRPC_ADDRESS = '' must be host:port"),
+        ("MAD_SERVER__HTTP_ADDRESS", "u://me:pw@h", r"MAD_SERVER__HTTP_ADDRESS = 'u://...@h' must"),
+    ],
+)
+def test_a_wrong_variable_is_refused_by_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, named: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=named):
+        load(tmp_path, MINIMAL)
+
+
+def test_variables_that_orchestrators_and_our_tools_set_are_no_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = load(tmp_path, MINIMAL)
+    setting(
+        monkeypatch,
+        MAD_SERVER="tcp://10.0.0.1:8001",
+        MAD_SERVICE_HOST="10.0.0.1",
+        MAD_PORT_8001_TCP="tcp://10.0.0.1:8001",
+        MAD_SERVER_PORT="tcp://10.0.0.1:8001",
+        MAD_TASKS="/tasks",
+    )
+    assert load(tmp_path, MINIMAL) == expected
