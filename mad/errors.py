@@ -22,6 +22,12 @@ MadError
 Messages carry the offending value and the remedy; they are shown to people.
 """
 
+from typing import Final, Literal, TypeAlias
+
+Shed: TypeAlias = Literal["queue_full", "deadline", "rate_limit"]
+"""Why a server takes no more: its queue is full, an answer would come after the caller's deadline,
+or this caller has its share."""
+
 
 class MadError(Exception):
     """Base of every deliberate error."""
@@ -52,7 +58,11 @@ class ConflictError(MadError):
 
 
 class InputError(MadError):
-    """A request cannot be scored as it stands."""
+    """A request cannot be scored as it stands; ``field`` is the path of what is wrong, if known."""
+
+    def __init__(self, message: str = "", *, field: str = "") -> None:
+        super().__init__(message)
+        self.field: Final = field
 
 
 class TooLargeError(InputError):
@@ -72,7 +82,14 @@ class ForbiddenError(MadError):
 
 
 class OverloadedError(MadError):
-    """The server cannot take more work now."""
+    """The server cannot take more work now; ``retry_after_s`` is advised."""
+
+    def __init__(
+        self, message: str = "", *, reason: Shed = "queue_full", retry_after_s: float = 0.0
+    ) -> None:
+        super().__init__(message)
+        self.reason: Final = reason
+        self.retry_after_s: Final = retry_after_s
 
 
 class ExpiredError(MadError):

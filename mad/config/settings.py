@@ -9,13 +9,14 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self, final
+from typing import Annotated, Final, Literal, Self, final
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsConfigDict
 
 from mad.config import environment
+from mad.config.callers import Callers
 from mad.config.decomposition import Decomposition
 from mad.config.environment import Environment
 from mad.config.fields import (
@@ -97,6 +98,8 @@ class Server(Section):
     max_request_inputs: Count = 1024
     max_queued_inputs: Count = 4096
     max_message_bytes: Count = 16 * 1024 * 1024
+    max_streams: Count = 2048
+    max_stream_requests: Count = 256
     reflection: Annotated[bool, Field(strict=True)] = True
     drain_seconds: Seconds = 10.0
     lame_duck_seconds: Seconds = 0.3
@@ -121,6 +124,10 @@ class Stream(Section):
     inputs_per_false_alarm: Count = 100_000
 
 
+_OPTIONAL: Final = ("baseline", "server", "callers", "stream", "security")
+"""Tables that a file may leave out."""
+
+
 @final
 class Settings(Section):
     """Everything an operator can set. Every path is absolute."""
@@ -133,6 +140,7 @@ class Settings(Section):
     data: Data
     baseline: Baseline
     server: Server
+    callers: Callers
     stream: Stream
     security: Security
 
@@ -150,7 +158,7 @@ class Settings(Section):
             raise ConfigError(f"cannot read settings {path}: {error.strerror}") from error
         except ValueError as error:
             raise ConfigError(f"{path} is not TOML: {error}") from error
-        tables = {"baseline": {}, "server": {}, "stream": {}, "security": {}} | tables
+        tables = {key: {} for key in _OPTIONAL} | tables
         given = environment.read(cls)
         whole = environment.merged(tables, given.tables)
         try:

@@ -15,7 +15,7 @@ Traffic: TypeAlias = Literal["live", "trusted", "canary"]
 
 TRAFFIC: Final[tuple[Traffic, ...]] = ("live", "trusted", "canary")
 
-SHED_REASONS: Final = ("queue_full", "draining")
+SHED_REASONS: Final = ("queue_full", "deadline", "rate_limit", "expired", "draining")
 INVALID_REASONS: Final = ("input", "too_large", "decode", "not_found")
 # A rate of errors needs a zero to rise from, so these exist before the first error.
 CODES: Final = (

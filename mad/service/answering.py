@@ -103,10 +103,11 @@ class Answering:
         match payload:
             case ActivationBatch():
                 work = partial(_judge_activations, monitor, payload)
-                judgement = await self.batcher.run(work, size=size)
+                judgement = await self.batcher.run(work, size=size, kind="activations")
             case CodeBatch():
                 monitor.check_codes(payload)
-                judgement = await self.batcher.run(partial(monitor.judge_codes, payload), size=size)
+                work = partial(monitor.judge_codes, payload)
+                judgement = await self.batcher.run(work, size=size, kind="codes")
             case _:
                 monitor.check(payload)
                 return await self.batcher.judge(monitor, payload)

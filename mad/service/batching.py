@@ -1,44 +1,47 @@
 """Micro-batching: concurrent requests in, one run of the model at a time, each request's part out.
 
-The model belongs to one thread. Whatever waits when that thread is free becomes the next batch.
+The model belongs to one thread. Whatever waits when that thread is free becomes the next batch,
+but for what would make a request late that is in time without it. What nobody waits for any more
+never reaches the model.
 """
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeAlias, final
+from functools import cached_property, partial
+from typing import TypeAlias, TypeVar, cast, final
 
 import torch
 
-from mad.errors import ConfigError, InputError, OverloadedError
+from mad.errors import ConfigError, ExpiredError, InputError
 from mad.metrics import Metrics
 from mad.monitor import Judgement, Monitor
-from mad.service.worker import Result, Worker
+from mad.service.admission import Admission, Job
+from mad.service.deadline import deadline
+from mad.service.shares import Shares
+from mad.service.worker import Worker
 from mad.types import Explanation, Inputs, Verdict, batch_size
 
 log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
 _Signature: TypeAlias = tuple[tuple[str, torch.dtype, tuple[int, ...]], ...]
 
 
-@dataclass(frozen=True, eq=False)
-class _Request:
+@final
+@dataclass(kw_only=True, eq=False)
+class _Request(Job):
+    """Inputs to judge, which may share a run with others."""
+
     monitor: Monitor
-    inputs: Inputs
+    values: Inputs
 
-    @property
-    def size(self) -> int:
-        """How many inputs it has."""
-        return batch_size(self.inputs)
-
-    @property
+    @cached_property
     def signature(self) -> _Signature:
         """What inputs must share to be concatenated."""
         return tuple(
             (name, tensor.dtype, tuple(tensor.shape[1:]))
-            for name, tensor in sorted(self.inputs.items())
+            for name, tensor in sorted(self.values.items())
         )
 
     def joins(self, other: "_Request") -> bool:
@@ -47,23 +50,45 @@ class _Request:
 
 
 @final
+@dataclass(kw_only=True, eq=False)
+class _Single(Job):
+    """Something else to do in the model's thread."""
+
+    function: Callable[[], object]
+
+
+@final
 class Batcher:
     """Judges requests together, up to ``max_batch`` inputs a run of the model.
 
-    At most ``max_queued_inputs`` inputs are accepted and not yet answered.
+    At most ``max_queued_inputs`` inputs are accepted and not yet answered. Every method waits for
+    its answer until the ``deadline`` of its context, and raises OverloadedError where that cannot
+    be kept or too much waits already, ExpiredError where it has passed, ShuttingDownError while
+    closing.
     """
 
-    def __init__(self, *, max_batch: int, max_queued_inputs: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        *,
+        max_batch: int,
+        max_queued_inputs: int,
+        metrics: Metrics,
+        shares: Shares,
+    ) -> None:
         if max_batch < 1 or max_queued_inputs < 1:
             raise ConfigError(
                 f"max_batch {max_batch} and max_queued_inputs {max_queued_inputs} must be positive"
             )
         self._max_batch = max_batch
-        self._max_queued = max_queued_inputs
-        self._queued = 0
         self._metrics = metrics
-        self._worker: Worker[_Request, Judgement] = Worker(
-            "model", choose=self._choose, work=self._judge
+        self._admission = Admission(
+            max_batch=max_batch,
+            max_queued_inputs=max_queued_inputs,
+            shares=shares,
+            metrics=metrics,
+        )
+        self._worker: Worker[Job, object] = Worker(
+            "model", choose=self._choose, work=self._work, refuse=self._late
         )
 
     def start(self) -> None:
@@ -75,83 +100,97 @@ class Batcher:
         await self._worker.close()
 
     async def judge(self, monitor: Monitor, inputs: Inputs) -> Judgement:
-        """Judge checked inputs, in company of other requests.
-
-        Raises OverloadedError when too much waits already, ShuttingDownError while closing.
-        """
-        request = _Request(monitor, inputs)
-        with self._admitted(request.size):
-            return await self._worker.submit(request)
+        """Judge checked inputs, in company of other requests."""
+        request = _Request(
+            inputs=batch_size(inputs), deadline=deadline.get(), monitor=monitor, values=inputs
+        )
+        with self._admission.admitted(request):
+            return cast("Judgement", await self._worker.submit(request))
 
     async def explain(
         self, monitor: Monitor, inputs: Inputs, *, max_charges: int
     ) -> tuple[Verdict, Explanation]:
-        """Explain one checked input; raises as ``judge`` does."""
-        return await self.run(partial(monitor.explain, inputs, max_charges=max_charges), size=1)
+        """Explain one checked input."""
+        explain = partial(monitor.explain, inputs, max_charges=max_charges)
+        return await self.run(explain, size=1, kind="explain")
 
-    async def run(self, function: Callable[[], Result], *, size: int) -> Result:
-        """Run a function on ``size`` inputs in the model's thread; raises as ``judge`` does."""
-        with self._admitted(size):
-            return await self._worker.call(function)
+    async def run(self, function: Callable[[], Result], *, size: int, kind: str = "run") -> Result:
+        """Run a function on ``size`` inputs in the model's thread.
 
-    async def call(self, function: Callable[[], Result]) -> Result:
-        """Run a function in the thread that owns the model."""
-        return await self._worker.call(function)
+        Functions of one ``kind`` take alike long for alike many inputs.
+        """
+        single = _Single(inputs=size, deadline=deadline.get(), alone=kind, function=function)
+        with self._admission.admitted(single):
+            return cast("Result", await self._worker.submit(single))
 
-    @contextmanager
-    def _admitted(self, size: int) -> Iterator[None]:
-        if self._queued + size > self._max_queued:
-            raise OverloadedError(
-                f"{self._queued} inputs wait and this server queues at most {self._max_queued}; "
-                "retry later, or with fewer inputs"
-            )
-        self._count(size)
+    async def call(self, function: Callable[[], Result], *, kind: str = "call") -> Result:
+        """Run a function of no inputs in the model's thread."""
+        return await self.run(function, size=1, kind=kind)
+
+    def _late(self, job: Job) -> ExpiredError | None:
         try:
-            yield
-        finally:
-            self._count(-size)
+            self._admission.check(job)
+        except ExpiredError as error:
+            return error
+        return None
 
-    def _count(self, change: int) -> None:
-        self._queued += change
-        self._metrics.queue_depth(self._queued)
-
-    def _choose(self, waiting: Iterable[_Request]) -> Sequence[_Request]:
-        first, *others = waiting
+    def _choose(self, waiting: Iterable[Job]) -> Sequence[Job]:
+        others = iter(waiting)
+        first = next(others)
         chosen = [first]
-        room = self._max_batch - first.size
-        for request in others:
-            if room <= 0:
-                break
-            if request.size <= room and request.joins(first):
-                chosen.append(request)
-                room -= request.size
+        if isinstance(first, _Request):
+            chosen = self._admission.company(first, _joining(first, others))
+        self._admission.take(chosen)
         return chosen
+
+    def _work(self, jobs: Sequence[Job]) -> Sequence[object]:
+        try:
+            match jobs:
+                case [_Single() as single]:
+                    return [self._do(single)]
+                case _:
+                    return self._judge([job for job in jobs if isinstance(job, _Request)])
+        finally:
+            self._admission.end()
+
+    def _do(self, single: _Single) -> object:
+        try:
+            with self._admission.timed(single.inputs, alone=single.alone):
+                return single.function()
+        except Exception as error:  # noqa: BLE001  # the caller's future carries it on
+            return error
 
     def _judge(self, requests: Sequence[_Request]) -> Sequence[Judgement | Exception]:
         if len(requests) > 1:
             try:
-                joined = self._run(requests[0].monitor, join([each.inputs for each in requests]))
+                joined = self._run(requests[0].monitor, join([each.values for each in requests]))
                 if _has_batch_axis(joined):
-                    return split(joined, [each.size for each in requests])
+                    return split(joined, [each.inputs for each in requests])
             except Exception:
                 log.info("a joint batch failed; its requests run one by one", exc_info=True)
         return [self._judge_alone(each) for each in requests]
 
     def _judge_alone(self, request: _Request) -> Judgement | Exception:
-        starts = range(0, request.size, self._max_batch)
+        starts = range(0, request.inputs, self._max_batch)
         try:
-            slices = [
-                self._run(request.monitor, _rows(request.inputs, start, start + self._max_batch))
-                for start in starts
-            ]
-            return concatenate(slices)
+            return concatenate([self._judge_slice(request, start) for start in starts])
         except Exception as error:  # noqa: BLE001  # the caller's future carries it on
             return error
 
+    def _judge_slice(self, request: _Request, start: int) -> Judgement:
+        self._admission.check(request)
+        return self._run(request.monitor, _rows(request.values, start, start + self._max_batch))
+
     def _run(self, monitor: Monitor, inputs: Inputs) -> Judgement:
-        judgement = monitor.judge(inputs)
-        self._metrics.batch_ran(batch_size(inputs), judgement.stage_seconds)
+        size = batch_size(inputs)
+        with self._admission.timed(size):
+            judgement = monitor.judge(inputs)
+        self._metrics.batch_ran(size, judgement.stage_seconds)
         return judgement
+
+
+def _joining(first: _Request, waiting: Iterator[Job]) -> Iterator[Job]:
+    return (job for job in waiting if isinstance(job, _Request) and job.joins(first))
 
 
 def join(parts: Sequence[Inputs]) -> Inputs:

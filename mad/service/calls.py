@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 
 from mad.errors import TooLargeError, UnreadableError
 from mad.metrics import Metrics, Rpc
+from mad.service.deadline import deadline, deadline_of
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -174,6 +175,7 @@ def _kind(handler: RpcHandler) -> RpcKind:
 
 @asynccontextmanager
 async def _inside(around: Sequence[Around], call: Call) -> AsyncIterator[None]:
+    deadline.set(deadline_of(call.context.time_remaining()))
     async with AsyncExitStack() as stack:
         for enter in around:
             await stack.enter_async_context(enter(call))

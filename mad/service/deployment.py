@@ -9,6 +9,7 @@ from mad.deployment import Deployment
 from mad.metrics import Metrics
 from mad.service.registry import Registry
 from mad.service.server import Limits, Server, utc_now
+from mad.service.shares import CallerLimits
 from mad.service.watch import WatchPlan
 
 
@@ -38,6 +39,13 @@ def from_settings(settings: config.Settings, *, collectors: CollectorRegistry) -
             max_request_inputs=settings.server.max_request_inputs,
             max_queued_inputs=settings.server.max_queued_inputs,
             max_message_bytes=settings.server.max_message_bytes,
+            callers=CallerLimits(
+                requests_per_caller=settings.callers.requests,
+                streams_per_caller=settings.callers.streams,
+                streams=settings.server.max_streams,
+                stream_requests=settings.server.max_stream_requests,
+                inputs_per_second_per_caller=settings.callers.inputs_per_second,
+            ),
         ),
         watch=WatchPlan(
             false_alarm_rate=settings.stream.false_alarm_rate,

@@ -29,6 +29,7 @@ from mad.errors import (
     UpstreamError,
 )
 from mad.metrics import Metrics
+from mad.service import details
 from mad.service.calls import Call
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ STATUS: Final[Mapping[type[MadError], grpc.StatusCode]] = {
     AuditError: grpc.StatusCode.UNAVAILABLE,
 }
 _SHED: Final[Mapping[type[MadError], str]] = {
-    OverloadedError: "queue_full",
+    ExpiredError: "expired",
     ShuttingDownError: "draining",
 }
 _INVALID: Final[Mapping[type[MadError], str]] = {
@@ -68,8 +69,6 @@ INTERNAL_TEXT: Final = "internal error; the server's log has the details"
 # Status text travels in a header, and clients refuse headers beyond a few kilobytes.
 _MAX_TEXT: Final = 500
 _MAX_HEAD: Final = 300
-# A retry of a request that is too large is refused again; this tells clients not to try (gRFC A6).
-_NO_RETRY: Final = (("grpc-retry-pushback-ms", "-1"),)
 
 request_id: Final[ContextVar[str]] = ContextVar("request_id", default="")
 """Id of the request being answered, for log lines."""
@@ -86,6 +85,8 @@ def answer_to(error: Exception, metrics: Metrics, *, method: str) -> tuple[grpc.
         log.error("call failed: %s", fields, exc_info=error, extra=fields)
         return grpc.StatusCode.INTERNAL, INTERNAL_TEXT
     kind = type(error)
+    if isinstance(error, OverloadedError):
+        metrics.shed(error.reason)
     if kind in _SHED:
         metrics.shed(_SHED[kind])
     if kind in _INVALID:
@@ -110,5 +111,4 @@ async def translated(call: Call, metrics: Metrics) -> AsyncIterator[None]:
         raise
     except Exception as error:  # noqa: BLE001  # answer_to logs what is not ours
         code, text = answer_to(error, metrics, method=call.method)
-        retry = _NO_RETRY if isinstance(error, TooLargeError) else ()
-        await call.context.abort(code, text, retry)
+        await call.context.abort(code, text, details.trailers(error, code, text))

@@ -18,7 +18,6 @@ from mad.v1 import scoring_pb2 as pb, scoring_pb2_grpc as rpc
 
 MAX_CHARGES: Final = 1024
 DEFAULT_CHARGES: Final = 20
-STREAM_REQUESTS_AT_ONCE: Final = 256
 
 _TRAFFIC: Final[Mapping[int, Traffic]] = {
     pb.TRAFFIC_UNSPECIFIED: "live",
@@ -35,6 +34,7 @@ class ScoringServicer(rpc.ScoringServiceServicer):
 
     answering: Answering
     max_message_bytes: int
+    stream_requests: int
     draining: asyncio.Event
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
@@ -49,7 +49,7 @@ class ScoringServicer(rpc.ScoringServiceServicer):
         return answered(
             request_iterator,
             self._stream_answer,
-            at_once=STREAM_REQUESTS_AT_ONCE,
+            at_once=self.stream_requests,
             draining=self.draining,
         )
 
@@ -69,7 +69,7 @@ class ScoringServicer(rpc.ScoringServiceServicer):
             without: tuple[Counterfactual, ...] = ()
             if request.include_counterfactuals:
                 find = partial(monitor.counterfactuals, inputs, explanation)
-                without = await self.answering.batcher.call(find)
+                without = await self.answering.batcher.call(find, kind="counterfactuals")
         return pb.ExplainResponse(
             verdict=convert.verdict(verdict),
             explanation=convert.explanation(explanation),

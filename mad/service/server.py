@@ -27,6 +27,7 @@ from mad.service.calls import CallInterceptor, counted
 from mad.service.errors import translated
 from mad.service.registry import Registry
 from mad.service.scoring import ScoringServicer
+from mad.service.shares import CallerLimits, Shares, shared
 from mad.service.streams import StreamServicer
 from mad.service.watch import StreamWatch, WatchPlan
 from mad.v1 import (
@@ -60,6 +61,7 @@ class Limits:
     max_request_inputs: int
     max_queued_inputs: int
     max_message_bytes: int
+    callers: CallerLimits = field(default_factory=CallerLimits)
 
 
 def utc_now() -> datetime:
@@ -100,9 +102,11 @@ class Server:
                 f"{limits.max_queued_inputs}; no such request could ever be taken"
             )
         self._writer = AlertWriter(self.alert_log, self.metrics)
+        self._shares = Shares(limits.callers)
         self._batcher = Batcher(
             max_batch=limits.max_batch,
             max_queued_inputs=limits.max_queued_inputs,
+            shares=self._shares,
             metrics=self.metrics,
         )
         self._watch = StreamWatch(
@@ -158,12 +162,16 @@ class Server:
         self._watch.start()
         await self._grpc.start()
         for monitor in self.registry.monitors:
-            await self._batcher.call(partial(_warm_up, monitor))
+            await self._batcher.call(partial(_warm_up, monitor), kind="warm-up")
         await self._report(health_pb2.HealthCheckResponse.SERVING)
         return port
 
     def _compose(self) -> grpc.aio.Server:
-        around = (partial(counted, metrics=self.metrics), partial(translated, metrics=self.metrics))
+        around = (
+            partial(counted, metrics=self.metrics),
+            partial(translated, metrics=self.metrics),
+            partial(shared, shares=self._shares),
+        )
         server = grpc.aio.server(
             interceptors=[
                 CallInterceptor(*around, max_message_bytes=self.limits.max_message_bytes)
@@ -182,6 +190,7 @@ class Server:
         scoring = ScoringServicer(
             answering=answering,
             max_message_bytes=self.limits.max_message_bytes,
+            stream_requests=self.limits.callers.stream_requests,
             draining=self._draining,
         )
         scoring_pb2_grpc.add_ScoringServiceServicer_to_server(scoring, server)

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Generic, TypeVar, final
 
 from mad.errors import ShuttingDownError
@@ -13,7 +14,6 @@ log = logging.getLogger(__name__)
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +28,7 @@ class Worker(Generic[Job, Answer]):
 
     ``choose`` picks the next group from the waiting jobs, oldest first, and always takes the
     oldest. ``work`` does a group in the thread and returns an answer, or the error, for each job.
+    ``refuse`` looks at each job before it is chosen from; one that gets an error is not done.
     """
 
     def __init__(
@@ -36,9 +37,11 @@ class Worker(Generic[Job, Answer]):
         *,
         choose: Callable[[Iterable[Job]], Sequence[Job]],
         work: Callable[[Sequence[Job]], Sequence[Answer | Exception]],
+        refuse: Callable[[Job], Exception | None] = lambda _: None,
     ) -> None:
         self._choose = choose
         self._work = work
+        self._refuse = refuse
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._waiting: dict[Job, _Ticket[Job, Answer]] = {}
         self._arrived = asyncio.Event()
@@ -63,16 +66,12 @@ class Worker(Generic[Job, Answer]):
 
     def enqueue(self, job: Job) -> asyncio.Future[Answer]:
         """Queue a job, which is compared by identity; raises as ``submit`` does."""
-        self._check_open()
+        if self._closing:
+            raise ShuttingDownError("the server is shutting down; ask another replica")
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[job] = _Ticket(job, answer)
         self._arrived.set()
         return answer
-
-    async def call(self, function: Callable[[], Result]) -> Result:
-        """Run one function in the thread, between two groups; raises as ``submit`` does."""
-        self._check_open()
-        return await self._in_thread(function)
 
     async def close(self) -> None:
         """Refuse new jobs, finish those that wait, end the thread."""
@@ -81,13 +80,6 @@ class Worker(Generic[Job, Answer]):
         if self._loop is not None:
             await self._loop
         await asyncio.to_thread(self._thread.shutdown)
-
-    def _check_open(self) -> None:
-        if self._closing:
-            raise ShuttingDownError("the server is shutting down; ask another replica")
-
-    async def _in_thread(self, function: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
     async def _run(self) -> None:
         while True:
@@ -99,14 +91,28 @@ class Worker(Generic[Job, Answer]):
             self._arrived.clear()
 
     def _take(self) -> Sequence[_Ticket[Job, Answer]]:
-        # A cancelled caller has given up its ticket before it gets to run and withdraw its job.
-        wanted = [t.job for t in self._waiting.values() if not t.answer.done()]
-        return [self._waiting.pop(job) for job in self._choose(wanted)] if wanted else []
+        wanted = self._wanted()
+        if (first := next(wanted, None)) is None:
+            return []
+        return [self._waiting.pop(job) for job in self._choose(chain([first], wanted))]
+
+    def _wanted(self) -> Iterator[Job]:
+        for ticket in tuple(self._waiting.values()):
+            # A cancelled caller has given up its ticket before it gets to run and withdraw its job.
+            if ticket.answer.done():
+                continue
+            if error := self._refuse(ticket.job):
+                del self._waiting[ticket.job]
+                ticket.answer.set_exception(error)
+                continue
+            yield ticket.job
 
     async def _do(self, group: Sequence[_Ticket[Job, Answer]]) -> None:
         answers: Sequence[Answer | Exception]
         try:
-            answers = await self._in_thread(lambda: self._work([ticket.job for ticket in group]))
+            jobs = [ticket.job for ticket in group]
+            loop = asyncio.get_running_loop()
+            answers = await loop.run_in_executor(self._thread, self._work, jobs)
         except Exception as error:
             log.exception("a group of jobs failed")
             answers = [error] * len(group)

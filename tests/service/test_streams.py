@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from mad.client import request
-from mad.service.scoring import STREAM_REQUESTS_AT_ONCE
 from mad.v1 import scoring_pb2 as pb
-from tests.service.running import POISON, Running, anomalies, gated, live, until
+from tests.service.running import LIMITS, POISON, Running, anomalies, gated, live, until
 from tests.worlds import World
 
 
@@ -61,9 +60,9 @@ async def test_a_stream_has_bounded_requests_in_hand(service: Running, world: Wo
     with gated(world):
         answers = service.client.stream(endless())
         reading = asyncio.ensure_future(anext(answers))
-        await until(lambda: service.queued == STREAM_REQUESTS_AT_ONCE)
+        await until(lambda: service.queued == LIMITS.callers.stream_requests)
         await asyncio.sleep(0.05)
-        assert service.queued == STREAM_REQUESTS_AT_ONCE
+        assert service.queued == LIMITS.callers.stream_requests
         reading.cancel()
         await until(lambda: service.queued == 0)
     assert (await service.client.score(live(1))).scores

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 
@@ -13,10 +13,12 @@ from mad.service.worker import Worker
 class Doubling:
     """Doubles numbers, once its gate is open, and keeps the groups it was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, refuse: Callable[[int], Exception | None] = lambda _: None) -> None:
         self.gate = threading.Event()
         self.groups: list[list[int]] = []
-        self.worker: Worker[int, int] = Worker("doubling", choose=up_to_three, work=self)
+        self.worker: Worker[int, int] = Worker(
+            "doubling", choose=up_to_three, work=self, refuse=refuse
+        )
 
     def __call__(self, jobs: Sequence[int]) -> Sequence[int | Exception]:
         assert self.gate.wait(timeout=10)
@@ -78,8 +80,16 @@ async def test_a_closing_worker_finishes_what_it_accepted_and_refuses_more() -> 
     assert await asyncio.gather(*accepted) == [2, 4, 6, 8, 10]
 
 
-async def test_a_function_runs_in_the_workers_own_thread() -> None:
-    doubling = Doubling()
-    name = await doubling.worker.call(lambda: threading.current_thread().name)
-    assert name.startswith("doubling")
+async def test_a_job_that_is_refused_is_not_done_and_the_others_are() -> None:
+    def no_threes(job: int) -> ValueError | None:
+        return ValueError("three") if job % 3 == 0 else None
+
+    doubling = Doubling(refuse=no_threes)
+    callers = [asyncio.create_task(doubling.worker.submit(job)) for job in range(1, 7)]
+    await asyncio.sleep(0)
+    doubling.worker.start()
+    doubling.gate.set()
+    done = await asyncio.gather(*callers, return_exceptions=True)
+    assert [str(each) for each in done] == ["2", "4", "three", "8", "10", "three"]
+    assert doubling.groups == [[1, 2, 4], [5]]
     await doubling.worker.close()
