@@ -117,7 +117,10 @@ class Deployment:
     @property
     def unfinished(self) -> Unfinished:
         """Where a fit keeps what it has found, should it be killed."""
-        return Unfinished(self.store.root / f".{self.settings.baseline.name}.unfinished")
+        where = self.settings.baseline.store
+        # Beside the baselines; where those are not on this machine, beside the dictionaries.
+        beside = where if isinstance(where, Path) else self.settings.decomposition.path
+        return Unfinished(beside / f".{self.settings.baseline.name}.unfinished")
 
     @property
     def untrained(self) -> Unfinished:

@@ -1,27 +1,25 @@
-"""Named, numbered, immutable bundles in a directory, and which version of each is active.
+"""Named, numbered, immutable bundles in one place, and which version of each is active.
 
-ROOT/NAME/1/manifest.json, arrays.safetensors      a version is written aside, then renamed
-ROOT/NAME/active                                   the active version's number
+ROOT/NAME/1/                  a version; ``versions`` says what is in it
+ROOT/NAME/active, shadow      what an alias points at and, below, did before
 """
 
-import os
 import re
-import shutil
-import tempfile
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
 from mad.baseline import format as bundle_format
 from mad.baseline.bundle import UNKNOWN, Baseline, Manifest, Provenance
-from mad.errors import BaselineError, BaselineNotFoundError, ConfigError
-from mad.tensors import read_bytes, write_durably
+from mad.baseline.files import open_files, reason
+from mad.baseline.pointer import ALIASES, Alias, Pointer
+from mad.baseline.versions import NAME, Versions
+from mad.errors import BaselineError, BaselineNotFoundError, ConflictError
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_VERSION = re.compile(r"[0-9]{1,9}")
-_ACTIVE = "active"
+_VERSION: Final = re.compile(r"[0-9]{1,9}")
 
 
 @final
@@ -31,8 +29,13 @@ class Entry:
 
     manifest: Manifest
     digest: str
-    is_active: bool
+    aliases: tuple[Alias, ...] = ()
     provenance: Provenance = UNKNOWN
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it is the active version of its name."""
+        return "active" in self.aliases
 
 
 def parse_revision(revision: str) -> tuple[str, int | None]:
@@ -42,7 +45,7 @@ def parse_revision(revision: str) -> tuple[str, int | None]:
         BaselineNotFoundError: the text is neither.
     """
     name, at, version = revision.partition("@")
-    if not _NAME.fullmatch(name) or (at and not _VERSION.fullmatch(version)):
+    if not NAME.fullmatch(name) or (at and not _VERSION.fullmatch(version)):
         raise BaselineNotFoundError(f"{revision[:80]!r} is no baseline; write name or name@version")
     return name, int(version) if at else None
 
@@ -50,31 +53,22 @@ def parse_revision(revision: str) -> tuple[str, int | None]:
 @final
 @dataclass(frozen=True)
 class BaselineStore:
-    """The bundles below one directory."""
+    """The bundles below a directory, or below a URL that fsspec opens.
 
-    root: Path
+    Methods that write raise ConfigError where the place cannot be written.
+    """
 
-    def prepare(self, name: str) -> Path:
-        """Make the directory of a baseline's versions, and return it.
+    root: Path | str
+
+    def prepare(self, name: str) -> None:
+        """Make the place of a baseline's versions.
 
         Asked before a long fit, it says early that the result could not be kept.
 
         Raises:
-            ConfigError: the name is none, or the directory cannot be written.
+            ConfigError: the name is none, or the place cannot be written.
         """
-        if not _NAME.fullmatch(name):
-            raise ConfigError(f"baseline name {name!r} must match {_NAME.pattern}")
-        home = self.root / name
-        try:
-            home.mkdir(parents=True, exist_ok=True)
-            _flush_directory(self.root)
-            with tempfile.TemporaryFile(dir=home):
-                return home
-        except OSError as cause:
-            raise ConfigError(
-                f"cannot write the baseline store {home}: {cause.strerror}; make room, or set "
-                "baseline.store to a directory that can be written"
-            ) from cause
+        self._versions.prepare(name)
 
     def save(
         self,
@@ -85,18 +79,12 @@ class BaselineStore:
     ) -> Baseline:
         """Write the next version of the baseline's name and return it with its number.
 
-        A crash leaves no half-written version: files are flushed before the directory is renamed.
+        A crash leaves no half-written version.
         """
-        name = baseline.manifest.name
-        home = self.prepare(name)
-        try:
-            saved = self._write(baseline, home, provenance)
-            if activate:
-                self.activate(name, saved.manifest.version)
-        except OSError as cause:
-            raise ConfigError(
-                f"cannot write the baseline store {home}: {cause.strerror}"
-            ) from cause
+        self._versions.prepare(baseline.manifest.name)
+        saved = self._versions.add(baseline, provenance)
+        if activate:
+            self.activate(saved.manifest.name, saved.manifest.version)
         return saved
 
     def load(self, name: str, version: int | None = None) -> Baseline:
@@ -107,106 +95,135 @@ class BaselineStore:
             BaselineError: its files are damaged, were changed, or are of another version.
         """
         number = self._active(name) if version is None else version
-        home = self.root / name / str(number)
-        if not home.is_dir():
-            raise BaselineNotFoundError(f"there is no baseline {name}@{number} in {self.root}")
+        self._versions.check(name, number)
         files = {
-            file: read_bytes(home / file, error=BaselineError)
+            file: self._versions.read(name, number, file)
             for file in (bundle_format.MANIFEST, bundle_format.ARRAYS)
         }
         baseline = bundle_format.decode(files, name=f"{name}@{number}")
         if baseline.revision != f"{name}@{number}":
-            raise BaselineError(f"{home} holds baseline {baseline.revision}; move it to its place")
+            raise BaselineError(
+                f"{self.place(name, number)} holds baseline {baseline.revision}; move it to its "
+                "place"
+            )
         return baseline
 
     def entries(self, name: str | None = None) -> tuple[Entry, ...]:
         """Return every version, by name, newest first."""
-        names = sorted(home.name for home in self._homes()) if name is None else [name]
-        return tuple(
-            entry for one in names if (self.root / one).is_dir() for entry in self._versions(one)
-        )
+        names = self._versions.names() if name is None else [name]
+        return tuple(entry for one in names for entry in self._entries(one))
 
     def entry(self, name: str, version: int) -> Entry:
         """Read one version's manifest alone. Raises BaselineError as ``load`` does."""
-        content = read_bytes(
-            self.root / name / str(version) / bundle_format.MANIFEST, error=BaselineError
-        )
-        read = bundle_format.decode_manifest(content, name=f"{name}@{version}")
-        manifest, digest, provenance = read
-        has_active = (self.root / name / _ACTIVE).is_file()
-        is_active = has_active and self._active(name) == version
-        return Entry(manifest, digest, is_active, provenance)
+        self._versions.check(name, version)
+        aliases = tuple(one for one in ALIASES if self.pointer(name, one).version == version)
+        return self._entry(name, version, aliases)
+
+    def place(self, name: str, version: int) -> str:
+        """Say where a version is kept."""
+        return f"{str(self.root).rstrip('/')}/{name}/{version}"
+
+    def pointer(self, name: str, alias: Alias) -> Pointer:
+        """Read what an alias points at. Raises BaselineError for one that is damaged."""
+        where = f"{name}/{alias}"
+        try:
+            return Pointer.parse(self._versions.files.cell(where), name=f"{self.root}/{where}")
+        except OSError as cause:
+            raise BaselineError(f"cannot read {self.root}/{where}: {reason(cause)}") from cause
+
+    def move(self, name: str, alias: Alias, before: Pointer, after: Pointer) -> None:
+        """Point an alias elsewhere, if it still is as it was read; of several movers, one succeeds.
+
+        Raises:
+            BaselineNotFoundError: the version is not there.
+            ConflictError: somebody else moved the alias meanwhile.
+        """
+        if after.version is not None:
+            self._versions.check(name, after.version)
+        self._swap(name, alias, before, after)
+        if after.version is not None and not self._versions.has(name, after.version):
+            # Deleted since it was looked for; whoever deletes looks at aliases after the mark.
+            self._swap(name, alias, after, before.rewritten())
+            raise BaselineNotFoundError(f"{name}@{after.version} has just been deleted")
+        if alias == "active":
+            self._end_shadow(name, after)
 
     def activate(self, name: str, version: int) -> None:
-        """Make a version the active one; readers see the old number or the new, never neither."""
-        if not (self.root / name / str(version)).is_dir():
-            raise BaselineNotFoundError(f"there is no baseline {name}@{version} in {self.root}")
-        pointer = self.root / name / _ACTIVE
-        aside = pointer.with_name(f".{uuid.uuid4().hex}")
-        write_durably(aside, str(version).encode())
-        aside.replace(pointer)
-        _flush_directory(pointer.parent)
+        """Make a version the active one, whatever was; readers see the old number or the new."""
+        self._versions.check(name, version)
+        while (before := self.pointer(name, "active")).version != version:
+            with suppress(ConflictError):
+                self.move(name, "active", before, before.moved_to(version))
 
-    def _write(self, baseline: Baseline, home: Path, provenance: Provenance) -> Baseline:
-        aside = home / f".{uuid.uuid4().hex}"
-        try:
-            while True:
-                numbers = [number for number, _ in _numbered(home)]
-                version = max(numbers, default=0) + 1
-                saved = replace(baseline, manifest=replace(baseline.manifest, version=version))
-                aside.mkdir(exist_ok=True)
-                for file, content in bundle_format.encode(saved, provenance).items():
-                    write_durably(aside / file, content)
-                _flush_directory(aside)
-                if _renamed(aside, home / str(version)):
-                    _flush_directory(home)
-                    return saved
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    def behind(self, name: str, before: Pointer) -> Pointer:
+        """Return where an alias points after going back; BaselineNotFoundError if nowhere."""
+        after = before.back(known=self._versions.numbers(name))
+        if after is None:
+            raise BaselineNotFoundError(
+                f"no earlier active version of {name!r} is there to go back to; promote one"
+            )
+        return after
+
+    def delete(self, name: str, version: int) -> None:
+        """Remove a version for good; one whose removal was cut off is removed to the end.
+
+        Raises:
+            BaselineNotFoundError: there is none such.
+            ConflictError: an alias points at it.
+        """
+        self._versions.remove(name, version, check_free=lambda: self._check_free(name, version))
+
+    @cached_property
+    def _versions(self) -> Versions:
+        return Versions(open_files(self.root), self.root)
 
     def _active(self, name: str) -> int:
-        pointer = self.root / name / _ACTIVE
-        if not pointer.is_file():
-            known = sorted(home.name for home in self._homes() if _numbered(home))
+        version = self.pointer(name, "active").version
+        if version is None:
+            known = [one for one in self._versions.names() if self._versions.numbers(one)]
             raise BaselineNotFoundError(
                 f"no active baseline {name!r} in {self.root}, only {known}; fit one with "
                 "`mad fit`, or activate a version with `mad baselines`"
             )
-        try:
-            return int(pointer.read_text())
-        except ValueError as cause:
-            raise BaselineError(f"{pointer} holds no version number; activate one again") from cause
+        return version
 
-    def _versions(self, name: str) -> Iterator[Entry]:
-        for number, _ in sorted(_numbered(self.root / name), reverse=True):
-            yield self.entry(name, number)
+    def _entries(self, name: str) -> Iterator[Entry]:
+        pointed = {alias: self.pointer(name, alias).version for alias in ALIASES}
+        for number in sorted(self._versions.numbers(name), reverse=True):
+            aliases = tuple(alias for alias, at in pointed.items() if at == number)
+            try:
+                yield self._entry(name, number, aliases)
+            except BaselineError:
+                if self._versions.has(name, number):
+                    raise
 
-    def _homes(self) -> list[Path]:
-        if not self.root.is_dir():
-            return []
-        return [
-            home for home in self.root.iterdir() if home.is_dir() and _NAME.fullmatch(home.name)
-        ]
+    def _entry(self, name: str, version: int, aliases: tuple[Alias, ...]) -> Entry:
+        content = self._versions.read(name, version, bundle_format.MANIFEST)
+        read = bundle_format.decode_manifest(content, name=f"{name}@{version}")
+        manifest, digest, provenance = read
+        return Entry(manifest, digest, aliases, provenance)
 
+    def _swap(self, name: str, alias: Alias, before: Pointer, after: Pointer) -> None:
+        assert after.content is not None
+        with self._versions.writing(name):
+            is_done = self._versions.files.swap(f"{name}/{alias}", before.content, after.content)
+        if not is_done:
+            was = "none" if before.version is None else f"{name}@{before.version}"
+            raise ConflictError(
+                f"the {alias} version of {name!r} is no longer {was}; look at what it is now, and "
+                "try again"
+            )
 
-def _numbered(home: Path) -> list[tuple[int, Path]]:
-    return [(int(path.name), path) for path in home.iterdir() if path.name.isdecimal()]
+    def _end_shadow(self, name: str, active: Pointer) -> None:
+        """Stop shadowing a version that has become the active one."""
+        before = self.pointer(name, "shadow")
+        if before.version is not None and before.version == active.version:
+            with suppress(ConflictError):
+                self._swap(name, "shadow", before, before.moved_to(None))
 
-
-def _renamed(aside: Path, place: Path) -> bool:
-    """Move a directory, or say that another fit took the place first."""
-    try:
-        aside.rename(place)
-    except OSError:
-        if not place.is_dir():
-            raise
-        return False
-    return True
-
-
-def _flush_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _check_free(self, name: str, version: int) -> None:
+        for alias in ALIASES:
+            if self.pointer(name, alias).version == version:
+                raise ConflictError(
+                    f"{name}@{version} is the {alias} version; point {alias!r} at another first"
+                )

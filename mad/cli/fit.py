@@ -50,8 +50,7 @@ def fit(
     _show_baseline(baseline)
     screen.say(
         f"baseline {baseline.revision} written to "
-        f"{deployment.store.root / baseline.manifest.name / str(baseline.manifest.version)}"
-        " and active"
+        f"{deployment.store.place(baseline.manifest.name, baseline.manifest.version)} and active"
     )
 
 

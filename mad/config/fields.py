@@ -63,6 +63,12 @@ def database_url(url: str, info: ValidationInfo) -> str:
     return f"sqlite:///{_resolved(Path(path), info)}" if is_file else url
 
 
+def place(where: Path | str, info: ValidationInfo) -> Path | str:
+    """Return a URL as it is, and anything else as an absolute path."""
+    is_url = isinstance(where, str) and "://" in where
+    return where if is_url else _resolved(Path(where), info)
+
+
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError("names one thing twice; name each once")
@@ -80,6 +86,7 @@ def _address(value: object) -> Address:
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 File = Annotated[Path, AfterValidator(_resolved)]
+Place = Annotated[Path | str, AfterValidator(place)]
 Listen = Annotated[Address, BeforeValidator(_address)]
 Count = Annotated[int, Field(gt=0, strict=True)]
 Seed = Annotated[int, Field(ge=0, strict=True)]

@@ -27,6 +27,7 @@ from mad.config.fields import (
     Listen,
     Name,
     Names,
+    Place,
     Rate,
     Seconds,
     Section,
@@ -62,7 +63,7 @@ class Baseline(Section):
     """What to fit, and the store it goes to."""
 
     name: Name = "default"
-    store: File = Path("baselines")
+    store: Place = Path("baselines")
     false_alarm_rate: Rate = 0.01
     reference_share: Share = 0.25
     weighing_share: Share = 0.15

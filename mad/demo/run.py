@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mad.baseline.store import BaselineStore
 from mad.calibration.conformal import threshold
 from mad.demo.attack import attack
 from mad.demo.compare import compare
@@ -55,7 +56,9 @@ def _show_places(folder: RunFolder, fitted: Fitted, console: Console) -> None:
     manifest = fitted.baseline.manifest
     places = {
         "settings": folder.settings,
-        "baseline": fitted.settings.baseline.store / manifest.name / str(manifest.version),
+        "baseline": BaselineStore(fitted.settings.baseline.store).place(
+            manifest.name, manifest.version
+        ),
         "alert log": Path(fitted.settings.server.alert_log.removeprefix("sqlite:///")),
         "server log": folder.server_log,
         "picture": folder.picture,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Final
 
@@ -9,6 +10,7 @@ import torch
 from google.protobuf.timestamp_pb2 import Timestamp
 from torch import Tensor
 
+from mad.baseline.bundle import Provenance
 from mad.baseline.store import Entry
 from mad.counterfactual import Counterfactual
 from mad.errors import InputError
@@ -187,7 +189,14 @@ def baseline(entry: Entry, *, is_loaded: bool) -> baselines_pb2.Baseline:
         threshold_bits=manifest.threshold_bits,
         median_bits=manifest.median_bits,
         digest=entry.digest,
+        aliases=entry.aliases,
+        provenance=provenance(entry.provenance),
     )
+
+
+def provenance(value: Provenance) -> baselines_pb2.Provenance:
+    """Write where the data of a version came from."""
+    return baselines_pb2.Provenance(**asdict(value))
 
 
 def timestamp(time: datetime) -> Timestamp:

@@ -116,7 +116,7 @@ def test_every_term_has_its_name_on_the_wire(term: Term) -> None:
 @pytest.mark.parametrize("measure", MEASURES)
 def test_a_baseline_says_what_its_alerts_go_by(measure: Measure, world: World) -> None:
     manifest = replace(world.baseline.manifest, alert_on=measure, by_context=True)
-    written = convert.baseline(Entry(manifest, "c0ffee", is_active=True), is_loaded=True)
+    written = convert.baseline(Entry(manifest, "c0ffee", ("active",)), is_loaded=True)
     assert verdict_pb2.Measure.Name(written.alert_on) == f"MEASURE_{measure.upper()}"
     assert written.weighing_inputs == manifest.weighing_inputs == 90
     assert written.by_context

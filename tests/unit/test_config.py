@@ -55,6 +55,11 @@ def test_relative_paths_are_relative_to_the_file_even_the_default_ones(tmp_path:
     assert settings.server.alert_log == f"sqlite:///{tmp_path}/alerts.db"
 
 
+@pytest.mark.parametrize("url", ["s3://bucket/baselines", "memory://baselines", "file:///b"])
+def test_a_store_may_be_a_url(tmp_path: Path, url: str) -> None:
+    assert load(tmp_path, f'{MINIMAL}[baseline]\nstore = "{url}"').baseline.store == url
+
+
 def test_an_importable_factory_stays_as_it_is(tmp_path: Path) -> None:
     text = MINIMAL.replace("model.py:build", "package.models:build")
     assert load(tmp_path, text).model.factory == "package.models:build"
