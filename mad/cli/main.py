@@ -18,6 +18,7 @@ from mad.cli.report import report
 from mad.cli.score import score
 from mad.cli.serve import serve
 from mad.cli.stream import stream
+from mad.cli.token import token
 from mad.cli.train import train
 from mad.errors import ConfigError, MadError
 
@@ -27,7 +28,20 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (demo, fit, serve, score, explain, alerts, stream, baselines, audit, bench, convert):
+for verb in (
+    demo,
+    fit,
+    serve,
+    score,
+    explain,
+    alerts,
+    stream,
+    baselines,
+    audit,
+    token,
+    bench,
+    convert,
+):
     app.command()(verb)
 app.add_typer(train, name="train")
 app.add_typer(report, name="report")

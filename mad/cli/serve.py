@@ -14,11 +14,15 @@ import typer
 from mad.cli import logs, screen
 from mad.cli.options import Config
 from mad.config import Address, Settings
+from mad.config.security import is_loopback
 from mad.errors import ConfigError
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from mad.service.server import Server
     from mad.web.application import View
+    from mad.web.server import HttpServer
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +52,6 @@ async def _serve(settings: Settings, ports_file: Path | None) -> None:
 
     from mad.service.deployment import from_settings
     from mad.service.errors import request_id
-    from mad.web.application import application
-    from mad.web.server import HttpServer
 
     logs.configure(request_id=request_id.get)
     stopped = asyncio.Event()
@@ -59,15 +61,17 @@ async def _serve(settings: Settings, ports_file: Path | None) -> None:
     server = from_settings(settings, collectors=collectors)
     serving = threading.Event()
     grpc_at, http_at = settings.server.grpc_address, settings.server.http_address
-    page = application(collectors, _view(server, serving))
-    http = HttpServer(page, host=http_at.host, port=http_at.port)
+    http = _http(server, http_at, collectors, serving)
     http_port = http.start()
     try:
         grpc_port = await server.start()
         try:
             serving.set()
             _announce(
-                replace(grpc_at, port=grpc_port), replace(http_at, port=http_port), ports_file
+                replace(grpc_at, port=grpc_port),
+                replace(http_at, port=http_port),
+                ports_file,
+                scheme="http" if server.guard.certificates is None else "https",
             )
             await stopped.wait()
         finally:
@@ -82,6 +86,20 @@ async def _serve(settings: Settings, ports_file: Path | None) -> None:
     log.info("stopped")
 
 
+def _http(
+    server: "Server", address: Address, collectors: "CollectorRegistry", serving: threading.Event
+) -> "HttpServer":
+    from mad.web.application import application, everybody
+    from mad.web.server import HttpServer
+
+    # On loopback, whoever reads the page is on this machine already.
+    status_for = everybody if is_loopback(address) else server.guard.web_status
+    page = application(collectors, _view(server, serving), status_for=status_for)
+    certificates = server.guard.certificates
+    tls = None if certificates is None else certificates.web
+    return HttpServer(page, host=address.host, port=address.port, tls=tls)
+
+
 def _view(server: "Server", serving: threading.Event) -> "View":
     from mad.web.application import View
 
@@ -93,7 +111,7 @@ def _view(server: "Server", serving: threading.Event) -> "View":
     )
 
 
-def _announce(grpc_at: Address, http_at: Address, ports_file: Path | None) -> None:
+def _announce(grpc_at: Address, http_at: Address, ports_file: Path | None, *, scheme: str) -> None:
     """Say where the server is; who reads the ports file finds it whole or not at all."""
     if ports_file is not None:
         aside = ports_file.with_name(f".{ports_file.name}.part")
@@ -104,5 +122,5 @@ def _announce(grpc_at: Address, http_at: Address, ports_file: Path | None) -> No
             raise ConfigError(f"cannot write {ports_file}: {error.strerror}") from error
     log.info("serving", extra={"grpc": str(grpc_at), "http": str(http_at)})
     screen.say(f"gRPC on {grpc_at}")
-    screen.say(f"HTTP on http://{http_at}")
+    screen.say(f"HTTP on {scheme}://{http_at}")
     screen.OUT.file.flush()

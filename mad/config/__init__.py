@@ -2,6 +2,7 @@
 
 from mad.config.decomposition import Decomposition, Recipe
 from mad.config.fields import Address, Section
+from mad.config.security import Security
 from mad.config.settings import Settings
 
-__all__ = ["Address", "Decomposition", "Recipe", "Section", "Settings"]
+__all__ = ["Address", "Decomposition", "Recipe", "Section", "Security", "Settings"]

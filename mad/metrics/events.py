@@ -21,8 +21,10 @@ from prometheus_client import (
 from mad import __version__
 from mad.baseline.bundle import Manifest
 from mad.metrics.table import (
+    AUTH_REASONS,
     CODES,
     INVALID_REASONS,
+    PROBE_REASONS,
     SHED_REASONS,
     TABLE,
     TRAFFIC,
@@ -164,6 +166,22 @@ class Metrics:
         """A request could not be scored as it stood; ``reason`` is a fixed word, not a message."""
         self._counters["mad_invalid_inputs_total"].labels(self._model, reason).inc()
 
+    def auth_failed(self, reason: str) -> None:
+        """A call was refused because of who made it; ``reason`` is a fixed word."""
+        self._counters["mad_auth_failures_total"].labels(self._model, reason).inc()
+
+    def security_reloaded(self, what: str, outcome: str) -> None:
+        """A file that says who may call has changed and was read, ``ok``, or not, ``failed``."""
+        self._counters["mad_security_reloads_total"].labels(self._model, what, outcome).inc()
+
+    def audit_failed(self) -> None:
+        """The audit log could not be written."""
+        self._counters["mad_audit_log_errors_total"].labels(self._model).inc()
+
+    def probing_suspected(self, reason: str) -> None:
+        """A caller's inputs are as an attacker's would be; ``reason`` is a fixed word."""
+        self._counters["mad_probe_suspicions_total"].labels(self._model, reason).inc()
+
     def queue_depth(self, inputs: int) -> None:
         """So many inputs wait now."""
         self._gauges["mad_queue_depth"].labels(self._model).set(inputs)
@@ -206,6 +224,7 @@ class Metrics:
         self._gauges["mad_requests_in_flight"].labels(self._model)
         for name in (
             "mad_alert_log_errors_total",
+            "mad_audit_log_errors_total",
             "mad_stream_left_out_inputs_total",
             "mad_stream_checkpoint_errors_total",
         ):
@@ -214,6 +233,10 @@ class Metrics:
             self._counters["mad_requests_shed_total"].labels(self._model, reason)
         for reason in INVALID_REASONS:
             self._counters["mad_invalid_inputs_total"].labels(self._model, reason)
+        for reason in AUTH_REASONS:
+            self._counters["mad_auth_failures_total"].labels(self._model, reason)
+        for reason in PROBE_REASONS:
+            self._counters["mad_probe_suspicions_total"].labels(self._model, reason)
         built = (__version__, python_version(), version("torch"))
         self._gauges["mad_build_info"].labels(*built).set(1)
 

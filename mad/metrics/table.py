@@ -17,6 +17,8 @@ TRAFFIC: Final[tuple[Traffic, ...]] = ("live", "trusted", "canary")
 
 SHED_REASONS: Final = ("queue_full", "deadline", "rate_limit", "expired", "draining")
 INVALID_REASONS: Final = ("input", "too_large", "decode", "not_found")
+AUTH_REASONS: Final = ("missing", "malformed", "unknown", "certificate", "role", "no_row")
+PROBE_REASONS: Final = ("near_threshold", "near_duplicate")
 # A rate of errors needs a zero to rise from, so these exist before the first error.
 CODES: Final = (
     "OK",
@@ -26,6 +28,8 @@ CODES: Final = (
     "DEADLINE_EXCEEDED",
     "CANCELLED",
     "UNAVAILABLE",
+    "UNAUTHENTICATED",
+    "PERMISSION_DENIED",
     "INTERNAL",
 )
 
@@ -58,6 +62,7 @@ _REVISION = ("model", "baseline", "revision", "digest", "alert_on")
 _CHANNEL = ("model", "baseline", "channel")
 _STAGE = ("model", "stage")
 _REASON = ("model", "reason")
+_RELOAD = ("model", "what", "outcome")
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SHANNONS = (0, 8, 16, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 16384)
@@ -104,5 +109,9 @@ TABLE: Final = (
     Series("gauge", "mad_stream_inputs", "Inputs since the stream began.", _BASELINE),
     Series("counter", "mad_stream_left_out_inputs_total", "Inputs never counted in.", _MODEL),
     Series("counter", "mad_stream_checkpoint_errors_total", "Failed checkpoints.", _MODEL),
+    Series("counter", "mad_auth_failures_total", "Calls refused to their caller.", _REASON),
+    Series("counter", "mad_security_reloads_total", "Files read again.", _RELOAD),
+    Series("counter", "mad_audit_log_errors_total", "Failed writes of the audit log.", _MODEL),
+    Series("counter", "mad_probe_suspicions_total", "Callers who may be probing.", _REASON),
     Series("gauge", "mad_build_info", "What runs here.", ("version", "python", "torch")),
 )

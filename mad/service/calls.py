@@ -18,6 +18,7 @@ from mad.service.deadline import deadline, deadline_of
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 RpcKind: TypeAlias = Literal["unary", "client_stream", "server_stream", "bidi_stream"]
+Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 Parse: TypeAlias = Callable[[bytes], Message]
 
 
@@ -27,6 +28,12 @@ class Call:
 
     rpc: Rpc
     context: Context
+    metadata: Metadata = ()
+
+    @property
+    def path(self) -> str:
+        """Service and method as HTTP/2 carries them."""
+        return f"/{self.rpc.service}/{self.rpc.method}"
 
     @property
     def method(self) -> str:
@@ -59,7 +66,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        return _wrapped(handler, handler_call_details.method, self._around, self._max_bytes)
+        return _wrapped(handler, handler_call_details, self._around, self._max_bytes)
 
 
 def check_size(num_bytes: int, max_bytes: int) -> None:
@@ -100,22 +107,26 @@ def _code(context: Context) -> str:
 
 
 def _wrapped(
-    handler: RpcHandler, path: str, around: Sequence[Around], max_bytes: int
+    handler: RpcHandler,
+    details: grpc.HandlerCallDetails,
+    around: Sequence[Around],
+    max_bytes: int,
 ) -> RpcHandler:
-    service, _, method = path.lstrip("/").rpartition("/")
+    service, _, method = details.method.lstrip("/").rpartition("/")
+    metadata: Metadata = tuple(details.invocation_metadata or ())
     rpc = Rpc(_kind(handler), service, method)
     begin = _begin(handler)
     serialise: Callable[[Any], bytes] | None = handler.response_serializer
     assert serialise is not None
 
     async def unary(request: object, context: Context) -> bytes:
-        async with _inside(around, Call(rpc, context)):
+        async with _inside(around, Call(rpc, context, metadata)):
             content = serialise(await begin(request, context))
             check_size(len(content), max_bytes)
             return content
 
     async def streaming(request: object, context: Context) -> None:
-        async with _inside(around, Call(rpc, context)):
+        async with _inside(around, Call(rpc, context, metadata)):
             answers = begin(request, context)
             if inspect.isawaitable(answers):
                 await answers  # it writes to the context itself

@@ -7,6 +7,8 @@ from mad.alerts.log import AlertLog
 from mad.audit import AuditLog
 from mad.deployment import Deployment
 from mad.metrics import Metrics
+from mad.service.auth.certificates import TlsFiles
+from mad.service.auth.guard import Access
 from mad.service.registry import Registry
 from mad.service.server import Limits, Server, utc_now
 from mad.service.shares import CallerLimits
@@ -19,6 +21,7 @@ def from_settings(settings: config.Settings, *, collectors: CollectorRegistry) -
     The server's metrics are registered in ``collectors``. Raises ConfigError or BaselineError,
     naming what cannot be used and the remedy.
     """
+    settings.security.check_exposed(settings.server.grpc_address, settings.server.http_address)
     deployment = Deployment.of(settings)
     monitor, store = deployment.monitor(), deployment.store
     manifest = monitor.baseline.manifest
@@ -53,5 +56,14 @@ def from_settings(settings: config.Settings, *, collectors: CollectorRegistry) -
             checkpoint=settings.stream.checkpoint,
             checkpoint_s=settings.stream.checkpoint_seconds,
         ),
+        access=_access(settings.security),
         has_reflection=settings.server.reflection,
     )
+
+
+def _access(security: config.Security) -> Access:
+    certificate, key = security.tls_certificate, security.tls_key
+    if certificate is None or key is None:
+        return Access(principals=security.tokens)
+    files = TlsFiles(certificate=certificate, key=key, client_ca=security.client_ca)
+    return Access(principals=security.tokens, tls=files)

@@ -21,6 +21,7 @@ from mad.payloads import zeros
 from mad.service.alert_writer import AlertWriter
 from mad.service.alerts import AlertServicer
 from mad.service.answering import Answering
+from mad.service.auth.guard import Access, Guard, admitted
 from mad.service.baselines import BaselineServicer
 from mad.service.batching import Batcher
 from mad.service.calls import CallInterceptor, counted
@@ -85,6 +86,7 @@ class Server:
     metrics: Metrics
     limits: Limits
     watch: WatchPlan = field(default_factory=WatchPlan)
+    access: Access = field(default_factory=Access)
     has_reflection: bool = True
     clock: Callable[[], datetime] = utc_now
 
@@ -101,6 +103,7 @@ class Server:
                 f"max_request_inputs {limits.max_request_inputs} exceeds max_queued_inputs "
                 f"{limits.max_queued_inputs}; no such request could ever be taken"
             )
+        self.guard = Guard(self.access, audit=self.audit, metrics=self.metrics)
         self._writer = AlertWriter(self.alert_log, self.metrics)
         self._shares = Shares(limits.callers)
         self._batcher = Batcher(
@@ -139,6 +142,7 @@ class Server:
         await self._batcher.close()
         await self._watch.close()
         await self._writer.close()
+        await self.guard.close()
         await asyncio.to_thread(self.alert_log.close)
         await asyncio.to_thread(self.audit.close)
 
@@ -151,12 +155,13 @@ class Server:
         await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._grpc = self._compose()
         try:
-            port = self._grpc.add_insecure_port(self.address)
+            port = self.guard.listen(self._grpc, self.address)
         except RuntimeError as error:
             raise ConfigError(
                 f"cannot listen on {self.address}: the port is taken or the address is not this "
                 "machine's; set server.grpc_address to another, or to port 0 for any free one"
             ) from error
+        self.guard.start()
         self._batcher.start()
         self._writer.start()
         self._watch.start()
@@ -170,6 +175,7 @@ class Server:
         around = (
             partial(counted, metrics=self.metrics),
             partial(translated, metrics=self.metrics),
+            partial(admitted, guard=self.guard),
             partial(shared, shares=self._shares),
         )
         server = grpc.aio.server(

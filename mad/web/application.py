@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Final, final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
@@ -21,6 +22,7 @@ from mad.types import Alert
 from mad.web import figures, page
 
 LATEST_ALERTS: Final = 20
+_OPEN: Final = frozenset({"/healthz", "/readyz"})
 
 _HEADERS: Final = {
     # Nothing may load or run but the style sheet served here, so that a hostile string that
@@ -54,10 +56,23 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def everybody(_: Sequence[str]) -> int:
+    """Let every request read."""
+    return HTTPStatus.OK
+
+
 def application(
-    registry: CollectorRegistry, view: View, *, clock: Callable[[], datetime] = _utc_now
+    registry: CollectorRegistry,
+    view: View,
+    *,
+    status_for: Callable[[Sequence[str]], int] = everybody,
+    clock: Callable[[], datetime] = _utc_now,
 ) -> Starlette:
-    """Build the application; ``clock`` says when a page was made."""
+    """Build the application; ``clock`` says when a page was made.
+
+    ``status_for`` says, from a request's authorization headers, whether it may read metrics and the
+    page: 200, or 401 or 403. Health is for everybody.
+    """
 
     def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
@@ -91,7 +106,7 @@ def application(
             Route("/readyz", ready),
             Route("/style.css", _style),
         ],
-        middleware=[Middleware(_Guarded)],
+        middleware=[Middleware(_Guarded), Middleware(_Gated, status_for=status_for)],
     )
 
 
@@ -125,3 +140,25 @@ class _Guarded:
             await send(message)
 
         await self._app(scope, receive, send_guarded)
+
+
+@final
+class _Gated:
+    """Answers who may not read in place of the application, but for health."""
+
+    def __init__(self, app: ASGIApp, *, status_for: Callable[[Sequence[str]], int]) -> None:
+        self._app = app
+        self._status_for = status_for
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in _OPEN:
+            await self._app(scope, receive, send)
+            return
+        status = self._status_for(Headers(scope=scope).getlist("authorization"))
+        if status == HTTPStatus.OK:
+            await self._app(scope, receive, send)
+            return
+        challenge = {"WWW-Authenticate": 'Bearer realm="mad"'}
+        headers = challenge if status == HTTPStatus.UNAUTHORIZED else {}
+        text = "send authorization: Bearer TOKEN, of a principal with the role alerts.read\n"
+        await PlainTextResponse(text, status, headers)(scope, receive, send)

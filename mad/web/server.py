@@ -1,6 +1,7 @@
 """An HTTP server on a thread of its own, so that scrapes and scores do not wait for each other."""
 
 import socket
+import ssl
 import threading
 from typing import Final, final
 
@@ -15,9 +16,11 @@ _LAST_PORT: Final = 65535
 
 @final
 class HttpServer:
-    """Serves one application on one address; start it once, stop it once."""
+    """Serves one application on one address, or in the clear; start it once, stop it once."""
 
-    def __init__(self, application: ASGIApp, *, host: str, port: int) -> None:
+    def __init__(
+        self, application: ASGIApp, *, host: str, port: int, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._host = host
         self._port = port
         self._server = uvicorn.Server(
@@ -32,6 +35,9 @@ class HttpServer:
                 timeout_graceful_shutdown=1,
             )
         )
+        config = self._server.config
+        config.load()
+        config.ssl = tls
         self._thread: threading.Thread | None = None
 
     def start(self) -> int:

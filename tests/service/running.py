@@ -17,6 +17,7 @@ from mad.baseline.store import BaselineStore
 from mad.client import AsyncClient
 from mad.metrics import Metrics
 from mad.monitor import Monitor
+from mad.service.auth.guard import Access
 from mad.service.registry import Registry
 from mad.service.server import Limits, Server, utc_now
 from mad.service.watch import WatchPlan
@@ -56,6 +57,7 @@ def build(
     collectors: CollectorRegistry,
     limits: Limits = LIMITS,
     watch: WatchPlan | None = None,
+    access: Access | None = None,
 ) -> Server:
     """Compose a server on a free port; nothing runs yet."""
     store = BaselineStore(directory / "baselines")
@@ -71,16 +73,17 @@ def build(
         metrics=metrics,
         limits=limits,
         watch=watch or WatchPlan(),
+        access=access or Access(),
     )
 
 
 @asynccontextmanager
 async def running(
-    world: World, directory: Path, *, limits: Limits = LIMITS
+    world: World, directory: Path, *, limits: Limits = LIMITS, access: Access | None = None
 ) -> AsyncIterator[Running]:
     """Serve on a free port until the test is over."""
     collectors = CollectorRegistry()
-    server = build(world, directory, collectors=collectors, limits=limits)
+    server = build(world, directory, collectors=collectors, limits=limits, access=access)
     address = f"127.0.0.1:{await server.start()}"
     try:
         async with AsyncClient(address) as client, grpc.aio.insecure_channel(address) as channel:
