@@ -3,7 +3,8 @@
 Calls that fail raise ``grpc.RpcError`` with the server's status and sentence.
 """
 
-from mad.client.calls import DEFAULT_TIMEOUT_S, SERVICE_CONFIG, AsyncClient, Client
+from mad.client.async_score_stream import AsyncScoreStream
+from mad.client.calls import DEFAULT_TIMEOUT_S, AsyncClient, Client
 from mad.client.messages import (
     Array,
     Scored,
@@ -14,13 +15,19 @@ from mad.client.messages import (
     tensor,
     term,
 )
+from mad.client.score_stream import ScoreStream
+from mad.client.service_config import SERVICE_CONFIG
+from mad.client.unanswered import RequestError
 
 __all__ = [
     "DEFAULT_TIMEOUT_S",
     "SERVICE_CONFIG",
     "Array",
     "AsyncClient",
+    "AsyncScoreStream",
     "Client",
+    "RequestError",
+    "ScoreStream",
     "Scored",
     "TensorLike",
     "activations",

@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Final, Self, cast, final
 
 import grpc
 
+from mad.client.async_score_stream import AsyncScoreStream
 from mad.client.messages import Scored, TensorLike, as_request, explain_request
+from mad.client.score_stream import ScoreStream
+from mad.client.service_config import SERVICE_CONFIG
+from mad.client.unanswered import IN_FLIGHT
 from mad.v1 import (
     alerts_pb2,
     alerts_pb2_grpc,
@@ -33,24 +37,6 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT_S: Final = 30.0
 
-SERVICE_CONFIG: Final = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "healthCheckConfig": {"serviceName": ""},
-    "methodConfig": [
-        {
-            "name": [{"service": "mad.v1.ScoringService"}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.05s",
-                "maxBackoff": "0.5s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
-            },
-        }
-    ],
-    "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.5},
-}
-"""How this client's channels behave: balanced, watching health, retrying what is safe."""
 _OPTIONS: Final = (
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
@@ -63,7 +49,9 @@ class Client:
     """Asks a running service, and waits for its answers.
 
     ``target`` is an address such as ``127.0.0.1:8001``, for a channel of its own that ``close``
-    closes, or a channel made elsewhere, which stays open. ``timeout_s`` is for every unary call.
+    closes, or a channel made elsewhere, which stays open. Calls are shared between the replicas
+    that serve, of several addresses, ``ipv4:10.0.0.1:8001,10.0.0.2:8001``, or of a name that has
+    several, ``dns:///mad.example:8001``. ``timeout_s`` is for every unary call.
     ``scoring``, ``baseline``, ``alert`` and ``traffic`` are the generated stubs, for what is not
     shortened here.
     """
@@ -105,6 +93,10 @@ class Client:
         """Score many requests over one stream; answers come as they are ready, by request id."""
         messages = (scoring_pb2.ScoreStreamRequest(request=each) for each in requests)
         return self.scoring.ScoreStream(messages)
+
+    def open_stream(self, *, in_flight: int = IN_FLIGHT) -> ScoreStream:
+        """Return a stream to score over for long, which outlives the servers that answer it."""
+        return ScoreStream(self.scoring.ScoreStream, in_flight=in_flight, timeout_s=self._timeout_s)
 
     def explain(
         self,
@@ -199,6 +191,12 @@ class AsyncClient:
                 yield answer
         finally:
             call.cancel()  # else one that is left early would go on being scored
+
+    def open_stream(self, *, in_flight: int = IN_FLIGHT) -> AsyncScoreStream:
+        """Return a stream to score over for long, which outlives the servers that answer it."""
+        return AsyncScoreStream(
+            self.scoring.ScoreStream, in_flight=in_flight, timeout_s=self._timeout_s
+        )
 
     async def explain(
         self,

@@ -69,8 +69,10 @@ def merged(file: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str,
     whole = dict(file)
     for key, value in environment.items():
         own = whole.get(key)
-        is_table = isinstance(own, Mapping) and isinstance(value, Mapping)
-        whole[key] = merged(own, value) if is_table else value
+        if isinstance(own, Mapping) and isinstance(value, Mapping):
+            whole[key] = merged(own, value)
+        else:
+            whole[key] = value
     return whole
 
 
