@@ -9,6 +9,7 @@ needs.
 import platform
 from datetime import datetime
 from importlib.metadata import version
+from typing import Final
 
 import torch
 from jaxtyping import Float64, Int64
@@ -26,7 +27,10 @@ from mad.fit.codes import fit_codes, gather
 from mad.fit.plan import FitPlan, split
 from mad.fit.reading import Reader, row_digests, try_out
 from mad.scoring import Scorer
+from mad.tensors import digest
 from mad.types import MEASURES, Context, Dataset, Ledger, Progress
+
+NOTHING: Final = torch.zeros(0, dtype=torch.int64)
 
 
 def fit(  # noqa: PLR0913  # what is fitted, on what, how, and how it is watched
@@ -38,6 +42,7 @@ def fit(  # noqa: PLR0913  # what is fitted, on what, how, and how it is watched
     created: datetime,
     progress: Progress,
     unfinished: Unfinished | None = None,
+    set_aside: Int64[Tensor, " aside"] = NOTHING,
 ) -> Baseline:
     """Fit codes on one part of the trusted data, weigh them on another, calibrate on the last.
 
@@ -47,13 +52,20 @@ def fit(  # noqa: PLR0913  # what is fitted, on what, how, and how it is watched
     fit that was killed, with which this one goes on; None keeps none. Whoever has stored the
     baseline removes them. Memory grows with the data by some twenty bytes an input, and no more.
 
+    Rows ``set_aside`` fit and weigh nothing, but those in the reference stay there, with the rank
+    they have: a reference without its most surprising inputs would make every p-value too small,
+    by as much as their share.
+
     Raises:
         ConfigError: too few trusted inputs, a model that fails on them, a site that cannot be
             read, or an activation that is not a finite number.
     """
-    parts_of_data = split(len(data), plan)
+    parts_of_data = split(len(data), plan).without(set_aside)
     first = try_out(model, decomposition.sites, data)
-    whole = {} if unfinished is None else identity(model, decomposition, data, plan)
+    whole = {}
+    if unfinished is not None:
+        whole = identity(model, decomposition, data, plan)
+        whole["inputs set aside"] = digest({"rows": set_aside})
     reader = Reader(data, plan.batch_size, progress, Checkpoints(unfinished, whole))
     statistics = gather(model, decomposition, reader, plan, rows=parts_of_data.fitting)
     parts = fit_codes(statistics, plan)

@@ -72,6 +72,22 @@ class Split:
     weighing: Int64[Tensor, " weighing"]
     reference: Int64[Tensor, " reference"]
 
+    def without(self, rows: Int64[Tensor, " aside"]) -> "Split":
+        """Take rows out of what is learnt from; the reference keeps its own.
+
+        Raises:
+            ConfigError: what is left to weigh parts, or to fit codes, is too little.
+        """
+        fitting = self.fitting[~torch.isin(self.fitting, rows)]
+        weighing = self.weighing[~torch.isin(self.weighing, rows)]
+        if len(weighing) < MIN_WEIGHING or len(fitting) < 2:  # noqa: PLR2004  # a spread needs two
+            raise ConfigError(
+                f"with {len(rows)} inputs set aside, {len(weighing)} are left to weigh parts and "
+                f"{len(fitting)} to fit codes, and {MIN_WEIGHING} and 2 are needed: look at what "
+                "was set aside, or give more trusted inputs"
+            )
+        return Split(fitting, weighing, self.reference)
+
 
 def split(count: int, plan: FitPlan) -> Split:
     """Divide trusted inputs at random.
