@@ -5,6 +5,7 @@ Calls that fail raise ``grpc.RpcError`` with the server's status and sentence.
 
 from mad.client.async_score_stream import AsyncScoreStream
 from mad.client.calls import DEFAULT_TIMEOUT_S, AsyncClient, Client
+from mad.client.fitting import fit_config, fit_steps, job_state
 from mad.client.messages import (
     Array,
     Scored,
@@ -32,6 +33,9 @@ __all__ = [
     "TensorLike",
     "activations",
     "channel",
+    "fit_config",
+    "fit_steps",
+    "job_state",
     "request",
     "tensor",
     "term",

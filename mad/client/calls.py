@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Self, cast, final
 import grpc
 
 from mad.client.async_score_stream import AsyncScoreStream
+from mad.client.fitting import AsyncFitCalls, FitCalls
 from mad.client.messages import Scored, TensorLike, as_request, explain_request
 from mad.client.score_stream import ScoreStream
 from mad.client.service_config import SERVICE_CONFIG
@@ -52,8 +53,8 @@ class Client:
     closes, or a channel made elsewhere, which stays open. Calls are shared between the replicas
     that serve, of several addresses, ``ipv4:10.0.0.1:8001,10.0.0.2:8001``, or of a name that has
     several, ``dns:///mad.example:8001``. ``timeout_s`` is for every unary call.
-    ``scoring``, ``baseline``, ``alert`` and ``traffic`` are the generated stubs, for what is not
-    shortened here.
+    ``fits`` sends trusted inputs and follows what becomes of them. ``scoring``, ``baseline``,
+    ``alert`` and ``traffic`` are the generated stubs, for what is not shortened here.
     """
 
     def __init__(self, target: str | grpc.Channel, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
@@ -62,6 +63,7 @@ class Client:
         channel = self._own or cast("grpc.Channel", target)
         self.scoring = scoring_pb2_grpc.ScoringServiceStub(channel)
         self.baseline = baselines_pb2_grpc.BaselineServiceStub(channel)
+        self.fits = FitCalls(self.baseline, timeout_s)
         self.alert = alerts_pb2_grpc.AlertServiceStub(channel)
         self.traffic = streams_pb2_grpc.StreamServiceStub(channel)
 
@@ -151,6 +153,7 @@ class AsyncClient:
         self.baseline = cast(
             "BaselineServiceAsyncStub", baselines_pb2_grpc.BaselineServiceStub(channel)
         )
+        self.fits = AsyncFitCalls(self.baseline, timeout_s)
         self.alert = cast("AlertServiceAsyncStub", alerts_pb2_grpc.AlertServiceStub(channel))
         self.traffic = cast("StreamServiceAsyncStub", streams_pb2_grpc.StreamServiceStub(channel))
 

@@ -36,6 +36,7 @@ from mad.config.fields import (
     database_url,
     factory_path,
 )
+from mad.config.fit import Fit
 from mad.config.security import Security
 from mad.errors import ConfigError
 
@@ -125,7 +126,7 @@ class Stream(Section):
     inputs_per_false_alarm: Count = 100_000
 
 
-_OPTIONAL: Final = ("baseline", "server", "callers", "stream", "security")
+_OPTIONAL: Final = ("baseline", "server", "callers", "stream", "security", "fit")
 """Tables that a file may leave out."""
 
 
@@ -144,6 +145,7 @@ class Settings(Section):
     callers: Callers
     stream: Stream
     security: Security
+    fit: Fit
 
     @classmethod
     def load(cls, path: Path) -> Self:

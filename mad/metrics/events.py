@@ -20,6 +20,7 @@ from prometheus_client import (
 
 from mad import __version__
 from mad.baseline.bundle import Manifest
+from mad.metrics.fits import FitMetrics
 from mad.metrics.table import (
     AUTH_REASONS,
     CODES,
@@ -45,7 +46,8 @@ class Metrics:
 
     ``false_alarm_rates`` are those of the baselines that will be loaded; each becomes an edge of
     the p-value histogram. Safe to call from any thread. A value that is not finite is counted as
-    scored and left out of the histograms, whose sums it would spoil.
+    scored and left out of the histograms, whose sums it would spoil. Events of fits have methods of
+    ``fits``.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Metrics:
         self._histograms: dict[str, Histogram] = {}
         for series in TABLE:
             self._register(_with_edges(series, false_alarm_rates), registry)
+        self.fits = FitMetrics(self._counters, self._histograms, model=model)
         self._baselines: set[str] = set()
         self._revisions: dict[str, tuple[str, ...]] = {}
         self._scores: dict[tuple[str, Traffic], _Scores] = {}

@@ -63,8 +63,10 @@ _CHANNEL = ("model", "baseline", "channel")
 _STAGE = ("model", "stage")
 _REASON = ("model", "reason")
 _RELOAD = ("model", "what", "outcome")
+_STATE = ("model", "state")
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_LONG_SECONDS = (1, 2.5, 5, 10, 25, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
 _SHANNONS = (0, 8, 16, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 16384)
 # Half of all trusted inputs are below one bit and one in 4,096 above twelve, whatever the model;
 # thresholds lie between.
@@ -113,5 +115,8 @@ TABLE: Final = (
     Series("counter", "mad_security_reloads_total", "Files read again.", _RELOAD),
     Series("counter", "mad_audit_log_errors_total", "Failed writes of the audit log.", _MODEL),
     Series("counter", "mad_probe_suspicions_total", "Callers who may be probing.", _REASON),
+    Series("counter", "mad_fit_jobs_total", "Fit jobs that came to a state.", _STATE),
+    Series("histogram", "mad_fit_duration_seconds", "Time of a fit.", _MODEL, _LONG_SECONDS),
+    Series("counter", "mad_fit_samples_rejected_total", "Inputs not learnt from.", _REASON),
     Series("gauge", "mad_build_info", "What runs here.", ("version", "python", "torch")),
 )

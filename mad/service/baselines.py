@@ -1,12 +1,14 @@
 """The baseline servicer: what is in the store, and what of it this server has loaded."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import final
 
 from mad.baseline.store import BaselineStore
 from mad.service import convert
 from mad.service.calls import Context
+from mad.service.fit_jobs.fits import Fits
 from mad.service.registry import Registry
 from mad.v1 import baselines_pb2 as pb, baselines_pb2_grpc as rpc
 
@@ -14,10 +16,11 @@ from mad.v1 import baselines_pb2 as pb, baselines_pb2_grpc as rpc
 @final
 @dataclass(frozen=True)
 class BaselineServicer(rpc.BaselineServiceServicer):
-    """Answers ListBaselines."""
+    """Answers ListBaselines, and hands fits on."""
 
     store: BaselineStore
     registry: Registry
+    fits: Fits
 
     async def ListBaselines(
         self, request: pb.ListBaselinesRequest, context: Context
@@ -33,3 +36,27 @@ class BaselineServicer(rpc.BaselineServiceServicer):
                 if request.name in ("", entry.manifest.name)
             )
         )
+
+    async def FitBaseline(
+        self, request_iterator: AsyncIterator[pb.FitBaselineRequest], context: Context
+    ) -> pb.FitBaselineResponse:
+        """Take trusted inputs, and return the job once they are durable."""
+        return await self.fits.take(request_iterator)
+
+    async def GetFitJob(
+        self, request: pb.GetFitJobRequest, context: Context
+    ) -> pb.GetFitJobResponse:
+        """Return one job."""
+        return self.fits.get(request)
+
+    async def ListFitJobs(
+        self, request: pb.ListFitJobsRequest, context: Context
+    ) -> pb.ListFitJobsResponse:
+        """Return every job that is remembered, newest first."""
+        return self.fits.listed(request)
+
+    async def CancelFitJob(
+        self, request: pb.CancelFitJobRequest, context: Context
+    ) -> pb.CancelFitJobResponse:
+        """End a job that has not ended."""
+        return await self.fits.cancel(request)

@@ -9,6 +9,7 @@ from mad.deployment import Deployment
 from mad.metrics import Metrics
 from mad.service.auth.certificates import TlsFiles
 from mad.service.auth.guard import Access
+from mad.service.fit_jobs.setup import FitSetup
 from mad.service.registry import Registry
 from mad.service.server import Limits, Server, utc_now
 from mad.service.shares import CallerLimits
@@ -57,6 +58,7 @@ def from_settings(settings: config.Settings, *, collectors: CollectorRegistry) -
             checkpoint_s=settings.stream.checkpoint_seconds,
         ),
         access=_access(settings.security),
+        fits=FitSetup.of(settings),
         has_reflection=settings.server.reflection,
     )
 

@@ -26,6 +26,8 @@ from mad.service.baselines import BaselineServicer
 from mad.service.batching import Batcher
 from mad.service.calls import CallInterceptor, counted
 from mad.service.errors import translated
+from mad.service.fit_jobs.fits import Fits
+from mad.service.fit_jobs.setup import FitSetup
 from mad.service.registry import Registry
 from mad.service.scoring import ScoringServicer
 from mad.service.shares import CallerLimits, Shares, shared
@@ -75,7 +77,8 @@ def utc_now() -> datetime:
 class Server:
     """A gRPC server over loaded monitors. It owns the logs it is given, and closes them.
 
-    ``address`` is ``host:port``; port 0 takes any free one.
+    ``address`` is ``host:port``; port 0 takes any free one. Without ``fits`` it takes no trusted
+    data.
     """
 
     address: str
@@ -87,6 +90,7 @@ class Server:
     limits: Limits
     watch: WatchPlan = field(default_factory=WatchPlan)
     access: Access = field(default_factory=Access)
+    fits: FitSetup | None = None
     has_reflection: bool = True
     clock: Callable[[], datetime] = utc_now
 
@@ -115,6 +119,14 @@ class Server:
         self._watch = StreamWatch(
             self.registry.resolve("").baseline, self.watch, metrics=self.metrics, clock=self.clock
         )
+        self._fits = Fits(
+            self.fits,
+            registry=self.registry,
+            store=self.store,
+            metrics=self.metrics,
+            audit=self.audit,
+            clock=self.clock,
+        )
 
     async def start(self) -> int:
         """Listen, warm every monitor up, report SERVING, and return the port.
@@ -139,6 +151,7 @@ class Server:
         self._draining.set()
         if self._grpc is not None:
             await self._grpc.stop(grace_s)
+        await self._fits.close()
         await self._batcher.close()
         await self._watch.close()
         await self._writer.close()
@@ -165,6 +178,7 @@ class Server:
         self._batcher.start()
         self._writer.start()
         self._watch.start()
+        await self._fits.start()
         await self._grpc.start()
         for monitor in self.registry.monitors:
             await self._batcher.call(partial(_warm_up, monitor), kind="warm-up")
@@ -201,7 +215,7 @@ class Server:
         )
         scoring_pb2_grpc.add_ScoringServiceServicer_to_server(scoring, server)
         baselines_pb2_grpc.add_BaselineServiceServicer_to_server(
-            BaselineServicer(self.store, self.registry), server
+            BaselineServicer(self.store, self.registry, self._fits), server
         )
         alerts_pb2_grpc.add_AlertServiceServicer_to_server(AlertServicer(self.alert_log), server)
         streams_pb2_grpc.add_StreamServiceServicer_to_server(StreamServicer(self._watch), server)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.service.deployed import fitted_deployment
 from tests.service.running import Running, running
 from tests.worlds import World, tiny_world
 
@@ -12,6 +13,12 @@ from tests.worlds import World, tiny_world
 @pytest.fixture(scope="session")
 def world() -> World:
     return tiny_world()
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a deployment whose baseline has been fitted; never written to."""
+    return fitted_deployment(tmp_path_factory.mktemp("fitted"))
 
 
 @pytest.fixture
