@@ -28,8 +28,6 @@ def token(
     else:
         before = _read(file)
         after = f"{before.rstrip()}\n\n{table}" if before.strip() else table
-        if before:
-            Principals.parse(before, str(file))
         try:
             Principals.parse(after, str(file))
         except ConfigError as error:

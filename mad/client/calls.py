@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Self, cast, final
 import grpc
 
 from mad.client.async_score_stream import AsyncScoreStream
+from mad.client.channels import open_aio_channel, open_channel
 from mad.client.fitting import AsyncFitCalls, FitCalls
 from mad.client.messages import Scored, TensorLike, as_request, explain_request
 from mad.client.score_stream import ScoreStream
@@ -52,14 +53,25 @@ class Client:
     ``target`` is an address such as ``127.0.0.1:8001``, for a channel of its own that ``close``
     closes, or a channel made elsewhere, which stays open. Calls are shared between the replicas
     that serve, of several addresses, ``ipv4:10.0.0.1:8001,10.0.0.2:8001``, or of a name that has
-    several, ``dns:///mad.example:8001``. ``timeout_s`` is for every unary call.
+    several, ``dns:///mad.example:8001``. ``timeout_s`` is for every unary call. A channel of its
+    own carries ``token``, and is in the clear, to this machine only if there is a token, unless
+    ``credentials`` such as ``grpc.ssl_channel_credentials()`` are given.
     ``fits`` sends trusted inputs and follows what becomes of them. ``scoring``, ``baseline``,
     ``alert`` and ``traffic`` are the generated stubs, for what is not shortened here.
     """
 
-    def __init__(self, target: str | grpc.Channel, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        target: str | grpc.Channel,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        token: str = "",
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
         self._timeout_s = timeout_s
-        self._own = grpc.insecure_channel(target, _OPTIONS) if isinstance(target, str) else None
+        self._own: grpc.Channel | None = None
+        if isinstance(target, str):
+            self._own = open_channel(target, _OPTIONS, token=token, credentials=credentials)
         channel = self._own or cast("grpc.Channel", target)
         self.scoring = scoring_pb2_grpc.ScoringServiceStub(channel)
         self.baseline = baselines_pb2_grpc.BaselineServiceStub(channel)
@@ -143,10 +155,17 @@ class AsyncClient:
     """The same as ``Client``, for asyncio; to be made in a running event loop."""
 
     def __init__(
-        self, target: str | grpc.aio.Channel, *, timeout_s: float = DEFAULT_TIMEOUT_S
+        self,
+        target: str | grpc.aio.Channel,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        token: str = "",
+        credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         self._timeout_s = timeout_s
-        self._own = grpc.aio.insecure_channel(target, _OPTIONS) if isinstance(target, str) else None
+        self._own: grpc.aio.Channel | None = None
+        if isinstance(target, str):
+            self._own = open_aio_channel(target, _OPTIONS, token=token, credentials=credentials)
         channel = self._own or cast("grpc.aio.Channel", target)
         # The generated stubs serve both kinds of channel; only their types differ.
         self.scoring = cast("ScoringServiceAsyncStub", scoring_pb2_grpc.ScoringServiceStub(channel))

@@ -36,6 +36,7 @@ class Certificates:
         self.files = files
         self.web = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._changing = threading.Lock()
+        self.digest = ""
         self._first = self._read()
         self._next: grpc.ServerCertificateConfiguration | None = None
 
@@ -47,7 +48,7 @@ class Certificates:
         fresh = self._read()
         with self._changing:
             self._next = fresh
-        return hashlib.sha256(self.files.certificate.read_bytes()).hexdigest()
+        return self.digest
 
     def credentials(self) -> grpc.ServerCredentials:
         """Return what a gRPC server listens with."""
@@ -74,6 +75,7 @@ class Certificates:
             if files.client_ca is not None:
                 trial.load_verify_locations(files.client_ca)
                 authority = files.client_ca.read_bytes()
+            self.digest = hashlib.sha256(certificate).hexdigest()
             self.web.load_cert_chain(files.certificate, files.key, password="")
         except (OSError, ValueError) as error:
             names = ", ".join(map(str, files.paths))

@@ -8,9 +8,11 @@ import grpc
 import pytest
 
 from mad.audit import records, verify
+from mad.client import AsyncClient, Client, request
 from mad.errors import ConfigError
 from mad.service.auth.principals import MAX_TOKEN, Principals, digest_of, entry, new_token
 from mad.service.caller import Principal
+from mad.v1 import alerts_pb2
 from tests.service.auth.conftest import (
     Metadata,
     bearer,
@@ -20,7 +22,7 @@ from tests.service.auth.conftest import (
     unary,
     write_principals,
 )
-from tests.service.running import Running, until
+from tests.service.running import Running, live, until
 
 LIST = "/mad.v1.AlertService/ListAlerts"
 TOKEN = token_of("alerts.read")
@@ -196,3 +198,23 @@ def test_a_principal_may_have_two_tokens_while_one_replaces_the_other() -> None:
         assert principal is not None
         assert principal == Principal("ada", frozenset({"infer", "fit"}))
     assert known.of_token(digest_of("other")) is None
+
+
+async def test_both_clients_carry_a_token_on_every_call(guarded: Running) -> None:
+    token = token_of("admin")
+
+    def ask() -> None:
+        with Client(guarded.address, token=token) as client:
+            assert len(client.alerts().alerts) == 0
+            requests = [request(live(), request_id=str(n)) for n in range(3)]
+            assert sum(1 for _ in client.stream(requests)) == 3
+            page = alerts_pb2.ListAlertsRequest()
+            assert not client.alert.ListAlerts.future(page).result().alerts
+            _, call = client.alert.ListAlerts.with_call(page)
+            assert call.code() is grpc.StatusCode.OK
+
+    await asyncio.to_thread(ask)
+    async with AsyncClient(guarded.address, token=token) as client:
+        assert len((await client.score(live())).scores) == 1
+        answers = [one async for one in client.stream([request(live(), request_id="a")])]
+        assert [one.WhichOneof("result") for one in answers] == ["response"]

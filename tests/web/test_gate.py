@@ -1,0 +1,64 @@
+"""Who may read metrics and the page, where not everybody may."""
+
+import ssl
+from collections.abc import Iterator, Sequence
+
+import httpx
+import pytest
+import trustme
+from prometheus_client import CollectorRegistry
+
+from mad.web.application import View, application
+from mad.web.server import HttpServer
+
+
+def status_for(headers: Sequence[str]) -> int:
+    known = {"Bearer analyst": 200, "Bearer other": 403}
+    return known.get(headers[0], 401) if len(headers) == 1 else 401
+
+
+@pytest.fixture
+def site() -> Iterator[httpx.Client]:
+    """Serve over TLS, to one analyst."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    view = View(model="m", ready=lambda: True, alerts=lambda _: [], baselines=list)
+    app = application(CollectorRegistry(), view, status_for=status_for)
+    server = HttpServer(app, host="127.0.0.1", port=0, tls=context)
+    address = f"https://127.0.0.1:{server.start()}"
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    with httpx.Client(base_url=address, verify=trusting, trust_env=False) as client:
+        yield client
+    server.stop()
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/style.css", "/?alert=1", "/nothing"])
+def test_metrics_and_the_page_are_for_who_may_read_alerts(site: httpx.Client, path: str) -> None:
+    anonymous = site.get(path)
+    assert anonymous.status_code == 401
+    assert anonymous.headers["www-authenticate"] == 'Bearer realm="mad"'
+    assert anonymous.headers["x-content-type-options"] == "nosniff"
+    other = site.get(path, headers={"authorization": "Bearer other"})
+    assert (other.status_code, other.text) == (
+        403,
+        "send authorization: Bearer TOKEN, of a principal with the role alerts.read\n",
+    )
+    analyst = site.get(path, headers={"authorization": "Bearer analyst"})
+    assert analyst.status_code == (404 if path == "/nothing" else 200)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_health_is_for_everybody(site: httpx.Client, path: str) -> None:
+    assert site.get(path).status_code == 200
+
+
+def test_two_headers_are_not_one(site: httpx.Client) -> None:
+    headers = [("authorization", "Bearer analyst"), ("authorization", "Bearer other")]
+    assert site.get("/metrics", headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["//metrics", "/healthz/../metrics", "/readyz%2f..%2fmetrics"])
+def test_no_spelling_of_a_path_gets_around_the_gate(site: httpx.Client, path: str) -> None:
+    assert site.get(path).status_code in (401, 404)
