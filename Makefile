@@ -6,11 +6,12 @@ READY := .venv/ready
 PROTO_BIN := .venv/protos/bin
 PROTO_READY := .venv/protos/ready
 PEERS_READY := .venv/peers/ready
+OIP_READY := .venv/oip/ready
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 # `make test SLOW=1` runs the slow tests too.
 MARKED := $(if $(SLOW),-m "slow or not slow")
 
-.PHONY: help demo serve test check format protos bench peers
+.PHONY: help demo serve test check format protos bench peers oip
 
 help:     ## this list
 	@sed -n 's/^\([a-z]*:\)[^#]*## /  make \1 /p' $(MAKEFILE_LIST)
@@ -35,14 +36,19 @@ format: $(READY)     ## mend what the formatter and linter can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-protos: $(PROTO_READY)     ## lint protos/ and generate mad/v1 from it
+protos: $(PROTO_READY)     ## lint protos/ and generate code from it
 	$(PROTO_BIN)/buf lint protos
 	rm -f mad/v1/*_pb2*
 	PATH="$(PROTO_BIN):$$PATH" $(PROTO_BIN)/python -m grpc_tools.protoc -I protos \
 	  --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. \
 	  protos/mad/v1/*.proto
+	PATH="$(PROTO_BIN):$$PATH" $(PROTO_BIN)/python -m grpc_tools.protoc -I protos/inference \
+	  --descriptor_set_out=mad/service/oip/inference.binpb --mypy_out=quiet:mad/service/oip \
+	  protos/inference/inference.proto
 
 peers: $(PEERS_READY)     ## other libraries of dictionaries, for the slow tests of exchange formats
+
+oip: $(OIP_READY)     ## tritonclient and MLServer, for the tests of the Open Inference Protocol
 
 bench: $(READY)     ## detection figures of the tasks in TASKS="DIR..."
 	$(BIN)/mad bench $(TASKS)
@@ -92,3 +98,9 @@ $(PEERS_READY): tests/formats/requirements.txt
 	echo "Installing SAELens, dictionary_learning and sparsify into .venv/peers (a few minutes)"; \
 	$(call install,.venv/peers,-r tests/formats/requirements.txt); \
 	.venv/peers/bin/python -m pip uninstall -qq -y torchvision && touch $@
+
+$(OIP_READY): tests/oip/requirements.txt
+	@rm -f $@; $(find_python); \
+	echo "Installing tritonclient and MLServer into .venv/oip"; \
+	$(call install,.venv/oip,-r tests/oip/requirements.txt); \
+	touch $@

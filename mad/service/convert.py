@@ -14,14 +14,12 @@ from mad.baseline.bundle import Provenance
 from mad.baseline.store import Entry
 from mad.counterfactual import Counterfactual
 from mad.errors import InputError
+from mad.service import raw
+from mad.service.raw import check_shape, raw_bytes, shown
 from mad.types import Alert, Explanation, Inputs, Measure, Part, Term, Verdict
 from mad.v1 import alerts_pb2, baselines_pb2, tensor_pb2, verdict_pb2
 
 MAX_TENSORS: Final = 64
-MAX_AXES: Final = 16
-_MAX_EXTENT: Final = 2**31 - 1
-_MAX_STRIDE: Final = 2**63 - 1
-_MAX_SHOWN: Final = 80
 
 _DTYPES: Final[Mapping["tensor_pb2.DataType.ValueType", torch.dtype]] = {
     tensor_pb2.DATA_TYPE_FP32: torch.float32,
@@ -77,17 +75,14 @@ def tensor(message: tensor_pb2.Tensor, *, what: str = "input") -> Tensor:
     if dtype is None:
         known = ", ".join(map(_type_name, _DTYPES))
         raise InputError(f"{name} has data_type {message.data_type}; use one of {known}")
-    _check_shape(name, message.shape)
+    check_shape(name, message.shape)
     needed = math.prod(message.shape) * dtype.itemsize
     if len(message.data) != needed:
         raise InputError(
             f"{name} has {len(message.data)} bytes of data; shape {list(message.shape)} of "
             f"{_type_name(message.data_type)} needs {needed}"
         )
-    # No bytes fit any shape with an empty axis, but the strides of the others must be numbers.
-    if math.prod(max(extent, 1) for extent in message.shape) > _MAX_STRIDE:
-        raise InputError(f"{name} has shape {list(message.shape)}; send a smaller one")
-    return _elements(name, message.data, dtype).reshape(tuple(message.shape))
+    return raw.tensor(name, message.shape, dtype, message.data)
 
 
 def tensors(values: Mapping[str, Tensor]) -> list[tensor_pb2.Tensor]:
@@ -207,12 +202,6 @@ def timestamp(time: datetime) -> Timestamp:
     return message
 
 
-def raw_bytes(value: Tensor) -> bytes:
-    """Return a tensor's elements as the wire has them: row-major, little-endian."""
-    flat = value.detach().to("cpu").reshape(-1)
-    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
-
-
 def _part(value: Part) -> verdict_pb2.Part:
     return verdict_pb2.Part(
         site=value.site,
@@ -237,29 +226,5 @@ def _tensor(name: str, value: Tensor) -> tensor_pb2.Tensor:
     )
 
 
-def _check_shape(name: str, shape: Sequence[int]) -> None:
-    if not 1 <= len(shape) <= MAX_AXES:
-        raise InputError(f"{name} has {len(shape)} axes; send 1 to {MAX_AXES}, the batch first")
-    if not all(0 <= extent <= _MAX_EXTENT for extent in shape):
-        raise InputError(
-            f"{name} has shape {list(shape)}; each dimension must be from 0 to {_MAX_EXTENT}"
-        )
-
-
-def _elements(name: str, content: bytes, dtype: torch.dtype) -> Tensor:
-    if not content:
-        return torch.empty(0, dtype=dtype)
-    # A copy, because tensors are writable and the message's bytes are not.
-    elements = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    if dtype is torch.bool and int(largest := elements.max()) > 1:
-        raise InputError(f"{name} is BOOL with a byte of {int(largest)}; write 0 or 1")
-    return elements.view(dtype)
-
-
 def _type_name(data_type: "tensor_pb2.DataType.ValueType") -> str:
     return tensor_pb2.DataType.Name(data_type).removeprefix("DATA_TYPE_")
-
-
-def shown(name: str) -> str:
-    """Quote a caller's name for a message, cut where it is long."""
-    return repr(name if len(name) <= _MAX_SHOWN else f"{name[:_MAX_SHOWN]}...")

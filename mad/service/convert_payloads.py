@@ -10,6 +10,7 @@ from torch import Tensor
 from mad.errors import InputError
 from mad.payloads import ActivationBatch, CodeBatch, Payload, ViewCodes
 from mad.service import convert
+from mad.service.raw import shown
 from mad.types import View
 from mad.v1 import scoring_pb2 as pb
 
@@ -49,7 +50,7 @@ def _codes(message: pb.CodeBatch) -> CodeBatch:
     views: dict[View, ViewCodes] = {}
     for own in message.views:
         if own.view in views:
-            raise InputError(f"view {convert.shown(own.view)} is given twice; send it once")
+            raise InputError(f"view {shown(own.view)} is given twice; send it once")
         views[own.view] = ViewCodes(
             counts=_integers(own.counts),
             components=_integers(own.components),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor
 
 from mad.payloads import ActivationBatch, CodeBatch, Payload
-from mad.service.convert import raw_bytes
+from mad.service.raw import raw_bytes
 
 
 def digest(payload: Payload, row: int) -> str:

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from mad.alerts.log import AlertLog
 from mad.audit import AuditLog
 from mad.baseline.store import BaselineStore
+from mad.capture.hooks import Outputs
 from mad.errors import ConfigError, MadError
 from mad.metrics import Metrics
 from mad.monitor import Monitor
@@ -28,6 +29,9 @@ from mad.service.calls import CallInterceptor, counted
 from mad.service.errors import translated
 from mad.service.fit_jobs.fits import Fits
 from mad.service.fit_jobs.setup import FitSetup
+from mad.service.oip.model import ONLY_VERSION, ServedName, Signature
+from mad.service.oip.servicer import SERVICE as INFERENCE, InferenceServicer, add_to_server
+from mad.service.oip.wrap import Wrap
 from mad.service.registry import Registry
 from mad.service.scoring import ScoringServicer
 from mad.service.shares import CallerLimits, Shares, shared
@@ -53,6 +57,7 @@ SERVICES: Final = tuple(
         (streams_pb2.DESCRIPTOR, "StreamService"),
     )
 )
+"""Our own services; the Open Inference Protocol's is beside them."""
 
 
 @final
@@ -99,6 +104,7 @@ class Server:
     )
     _draining: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     _grpc: grpc.aio.Server | None = field(init=False, default=None)
+    _is_serving: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         limits = self.limits
@@ -116,9 +122,9 @@ class Server:
             shares=self._shares,
             metrics=self.metrics,
         )
-        self._watch = StreamWatch(
-            self.registry.resolve("").baseline, self.watch, metrics=self.metrics, clock=self.clock
-        )
+        default = self.registry.resolve("").baseline
+        self._watch = StreamWatch(default, self.watch, metrics=self.metrics, clock=self.clock)
+        self._signature = Signature.of(default.manifest)
         self._fits = Fits(
             self.fits,
             registry=self.registry,
@@ -146,6 +152,7 @@ class Server:
         Clients that watch health leave during ``lame_duck_s``; calls under way then have
         ``grace_s`` to end, while streams answer what they have in hand and end at once.
         """
+        self._is_serving = False
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(lame_duck_s)
         self._draining.set()
@@ -181,7 +188,9 @@ class Server:
         await self._fits.start()
         await self._grpc.start()
         for monitor in self.registry.monitors:
-            await self._batcher.call(partial(_warm_up, monitor), kind="warm-up")
+            outputs = await self._batcher.call(partial(_warm_up, monitor), kind="warm-up")
+            self._signature.ran(outputs)
+        self._is_serving = True
         await self._report(health_pb2.HealthCheckResponse.SERVING)
         return port
 
@@ -214,6 +223,16 @@ class Server:
             draining=self._draining,
         )
         scoring_pb2_grpc.add_ScoringServiceServicer_to_server(scoring, server)
+        served = ServedName(self.registry.resolve("").baseline.manifest.model_name, ONLY_VERSION)
+        inference = InferenceServicer(
+            mode=Wrap(served, answering, self._signature),
+            answering=answering,
+            is_ready=lambda: self._is_serving,
+            max_message_bytes=self.limits.max_message_bytes,
+            stream_requests=self.limits.callers.stream_requests,
+            draining=self._draining,
+        )
+        add_to_server(inference, server)
         baselines_pb2_grpc.add_BaselineServiceServicer_to_server(
             BaselineServicer(self.store, self.registry, self._fits), server
         )
@@ -226,7 +245,7 @@ class Server:
         return server
 
     async def _report(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in ("", *SERVICES):
+        for name in ("", INFERENCE, *SERVICES):
             await self._health.set(name, status)
 
 
@@ -247,10 +266,11 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
     ]
 
 
-def _warm_up(monitor: Monitor) -> None:
+def _warm_up(monitor: Monitor) -> Outputs:
+    """Judge one input of zeros; return what the model made of it."""
     inputs = zeros(monitor.baseline)
     try:
-        monitor.judge(inputs)
+        return monitor.judge(inputs).outputs
     except MadError:
         raise
     except Exception as error:

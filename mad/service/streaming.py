@@ -1,7 +1,7 @@
 """Answer the requests of one stream as they come, several at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from mad.errors import ShuttingDownError
@@ -17,37 +17,51 @@ async def answered(
     *,
     at_once: int,
     draining: asyncio.Event,
+    in_order: bool = False,
 ) -> AsyncIterator[Response]:
-    """Yield answers in the order they are ready, with at most ``at_once`` requests in hand.
+    """Yield answers as they are ready, or in the order of their requests, ``at_once`` in hand.
 
     A caller that does not take its answers is not read from. Once ``draining`` is set, what is in
     hand is answered and the stream ends with ShuttingDownError.
     """
     finished: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
-    running: set[asyncio.Task[Response]] = set()
+    running: dict[asyncio.Task[Response], None] = {}
     drain = _launch(draining.wait(), finished)
     reading: asyncio.Task[Request | None] | None = _launch(anext(requests, None), finished)
     is_open = True
     try:
         while is_open or running:
             task = await finished.get()
+            is_open = is_open and not draining.is_set()
             if task in running:
-                running.remove(task)
-                yield task.result()
+                while ready := _deliverable(running, task, in_order=in_order):
+                    del running[ready]
+                    yield ready.result()
             elif task is reading:
                 reading = None
                 request: Request | None = task.result()
                 is_open = is_open and request is not None
                 if request is not None:
-                    running.add(_launch(answer(request), finished))
-            elif task is drain:
-                is_open = False
+                    running[_launch(answer(request), finished)] = None
             if is_open and reading is None and len(running) < at_once:
                 reading = _launch(anext(requests, None), finished)
     finally:
         await _cancel(drain, *running, *([reading] if reading else []))
     if draining.is_set():
         raise ShuttingDownError("the server is shutting down; open the stream to another replica")
+
+
+def _deliverable(
+    running: Mapping[asyncio.Task[Response], None],
+    finished: asyncio.Task[Response],
+    *,
+    in_order: bool,
+) -> asyncio.Task[Response] | None:
+    """Return whose answer comes next, if it is there, now that a task has finished."""
+    if not in_order:
+        return finished if finished in running else None
+    oldest = next(iter(running), None)
+    return oldest if oldest and oldest.done() else None
 
 
 def _launch(

@@ -16,6 +16,7 @@ from mad.client import request
 from mad.monitor import Monitor
 from mad.service import convert
 from mad.service.errors import INTERNAL_TEXT
+from mad.service.raw import raw_bytes
 from mad.v1.scoring_pb2 import ScoreOptions, ScoreRequest, ScoreResponse
 from mad.v1.scoring_pb2_grpc import ScoringServiceStub
 from tests.service.running import (
@@ -101,7 +102,7 @@ async def test_outputs_without_a_batch_axis_are_each_requests_own(
         gate.opened.set()
         pairs = [answer.outputs for answer in await asyncio.gather(*answers)]
     for output, mean in pairs:
-        assert mean.data == convert.raw_bytes(convert.tensor(output).mean())
+        assert mean.data == raw_bytes(convert.tensor(output).mean())
 
 
 @pytest.mark.usefixtures("with_loss")

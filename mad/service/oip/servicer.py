@@ -1,0 +1,182 @@
+"""The protocol's methods, whatever the mode."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, final
+
+import grpc
+from google.protobuf.message import Message
+
+from mad import __version__
+from mad.service.answering import Answering
+from mad.service.calls import Context, check_size
+from mad.service.errors import answer_to
+from mad.service.oip import inference_pb2 as pb, scores
+from mad.service.oip.mode import Mode
+from mad.service.streaming import answered
+
+SERVICE: Final = "inference.GRPCInferenceService"
+_GRPC_ERRORS: Final = "triton_grpc_error"
+_WANTS_FINAL: Final = "triton_enable_empty_final_response"
+_FINAL: Final = "triton_final_response"
+_PASSED_ON: Final = ("grpc-status-details-bin", "grpc-retry-pushback-ms")
+"""Trailers of an upstream server's error that say more of it."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class InferenceServicer:
+    """Answers the Open Inference Protocol and Triton's streams; what else Triton has is unknown."""
+
+    mode: Mode
+    answering: Answering
+    is_ready: Callable[[], bool]
+    max_message_bytes: int
+    stream_requests: int
+    draining: asyncio.Event
+
+    async def server_live(
+        self, request: pb.ServerLiveRequest, context: Context
+    ) -> pb.ServerLiveResponse:
+        """Say that the server runs."""
+        return pb.ServerLiveResponse(live=True)
+
+    async def server_ready(
+        self, request: pb.ServerReadyRequest, context: Context
+    ) -> pb.ServerReadyResponse:
+        """Say whether it takes requests."""
+        return pb.ServerReadyResponse(ready=self.is_ready())
+
+    async def model_ready(
+        self, request: pb.ModelReadyRequest, context: Context
+    ) -> pb.ModelReadyResponse:
+        """Say whether it takes requests for a model; it does not for one that it does not have."""
+        is_ours = self.mode.name.is_named(request.name, request.version)
+        return pb.ModelReadyResponse(ready=is_ours and self.is_ready())
+
+    async def server_metadata(
+        self, request: pb.ServerMetadataRequest, context: Context
+    ) -> pb.ServerMetadataResponse:
+        """Name the server."""
+        return pb.ServerMetadataResponse(
+            name="mad", version=__version__, extensions=[scores.EXTENSION]
+        )
+
+    async def model_metadata(
+        self, request: pb.ModelMetadataRequest, context: Context
+    ) -> pb.ModelMetadataResponse:
+        """Describe a model's inputs and outputs, and the scores that the caller may read."""
+        self.mode.name.check(request.name, request.version)
+        try:
+            described = await self.mode.metadata(context)
+        except grpc.aio.AioRpcError as error:
+            await _pass_on(error, context)
+        described.outputs.extend(scores.described())
+        return described
+
+    async def repository_index(
+        self, request: pb.RepositoryIndexRequest, context: Context
+    ) -> pb.RepositoryIndexResponse:
+        """List the one model."""
+        name, is_ready = self.mode.name, self.is_ready()
+        index = pb.RepositoryIndexResponse()
+        if is_ready or not request.ready:
+            state = "READY" if is_ready else "UNAVAILABLE"
+            index.models.add(name=name.model, version=name.version, state=state)
+        return index
+
+    async def model_infer(
+        self, request: pb.ModelInferRequest, context: Context
+    ) -> pb.ModelInferResponse:
+        """Answer with the model's outputs and the scores."""
+        try:
+            return await self._inferred(request, context)
+        except grpc.aio.AioRpcError as error:
+            await _pass_on(error, context)
+
+    async def model_stream_infer(
+        self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
+    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+        """Answer each request, in their order; an error is an answer, or ends it if so asked."""
+        ends = (_GRPC_ERRORS, "true") in (context.invocation_metadata() or ())
+
+        async def answer(request: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
+            return await self._stream_answer(request, context, raises=ends)
+
+        answers = answered(
+            requests,
+            answer,
+            at_once=self.stream_requests,
+            draining=self.draining,
+            in_order=True,
+        )
+        try:
+            async for each in answers:
+                yield each
+        except grpc.aio.AioRpcError as error:
+            await _pass_on(error, context)
+
+    async def _inferred(
+        self, request: pb.ModelInferRequest, context: Context
+    ) -> pb.ModelInferResponse:
+        self.mode.name.check(request.model_name, request.model_version)
+        with self.answering.in_flight(request.id):
+            return await self.mode.infer(request, context)
+
+    async def _stream_answer(
+        self, request: pb.ModelInferRequest, context: Context, *, raises: bool
+    ) -> pb.ModelStreamInferResponse:
+        try:
+            response = await self._inferred(request, context)
+            if _WANTS_FINAL in request.parameters:
+                response.parameters[_FINAL].bool_param = True
+            check_size(response.ByteSize(), self.max_message_bytes)
+            return pb.ModelStreamInferResponse(infer_response=response)
+        except Exception as error:
+            if raises:
+                raise
+            answer = pb.ModelStreamInferResponse(error_message=self._told(error))
+            answer.infer_response.id = request.id
+            return answer
+
+    def _told(self, error: Exception) -> str:
+        if isinstance(error, grpc.aio.AioRpcError):
+            return error.details() or error.code().name
+        return answer_to(error, self.answering.metrics, method="ModelStreamInfer")[1]
+
+
+def add_to_server(servicer: InferenceServicer, server: grpc.aio.Server) -> None:
+    """Serve the protocol."""
+    unary: dict[str, tuple[Callable[..., Any], type[Message]]] = {
+        "ServerLive": (servicer.server_live, pb.ServerLiveRequest),
+        "ServerReady": (servicer.server_ready, pb.ServerReadyRequest),
+        "ModelReady": (servicer.model_ready, pb.ModelReadyRequest),
+        "ServerMetadata": (servicer.server_metadata, pb.ServerMetadataRequest),
+        "ModelMetadata": (servicer.model_metadata, pb.ModelMetadataRequest),
+        "RepositoryIndex": (servicer.repository_index, pb.RepositoryIndexRequest),
+        "ModelInfer": (servicer.model_infer, pb.ModelInferRequest),
+    }
+    handlers = {
+        name: grpc.unary_unary_rpc_method_handler(
+            answer, request_deserializer=kind.FromString, response_serializer=_serialised
+        )
+        for name, (answer, kind) in unary.items()
+    }
+    handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
+        servicer.model_stream_infer,
+        request_deserializer=pb.ModelInferRequest.FromString,
+        response_serializer=_serialised,
+    )
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
+
+
+def _serialised(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+async def _pass_on(error: grpc.aio.AioRpcError, context: Context) -> NoReturn:
+    """End a call as the upstream server ended its own."""
+    kept = [pair for pair in error.trailing_metadata() or () if pair[0] in _PASSED_ON]
+    await context.abort(error.code(), error.details() or "", kept)
+    raise AssertionError("abort raises")

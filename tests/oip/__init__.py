@@ -1,0 +1,1 @@
+"""The Open Inference Protocol: wrap, proxy and mirror mode, and an unmodified tritonclient."""

@@ -1,0 +1,1 @@
+"""What is run by the Python that has tritonclient and MLServer; nothing here imports ``mad``."""
