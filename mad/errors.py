@@ -110,3 +110,7 @@ class AlertLogError(MadError):
 
 class AuditError(MadError):
     """The audit log cannot be read or written, or was edited."""
+
+
+class AlertRefusedError(AlertLogError):
+    """The alert log takes no alert that holds this."""

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, TypeAlias, final
+from typing import Final, Literal, TypeAlias, final
 
 from mad.types import Alert, Site, Term
+
+SHOWN_MECHANISMS: Final = 8
+"""Mechanisms that an incident names."""
 
 Disposition: TypeAlias = Literal["true_positive", "false_positive", "expected"]
 """What a person found an alert to be: an anomaly, nothing of note, or unusual and known to be."""
@@ -48,27 +51,34 @@ class Mechanism:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """Alerts that share a mechanism.
+    """Alerts of one model, baseline and context that share a mechanism.
 
-    ``mechanisms`` are what they have in common, what accounts for most of their rarity first.
-    ``alerts`` counts all that ever joined, of which retention may have removed some, and the
-    representative is the one of the largest surprise among those it has not. ``first_time`` and
-    ``last_time`` are those of its first and its last alert in the log's order.
+    ``profile`` is what they have in common: mechanisms and their mean shares of an alert's rarity,
+    the largest first. ``alerts`` counts all that ever joined, of which retention may have removed
+    some; the representative is the one of the largest surprise among those it has not.
+    ``first_time`` and ``last_time`` are those of its first and its last alert in the log's order,
+    and ``last_sequence`` is the last's place there. A closed incident takes no more alerts.
     """
 
     incident_id: str
     model: str
     baseline: str
     context: int
-    mechanisms: tuple[Mechanism, ...]
+    profile: tuple[tuple[Mechanism, float], ...]
     alerts: int
     first_time: datetime
     last_time: datetime
+    last_sequence: int
     most_surprise_bits: float
     representative_alert_id: str
     is_open: bool
+
+    @property
+    def mechanisms(self) -> tuple[Mechanism, ...]:
+        """What its alerts have in common, what accounts for most of their rarity first."""
+        return tuple(key for key, _ in self.profile[:SHOWN_MECHANISMS])
 
 
 @final

@@ -10,6 +10,7 @@ import grpc
 
 from mad.errors import (
     AlertLogError,
+    AlertRefusedError,
     AuditError,
     BaselineError,
     BaselineNotFoundError,
@@ -52,6 +53,7 @@ STATUS: Final[Mapping[type[MadError], grpc.StatusCode]] = {
     UpstreamError: grpc.StatusCode.UNAVAILABLE,
     ShuttingDownError: grpc.StatusCode.UNAVAILABLE,
     AlertLogError: grpc.StatusCode.UNAVAILABLE,
+    AlertRefusedError: grpc.StatusCode.INTERNAL,
     AuditError: grpc.StatusCode.UNAVAILABLE,
 }
 _SHED: Final[Mapping[type[MadError], str]] = {

@@ -38,3 +38,22 @@ def numbered(count: int, *, baseline: str = "default") -> list[Alert]:
 def ids(alerts: Sequence[Alert]) -> list[str]:
     """Return the ids of alerts."""
     return [alert.alert_id for alert in alerts]
+
+
+def about(
+    alert_id: str,
+    *components: int,
+    context: int = 7,
+    surprise_bits: float = 11.0,
+    seconds: float = 0,
+) -> Alert:
+    """Return an alert over some components, raised some seconds after the others."""
+    charges = tuple(Charge("act1", "set", index, 9.0, 0.5, 2.5, 0.0) for index in components)
+    verdict = replace(ALERT.verdict, context=context, surprise_bits=float(surprise_bits))
+    return replace(
+        ALERT,
+        alert_id=alert_id,
+        time=ALERT.time + timedelta(seconds=seconds),
+        verdict=verdict,
+        explanation=Explanation(charges, 0.5),
+    )
