@@ -1,8 +1,9 @@
 """The score flow, top to bottom: baseline and inputs in, outputs and verdicts out."""
 
+import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from mad.alerts.policy import is_alert
 from mad.baseline.bundle import Baseline
+from mad.capture.heights import COMMON
 from mad.capture.hooks import Outputs
 from mad.capture.model import MonitoredModel
 from mad.components.base import Decomposition
@@ -25,11 +27,14 @@ from mad.payloads import (
     check_activations,
     check_codes,
     check_inputs,
+    drawn,
     observed_activations,
     observed_codes,
 )
 from mad.scoring import Observed, Scorer
 from mad.types import Explanation, Inputs, Ledger, Part, Verdict, Weighed
+
+log = logging.getLogger(__name__)
 
 
 @final
@@ -79,6 +84,30 @@ class Monitor:
             )
         scorer = Scorer(model, decomposition, baseline.parts, manifest.context, manifest.activity)
         return Monitor(scorer, baseline)
+
+    def steadied(self, *, most: int) -> "Monitor":
+        """Return the same, judging up to ``most`` inputs at once with the same bits in any company.
+
+        Runs the model at many heights of a batch, on inputs made up; it is then run only at those
+        that agree. A model that takes no such inputs runs at any.
+        """
+        rows = drawn(self.baseline, max(most, COMMON))
+        try:
+            with torch.random.fork_rng(devices=[]):
+                return replace(self, scorer=self.scorer.steadied(rows, most=most))
+        except Exception:
+            log.warning("made-up inputs do not tell which heights agree", exc_info=True)
+            return self
+
+    def alongside(self, others: Iterable["Monitor"]) -> "Monitor":
+        """Return the same, at the heights of one of the others that runs the same model alike."""
+        for other in others:
+            if self.scorer.observes_as(other.scorer):
+                heights = other.scorer.heights
+                if heights == self.scorer.heights:
+                    return self
+                return replace(self, scorer=replace(self.scorer, heights=heights))
+        return self
 
     @cached_property
     def shapes(self) -> Shapes:

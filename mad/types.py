@@ -6,7 +6,7 @@ Axis names: ``batch`` (one entry for one verdict), ``component``, ``coordinate``
 ``entry`` (one active component of one input), ``part`` (one term of one view), ``reference``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -115,6 +115,19 @@ class Activity:
             residual=self.residual[rows],
             activation=self.activation[rows],
             num_components=self.num_components,
+        )
+
+    @staticmethod
+    def joined(parts: Sequence["Activity"]) -> "Activity":
+        """Return the activity of several batches at one site, at least one, as one."""
+        counts = torch.cat([part.counts for part in parts])
+        return Activity(
+            offsets=functional.pad(counts.cumsum(dim=0), (1, 0)),
+            components=torch.cat([part.components for part in parts]),
+            magnitudes=torch.cat([part.magnitudes for part in parts]),
+            residual=torch.cat([part.residual for part in parts]),
+            activation=torch.cat([part.activation for part in parts]),
+            num_components=parts[0].num_components,
         )
 
     def row(self, index: int) -> "Activity":

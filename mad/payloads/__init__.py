@@ -7,7 +7,7 @@ only which components were active.
 from mad.payloads.batches import ActivationBatch, CodeBatch, Payload, ViewCodes, size_of
 from mad.payloads.checks import check_activations, check_codes, check_inputs
 from mad.payloads.observed import observed_activations, observed_codes
-from mad.payloads.wanted import Shapes, zeros
+from mad.payloads.wanted import Shapes, drawn, zeros
 
 __all__ = [
     "ActivationBatch",
@@ -18,6 +18,7 @@ __all__ = [
     "check_activations",
     "check_codes",
     "check_inputs",
+    "drawn",
     "observed_activations",
     "observed_codes",
     "size_of",

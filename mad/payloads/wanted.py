@@ -56,3 +56,21 @@ def asks_for_labels(baseline: Baseline) -> bool:
 
 def _spec(name: str, tensor: Tensor) -> InputSpec:
     return InputSpec(name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape[1:]))
+
+
+def drawn(baseline: Baseline, count: int) -> Inputs:
+    """Draw inputs of any use but to run the model: normal numbers, and whole ones that are 0 or 1.
+
+    Larger ones may name no token of a vocabulary. The same baseline draws the same inputs.
+    """
+    generator = torch.Generator().manual_seed(0)
+    found = {}
+    for spec in baseline.manifest.inputs:
+        kind: torch.dtype = getattr(torch, spec.dtype)
+        shape = (count, *spec.shape)
+        found[spec.name] = (
+            torch.randn(shape, generator=generator).to(kind)
+            if kind.is_floating_point or kind.is_complex
+            else torch.randint(2, shape, generator=generator).to(kind)
+        )
+    return found

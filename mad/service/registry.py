@@ -30,8 +30,16 @@ class Registry:
         return self._loaded.monitors
 
     def swap(self, monitors: Sequence[Monitor], *, default: str) -> None:
-        """Replace every monitor at once; requests under way end with the one they began with."""
-        self._loaded = _loaded(monitors, default)
+        """Replace every monitor at once; requests under way end with the one they began with.
+
+        New ones of the same model run it at the heights that were found to agree.
+        """
+        known = self._loaded.monitors
+        self._loaded = _loaded([one.alongside(known) for one in monitors], default)
+
+    def steady(self, monitors: Sequence[Monitor]) -> None:
+        """Replace every monitor by itself at heights that agree."""
+        self._loaded = _loaded(monitors, self._loaded.default.baseline.revision)
 
     def resolve(self, baseline: str, *, model: str = "") -> Monitor:
         """Return the monitor of ``""`` (the default), ``name`` or ``name@version``.

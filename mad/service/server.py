@@ -187,9 +187,13 @@ class Server:
         self._watch.start()
         await self._fits.start()
         await self._grpc.start()
+        steady: list[Monitor] = []
         for monitor in self.registry.monitors:
             outputs = await self._batcher.call(partial(_warm_up, monitor), kind="warm-up")
             self._signature.ran(outputs)
+            steadied = partial(monitor.steadied, most=self.limits.max_batch)
+            steady.append(await self._batcher.call(steadied, kind="warm-up"))
+        self.registry.steady(steady)
         self._is_serving = True
         await self._report(health_pb2.HealthCheckResponse.SERVING)
         return port

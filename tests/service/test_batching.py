@@ -49,8 +49,7 @@ async def test_company_changes_no_verdict(service: Running, world: World) -> Non
         gate.opened.set()
         together = [bits(answer) for answer in await asyncio.gather(*answers)]
     assert gate.sizes == [1, 8]
-    # The model's own products may round otherwise; beyond the rarest 2 % a rarity magnifies that.
-    assert together == [pytest.approx(one, rel=1e-4, abs=1e-4) for one in alone]
+    assert together == [pytest.approx(one, rel=1e-9, abs=1e-12) for one in alone]
 
 
 async def test_a_lone_request_waits_for_no_company(service: Running, world: World) -> None:
