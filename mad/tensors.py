@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import torch
 from safetensors import SafetensorError
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from mad.errors import ConfigError, MadError
 
+UNREADABLE: Final = (SafetensorError, ValueError, KeyError, TypeError, RuntimeError)
+"""What the parser raises for bytes that are no safetensors file, or for shapes torch has not."""
 _PICKLE_START = re.compile(rb"\x80[\x02-\x05]|PK\x03\x04")
 
 
@@ -29,9 +32,20 @@ def read_tensors(path: Path, *, error: type[MadError] = ConfigError) -> dict[str
 def read_bytes(path: Path, *, error: type[MadError] = ConfigError) -> bytes:
     """Read one whole file, or raise ``error`` with the reason it cannot be read."""
     try:
+        check_fits(path.stat().st_size, what=str(path), error=error)
         return path.read_bytes()
     except OSError as cause:
         raise error(f"cannot read {path}: {cause.strerror}; restore it, or name another") from cause
+
+
+def check_fits(num_bytes: int, *, what: str, error: type[MadError] = ConfigError) -> None:
+    """Refuse what is larger than this machine's memory, before the attempt ends the process."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if num_bytes > memory:
+        raise error(
+            f"{what} takes {num_bytes} bytes of memory and this machine has {memory}; it is "
+            "damaged, or needs a larger machine"
+        )
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -48,7 +62,7 @@ def parse_tensors(
     """Parse the bytes of a safetensors file called ``name``. Raises as ``read_tensors``."""
     try:
         tensors = load(content)
-    except (SafetensorError, ValueError, KeyError) as cause:
+    except UNREADABLE as cause:
         if _PICKLE_START.match(content):
             raise error(
                 f"{name} looks like a pickle or a torch archive, which can run code when opened; "
@@ -56,11 +70,22 @@ def parse_tensors(
             ) from cause
         raise error(f"{name} is not a whole safetensors file ({cause}); write it again") from cause
     for key, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if not is_finite(tensor):
             raise error(
                 f"{name}: tensor {key!r} holds NaN or infinite numbers; refit or retrain it"
             )
     return tensors
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no number of a tensor, of any type, is NaN or infinite."""
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    if not tensor.is_floating_point():
+        return True
+    # Torch cannot ask this of numbers of eight bits.
+    numbers = tensor.float() if tensor.element_size() == 1 else tensor
+    return bool(torch.isfinite(numbers).all())
 
 
 def serialise(tensors: Mapping[str, Tensor]) -> bytes:

@@ -1,5 +1,6 @@
 """One ``.npz`` file. Its members cannot be read in part."""
 
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from mad.arrays.shard import Column, common_length, dtype_of, select
 from mad.errors import ConfigError
+from mad.tensors import check_fits
 from mad.types import Inputs
 
 SUFFIX = ".npy"
@@ -45,6 +47,10 @@ class NpzShard:
                 }
         except UNREADABLE as error:
             raise ConfigError(f"{path} is truncated or no .npz file: {error}") from error
+        check_fits(
+            sum(dtype.itemsize * math.prod(shape) for dtype, shape in headers.values()),
+            what=f"{path}, which is read whole and not in parts as .safetensors is,",
+        )
         return NpzShard(
             path,
             {name: Column(dtype, shape[1:]) for name, (dtype, shape) in headers.items()},
@@ -90,9 +96,22 @@ def _header(
             else np.lib.format.read_array_header_2_0
         )
         shape, _, dtype = read(member)
+        _check_size(archive.getinfo(name + SUFFIX), dtype, shape, path=path)
     if dtype.hasobject:
         raise ConfigError(
             f"{path}: array {name!r} holds Python objects, which only a pickle can store and which "
             "are never read; store numbers"
         )
     return dtype_of(dtype.name if dtype.isnative else dtype.str, path=path, array=name), shape
+
+
+def _check_size(
+    member: zipfile.ZipInfo, dtype: "np.dtype[np.generic]", shape: tuple[int, ...], *, path: Path
+) -> None:
+    """Refuse a header that promises more numbers than follow it, which would be given memory."""
+    size = dtype.itemsize * math.prod(shape)
+    if not dtype.hasobject and size > member.file_size:
+        raise ConfigError(
+            f"{path}: {member.filename} promises {size} bytes of numbers and holds "
+            f"{member.file_size} with its header; it is damaged, write it again"
+        )

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import final
 
 from jaxtyping import Int64, Shaped
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from mad.arrays.shard import Column, common_length, dtype_of, select
 from mad.errors import ConfigError
+from mad.tensors import UNREADABLE
 from mad.types import Inputs
 
 
@@ -33,7 +34,7 @@ class SafetensorsShard:
                 arrays = {
                     name: file.get_tensor(name) for name in select(names, found=found, path=path)
                 }
-        except (SafetensorError, OSError) as error:
+        except (OSError, *UNREADABLE) as error:
             raise ConfigError(
                 f"{path} is truncated or no .safetensors file ({error}){_look_alike(path)}"
             ) from error
@@ -55,7 +56,10 @@ class SafetensorsShard:
 
 
 def _look_alike(path: Path) -> str:
-    start = path.read_bytes()[:2] if path.is_file() else b""
+    start = b""
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.read(2)
     match start:
         case b"PK":
             return "; it is a zip archive, as torch.save writes, with a pickle that is never read"

@@ -118,9 +118,9 @@ def _baseline(sealed: Mapping[str, Any], content: bytes, *, name: str) -> Baseli
 
 def _open(content: bytes, *, name: str) -> dict[str, Any]:
     try:
-        sealed: dict[str, Any] = json.loads(content)
+        sealed: dict[str, Any] = json.loads(content, parse_constant=_number)
         found, version = sealed.pop("digest"), sealed["format"]
-    except (ValueError, KeyError, TypeError, AttributeError) as cause:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
         raise BaselineError(
             f"{name}/{MANIFEST} is damaged ({cause}); restore it or fit again"
         ) from cause
@@ -132,6 +132,13 @@ def _open(content: bytes, *, name: str) -> dict[str, Any]:
     if found != _seal(sealed):
         raise BaselineError(f"{name}/{MANIFEST} was edited since the fit; restore it or fit again")
     return sealed | {"digest": found}
+
+
+def _number(constant: str) -> float:
+    """Read what JSON itself does not have: infinity, which a threshold may be, but not NaN."""
+    if constant == "NaN":
+        raise ValueError("it holds NaN")
+    return float(constant)
 
 
 def _seal(manifest: Mapping[str, object]) -> str:

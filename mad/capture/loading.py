@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mad.capture.model import MonitoredModel
 from mad.errors import ConfigError
-from mad.tensors import read_tensors
+from mad.tensors import is_finite, read_tensors
 
 
 def load_model(
@@ -43,6 +43,12 @@ def load_model(
     tensors = _with_ties(module, read_tensors(weights))
     dtypes = {key: tensor.dtype for key, tensor in module.state_dict().items()}
     tensors = {key: tensor.to(dtypes.get(key, tensor.dtype)) for key, tensor in tensors.items()}
+    for key, tensor in tensors.items():
+        if not is_finite(tensor):
+            raise ConfigError(
+                f"{weights}: tensor {key!r} has numbers too large for {tensor.dtype}, which the "
+                f"module of {factory} has; store it as that type"
+            )
     try:
         module.load_state_dict(tensors)
     except RuntimeError as cause:

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import final
 
-from mad.tensors import write_durably
+from mad.errors import BaselineError
+from mad.tensors import check_fits, write_durably
 
 
 @final
@@ -32,8 +33,10 @@ class LocalFiles:
             return frozenset()
 
     def read(self, path: str) -> bytes:
-        """Return a file's content; FileNotFoundError if there is none."""
-        return (self._root / path).read_bytes()
+        """Return a file's content; FileNotFoundError for none, BaselineError for a huge one."""
+        place = self._root / path
+        check_fits(place.stat().st_size, what=str(place), error=BaselineError)
+        return place.read_bytes()
 
     def add(self, folder: str, files: Mapping[str, bytes]) -> bool:
         """Write a folder aside and rename it; False if its place is taken."""

@@ -137,7 +137,7 @@ def load_dictionaries(directory: Path) -> Joined:
                 "dictionaries again with `mad train dictionary`"
             )
         return Joined(tuple(_read(directory, _Row(**row)) for row in index["dictionaries"]))
-    except (ValueError, KeyError, TypeError) as cause:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
         raise ConfigError(
             f"{path} is not an index of dictionaries ({cause}); train again"
         ) from cause
