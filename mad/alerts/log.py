@@ -168,6 +168,21 @@ class AlertLog:
                 connection, baseline, include_closed=include_closed, size=size, token=token
             )
 
+    def check_writable(self) -> str:
+        """Write something and take it back; return where the log is, without a password.
+
+        Raises AlertLogError if the log cannot be written.
+        """
+        with (
+            self._failures("written"),
+            self._writing,
+            self._database.writer.connect() as connection,
+            connection.begin() as attempt,
+        ):
+            connection.execute(update(head).values(sequence=head.c.sequence))
+            attempt.rollback()
+        return self._database.place
+
     def close(self) -> None:
         """Close every connection."""
         self._database.close()

@@ -38,13 +38,33 @@ def serve(
     ports_file: Annotated[
         Path | None, typer.Option(help="Write the ports taken to this file, as JSON.")
     ] = None,
+    *,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Try all that serving needs, say what was found, and exit."),
+    ] = False,
 ) -> None:
     """Serve the active baseline until SIGTERM or Ctrl-C, then drain."""
     settings = Settings.load(config)
     given = {"grpc_address": grpc_address, "http_address": http_address}
     changes = {key: Address.parse(text) for key, text in given.items() if text}
     server = settings.server.model_copy(update=changes)
-    asyncio.run(_serve(settings.model_copy(update={"server": server}), ports_file))
+    settings = settings.model_copy(update={"server": server})
+    if check:
+        raise typer.Exit(_checked(config, settings))
+    asyncio.run(_serve(settings, ports_file))
+
+
+def _checked(config: Path, settings: Settings) -> int:
+    """Print a line a check as it is made; return the exit status."""
+    from mad.service.checks import findings
+
+    screen.say(f"{'ok':<10}settings: {config} can be read")
+    failed = 0
+    for finding in findings(settings):
+        failed += finding.outcome == "failed"
+        screen.say(f"{finding.outcome:<10}{finding.what}: {finding.text}")
+    return 2 if failed else 0
 
 
 async def _serve(settings: Settings, ports_file: Path | None) -> None:

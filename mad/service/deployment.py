@@ -57,13 +57,14 @@ def from_settings(settings: config.Settings, *, collectors: CollectorRegistry) -
             checkpoint=settings.stream.checkpoint,
             checkpoint_s=settings.stream.checkpoint_seconds,
         ),
-        access=_access(settings.security),
+        access=access_of(settings.security),
         fits=FitSetup.of(settings),
         has_reflection=settings.server.reflection,
     )
 
 
-def _access(security: config.Security) -> Access:
+def access_of(security: config.Security) -> Access:
+    """Return what the settings ask of callers."""
     certificate, key = security.tls_certificate, security.tls_key
     if certificate is None or key is None:
         return Access(principals=security.tokens)

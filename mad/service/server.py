@@ -14,11 +14,9 @@ from grpc_reflection.v1alpha import reflection
 from mad.alerts.log import AlertLog
 from mad.audit import AuditLog
 from mad.baseline.store import BaselineStore
-from mad.capture.hooks import Outputs
-from mad.errors import ConfigError, MadError
+from mad.errors import ConfigError
 from mad.metrics import Metrics
 from mad.monitor import Monitor
-from mad.payloads import zeros
 from mad.service.alert_writer import AlertWriter
 from mad.service.alerts import AlertServicer
 from mad.service.answering import Answering
@@ -36,6 +34,7 @@ from mad.service.registry import Registry
 from mad.service.scoring import ScoringServicer
 from mad.service.shares import CallerLimits, Shares, shared
 from mad.service.streams import StreamServicer
+from mad.service.warming import warm_up
 from mad.service.watch import StreamWatch, WatchPlan
 from mad.v1 import (
     alerts_pb2,
@@ -189,7 +188,7 @@ class Server:
         await self._grpc.start()
         steady: list[Monitor] = []
         for monitor in self.registry.monitors:
-            outputs = await self._batcher.call(partial(_warm_up, monitor), kind="warm-up")
+            outputs = await self._batcher.call(partial(warm_up, monitor), kind="warm-up")
             self._signature.ran(outputs)
             steadied = partial(monitor.steadied, most=self.limits.max_batch)
             steady.append(await self._batcher.call(steadied, kind="warm-up"))
@@ -268,18 +267,3 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
         # Two servers on one port would each get half of the calls, silently.
         ("grpc.so_reuseport", 0),
     ]
-
-
-def _warm_up(monitor: Monitor) -> Outputs:
-    """Judge one input of zeros; return what the model made of it."""
-    inputs = zeros(monitor.baseline)
-    try:
-        return monitor.judge(inputs).outputs
-    except MadError:
-        raise
-    except Exception as error:
-        shapes = {name: tuple(tensor.shape) for name, tensor in inputs.items()}
-        raise ConfigError(
-            f"the model of {monitor.baseline.revision} fails on zeros of shape {shapes}: {error}; "
-            "check model.factory and model.weights"
-        ) from error
