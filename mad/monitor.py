@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
 
+import numpy as np
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from mad.alerts.policy import is_alert
@@ -32,7 +33,26 @@ from mad.payloads import (
     observed_codes,
 )
 from mad.scoring import Observed, Scorer
-from mad.types import Explanation, Inputs, Ledger, Part, Verdict, Weighed
+from mad.types import Explanation, Inputs, Ledger, Part, Verdict, View, Weighed
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Some consecutive inputs of a run of the model, and the active sets of the whole run by view.
+
+    Nothing is copied, and no more of the activity is held on to.
+    """
+
+    sets: Mapping[View, tuple[Int64[Tensor, " offsets"], Int64[Tensor, " entry"]]]
+    start: int
+    stop: int
+
+    def components(self, view: View) -> Int64[np.ndarray, " entry"]:
+        """Return the components they used, input after input."""
+        offsets, components = (tensor.numpy() for tensor in self.sets[view])
+        return components[offsets[self.start] : offsets[self.stop]]
+
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +63,15 @@ class Judgement:
     """The model's own outputs and one verdict for each input.
 
     ``explanations`` has the inputs that raise an alert, by row. ``stage_seconds`` says how long
-    each stage took: forward, components, codes, explanations.
+    each stage took: forward, components, codes, explanations. ``rows`` are the inputs' active
+    sets, in order, from one run of the model or several.
     """
 
     outputs: Outputs
     verdicts: tuple[Verdict, ...]
     explanations: Mapping[int, Explanation]
     stage_seconds: Mapping[str, float]
+    rows: tuple[Rows, ...]
 
 
 @final
@@ -175,7 +197,9 @@ class Monitor:
             "calibration": judged - charged,
             "explanations": clock() - judged,
         }
-        return Judgement(observed.outputs, verdicts, explanations, seconds)
+        sets = {view: (one.offsets, one.components) for view, one in observed.activity.items()}
+        rows = (Rows(sets, 0, len(verdicts)),)
+        return Judgement(observed.outputs, verdicts, explanations, seconds, rows)
 
     def judge_activations(
         self,

@@ -10,10 +10,12 @@ from mad.cli.alerts import alerts
 from mad.cli.audit import audit
 from mad.cli.baselines import baselines
 from mad.cli.bench import bench
+from mad.cli.calibration import calibration
 from mad.cli.convert import convert
 from mad.cli.demo import demo
 from mad.cli.explain import explain
 from mad.cli.fit import fit
+from mad.cli.jobs import jobs
 from mad.cli.report import report
 from mad.cli.score import score
 from mad.cli.serve import serve
@@ -36,6 +38,8 @@ for verb in (
     explain,
     alerts,
     stream,
+    calibration,
+    jobs,
     baselines,
     audit,
     token,

@@ -16,7 +16,13 @@ import grpc
 from mad.client.async_score_stream import AsyncScoreStream
 from mad.client.channels import open_aio_channel, open_channel
 from mad.client.fitting import AsyncFitCalls, FitCalls
-from mad.client.messages import Scored, TensorLike, as_request, explain_request
+from mad.client.messages import (
+    Scored,
+    TensorLike,
+    as_request,
+    calibration_request,
+    explain_request,
+)
 from mad.client.score_stream import ScoreStream
 from mad.client.service_config import SERVICE_CONFIG
 from mad.client.unanswered import IN_FLIGHT
@@ -25,6 +31,8 @@ from mad.v1 import (
     alerts_pb2_grpc,
     baselines_pb2,
     baselines_pb2_grpc,
+    calibration_pb2,
+    calibration_pb2_grpc,
     scoring_pb2,
     scoring_pb2_grpc,
     streams_pb2,
@@ -34,6 +42,7 @@ from mad.v1 import (
 if TYPE_CHECKING:
     from mad.v1.alerts_pb2_grpc import AlertServiceAsyncStub
     from mad.v1.baselines_pb2_grpc import BaselineServiceAsyncStub
+    from mad.v1.calibration_pb2_grpc import CalibrationServiceAsyncStub
     from mad.v1.scoring_pb2_grpc import ScoringServiceAsyncStub
     from mad.v1.streams_pb2_grpc import StreamServiceAsyncStub
 
@@ -57,7 +66,7 @@ class Client:
     own carries ``token``, and is in the clear, to this machine only if there is a token, unless
     ``credentials`` such as ``grpc.ssl_channel_credentials()`` are given.
     ``fits`` sends trusted inputs and follows what becomes of them. ``scoring``, ``baseline``,
-    ``alert`` and ``traffic`` are the generated stubs, for what is not shortened here.
+    ``alert``, ``traffic`` and ``promise`` are the generated stubs, for what is not shortened here.
     """
 
     def __init__(
@@ -78,6 +87,7 @@ class Client:
         self.fits = FitCalls(self.baseline, timeout_s)
         self.alert = alerts_pb2_grpc.AlertServiceStub(channel)
         self.traffic = streams_pb2_grpc.StreamServiceStub(channel)
+        self.promise = calibration_pb2_grpc.CalibrationServiceStub(channel)
 
     def __enter__(self) -> Self:
         return self
@@ -141,6 +151,17 @@ class Client:
         )
         return self.alert.ListAlerts(message, timeout=self._timeout_s)
 
+    def calibration(
+        self,
+        baseline: str = "",
+        *,
+        traffic: str = "live",
+        max_components: int = 0,
+    ) -> calibration_pb2.Calibration:
+        """Return observed alarm rates beside the promised one, and the components that moved."""
+        message = calibration_request(baseline, traffic, max_components)
+        return self.promise.GetCalibration(message, timeout=self._timeout_s).calibration
+
     def evidence(self) -> streams_pb2.GetStreamResponse:
         """Return what live inputs, taken together, have shown since their stream began."""
         return self.traffic.GetStream(streams_pb2.GetStreamRequest(), timeout=self._timeout_s)
@@ -175,6 +196,9 @@ class AsyncClient:
         self.fits = AsyncFitCalls(self.baseline, timeout_s)
         self.alert = cast("AlertServiceAsyncStub", alerts_pb2_grpc.AlertServiceStub(channel))
         self.traffic = cast("StreamServiceAsyncStub", streams_pb2_grpc.StreamServiceStub(channel))
+        self.promise = cast(
+            "CalibrationServiceAsyncStub", calibration_pb2_grpc.CalibrationServiceStub(channel)
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -248,6 +272,17 @@ class AsyncClient:
             baseline=baseline, page_size=page_size, page_token=page_token
         )
         return await self.alert.ListAlerts(message, timeout=self._timeout_s)
+
+    async def calibration(
+        self,
+        baseline: str = "",
+        *,
+        traffic: str = "live",
+        max_components: int = 0,
+    ) -> calibration_pb2.Calibration:
+        """Return observed alarm rates beside the promised one, and the components that moved."""
+        message = calibration_request(baseline, traffic, max_components)
+        return (await self.promise.GetCalibration(message, timeout=self._timeout_s)).calibration
 
     async def evidence(self) -> streams_pb2.GetStreamResponse:
         """Return what live inputs, taken together, have shown since their stream began."""

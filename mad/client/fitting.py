@@ -16,6 +16,7 @@ from mad.v1 import baselines_pb2 as pb, baselines_pb2_grpc as rpc, tensor_pb2
 if TYPE_CHECKING:
     from mad.v1.baselines_pb2_grpc import BaselineServiceAsyncStub
 
+FitJob: TypeAlias = pb.FitJob
 CHUNK_BYTES: Final = 1024 * 1024
 """About how much one message of a fit carries."""
 POLL_S: Final = 1.0

@@ -16,6 +16,7 @@ from mad.service.alert_writer import AlertWriter, drafts
 from mad.service.batching import Batcher
 from mad.service.caller import caller
 from mad.service.errors import request_id
+from mad.service.observed import Observations
 from mad.service.registry import Registry
 from mad.service.watch import StreamWatch
 from mad.types import Measure
@@ -58,6 +59,7 @@ class Answering:
     batcher: Batcher
     alerts: AlertWriter
     watch: StreamWatch
+    observations: Observations
     metrics: Metrics
     max_request_inputs: int
     clock: Callable[[], datetime]
@@ -78,6 +80,7 @@ class Answering:
         judgement = await self._judged(monitor, question.payload)
         now = self.clock()
         self.metrics.scored(monitor.baseline.manifest.name, question.traffic, judgement.verdicts)
+        self.observations.feed(monitor.baseline, question.traffic, judgement)
         ids: Mapping[int, str] = {}
         if question.traffic == "live" and not question.is_dry_run:
             ids = await self._raised(question, judgement, now)

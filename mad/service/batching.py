@@ -15,7 +15,7 @@ import torch
 
 from mad.errors import ConfigError, ExpiredError, InputError
 from mad.metrics import Metrics
-from mad.monitor import Judgement, Monitor
+from mad.monitor import Judgement, Monitor, Rows
 from mad.service.admission import Admission, Job
 from mad.service.deadline import deadline
 from mad.service.shares import Shares
@@ -209,9 +209,9 @@ def split(whole: Judgement, sizes: Sequence[int]) -> list[Judgement]:
             row - start: kept for row, kept in whole.explanations.items() if start <= row < stop
         }
         outputs = {name: output[start:stop] for name, output in whole.outputs.items()}
-        parts.append(
-            Judgement(outputs, whole.verdicts[start:stop], explanations, whole.stage_seconds)
-        )
+        verdicts = whole.verdicts[start:stop]
+        rows = (Rows(whole.rows[0].sets, start, stop),)
+        parts.append(Judgement(outputs, verdicts, explanations, whole.stage_seconds, rows))
         start = stop
     return parts
 
@@ -245,6 +245,7 @@ def concatenate(parts: Sequence[Judgement]) -> Judgement:
             stage: sum(part.stage_seconds[stage] for part in parts)
             for stage in parts[0].stage_seconds
         },
+        rows=tuple(rows for part in parts for rows in part.rows),
     )
 
 

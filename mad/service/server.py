@@ -23,10 +23,12 @@ from mad.service.answering import Answering
 from mad.service.auth.guard import Access, Guard, admitted
 from mad.service.baselines import BaselineServicer
 from mad.service.batching import Batcher
+from mad.service.calibration import CalibrationServicer
 from mad.service.calls import CallInterceptor, counted
 from mad.service.errors import translated
 from mad.service.fit_jobs.fits import Fits
 from mad.service.fit_jobs.setup import FitSetup
+from mad.service.observed import Observations
 from mad.service.oip.model import ONLY_VERSION, ServedName, Signature
 from mad.service.oip.servicer import SERVICE as INFERENCE, InferenceServicer, add_to_server
 from mad.service.oip.wrap import Wrap
@@ -41,6 +43,8 @@ from mad.v1 import (
     alerts_pb2_grpc,
     baselines_pb2,
     baselines_pb2_grpc,
+    calibration_pb2,
+    calibration_pb2_grpc,
     scoring_pb2,
     scoring_pb2_grpc,
     streams_pb2,
@@ -54,6 +58,7 @@ SERVICES: Final = tuple(
         (baselines_pb2.DESCRIPTOR, "BaselineService"),
         (alerts_pb2.DESCRIPTOR, "AlertService"),
         (streams_pb2.DESCRIPTOR, "StreamService"),
+        (calibration_pb2.DESCRIPTOR, "CalibrationService"),
     )
 )
 """Our own services; the Open Inference Protocol's is beside them."""
@@ -124,6 +129,7 @@ class Server:
         default = self.registry.resolve("").baseline
         self._watch = StreamWatch(default, self.watch, metrics=self.metrics, clock=self.clock)
         self._signature = Signature.of(default.manifest)
+        self._observations = Observations(clock=self.clock)
         self._fits = Fits(
             self.fits,
             registry=self.registry,
@@ -215,6 +221,7 @@ class Server:
             batcher=self._batcher,
             alerts=self._writer,
             watch=self._watch,
+            observations=self._observations,
             metrics=self.metrics,
             max_request_inputs=self.limits.max_request_inputs,
             clock=self.clock,
@@ -241,6 +248,9 @@ class Server:
         )
         alerts_pb2_grpc.add_AlertServiceServicer_to_server(AlertServicer(self.alert_log), server)
         streams_pb2_grpc.add_StreamServiceServicer_to_server(StreamServicer(self._watch), server)
+        calibration_pb2_grpc.add_CalibrationServiceServicer_to_server(
+            CalibrationServicer(self.registry, self._observations), server
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self.has_reflection:
             names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
