@@ -8,19 +8,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
 
-import numpy as np
 import torch
-from jaxtyping import Int64, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
 from mad.alerts.policy import is_alert
 from mad.baseline.bundle import Baseline
 from mad.capture.heights import COMMON
-from mad.capture.hooks import Outputs
 from mad.capture.model import MonitoredModel
 from mad.components.base import Decomposition
 from mad.counterfactual import Counterfactual, counterfactuals
 from mad.errors import BaselineError
+from mad.judgement import Judgement, Rows
 from mad.payloads import (
     ActivationBatch,
     CodeBatch,
@@ -33,45 +32,9 @@ from mad.payloads import (
     observed_codes,
 )
 from mad.scoring import Observed, Scorer
-from mad.types import Explanation, Inputs, Ledger, Part, Verdict, View, Weighed
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Some consecutive inputs of a run of the model, and the active sets of the whole run by view.
-
-    Nothing is copied, and no more of the activity is held on to.
-    """
-
-    sets: Mapping[View, tuple[Int64[Tensor, " offsets"], Int64[Tensor, " entry"]]]
-    start: int
-    stop: int
-
-    def components(self, view: View) -> Int64[np.ndarray, " entry"]:
-        """Return the components they used, input after input."""
-        offsets, components = (tensor.numpy() for tensor in self.sets[view])
-        return components[offsets[self.start] : offsets[self.stop]]
-
+from mad.types import Explanation, Inputs, Ledger, Part, Verdict, Weighed
 
 log = logging.getLogger(__name__)
-
-
-@final
-@dataclass(frozen=True)
-class Judgement:
-    """The model's own outputs and one verdict for each input.
-
-    ``explanations`` has the inputs that raise an alert, by row. ``stage_seconds`` says how long
-    each stage took: forward, components, codes, explanations. ``rows`` are the inputs' active
-    sets, in order, from one run of the model or several.
-    """
-
-    outputs: Outputs
-    verdicts: tuple[Verdict, ...]
-    explanations: Mapping[int, Explanation]
-    stage_seconds: Mapping[str, float]
-    rows: tuple[Rows, ...]
 
 
 @final

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final, Self, cast, final
 import grpc
 
 from mad.client.async_score_stream import AsyncScoreStream
+from mad.client.calibration import AsyncCalibrationCall, CalibrationCall
 from mad.client.channels import open_aio_channel, open_channel
 from mad.client.fitting import AsyncFitCalls, FitCalls
 from mad.client.messages import (
     Scored,
     TensorLike,
     as_request,
-    calibration_request,
     explain_request,
 )
 from mad.client.score_stream import ScoreStream
@@ -31,8 +31,6 @@ from mad.v1 import (
     alerts_pb2_grpc,
     baselines_pb2,
     baselines_pb2_grpc,
-    calibration_pb2,
-    calibration_pb2_grpc,
     scoring_pb2,
     scoring_pb2_grpc,
     streams_pb2,
@@ -42,7 +40,6 @@ from mad.v1 import (
 if TYPE_CHECKING:
     from mad.v1.alerts_pb2_grpc import AlertServiceAsyncStub
     from mad.v1.baselines_pb2_grpc import BaselineServiceAsyncStub
-    from mad.v1.calibration_pb2_grpc import CalibrationServiceAsyncStub
     from mad.v1.scoring_pb2_grpc import ScoringServiceAsyncStub
     from mad.v1.streams_pb2_grpc import StreamServiceAsyncStub
 
@@ -65,8 +62,9 @@ class Client:
     several, ``dns:///mad.example:8001``. ``timeout_s`` is for every unary call. A channel of its
     own carries ``token``, and is in the clear, to this machine only if there is a token, unless
     ``credentials`` such as ``grpc.ssl_channel_credentials()`` are given.
-    ``fits`` sends trusted inputs and follows what becomes of them. ``scoring``, ``baseline``,
-    ``alert``, ``traffic`` and ``promise`` are the generated stubs, for what is not shortened here.
+    ``fits`` sends trusted inputs and follows what becomes of them;
+    ``calibration`` tells whether the promise is kept. ``scoring``, ``baseline``,
+    ``alert`` and ``traffic`` are the generated stubs, for what is not shortened here.
     """
 
     def __init__(
@@ -87,7 +85,7 @@ class Client:
         self.fits = FitCalls(self.baseline, timeout_s)
         self.alert = alerts_pb2_grpc.AlertServiceStub(channel)
         self.traffic = streams_pb2_grpc.StreamServiceStub(channel)
-        self.promise = calibration_pb2_grpc.CalibrationServiceStub(channel)
+        self.calibration = CalibrationCall(channel, timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -151,17 +149,6 @@ class Client:
         )
         return self.alert.ListAlerts(message, timeout=self._timeout_s)
 
-    def calibration(
-        self,
-        baseline: str = "",
-        *,
-        traffic: str = "live",
-        max_components: int = 0,
-    ) -> calibration_pb2.Calibration:
-        """Return observed alarm rates beside the promised one, and the components that moved."""
-        message = calibration_request(baseline, traffic, max_components)
-        return self.promise.GetCalibration(message, timeout=self._timeout_s).calibration
-
     def evidence(self) -> streams_pb2.GetStreamResponse:
         """Return what live inputs, taken together, have shown since their stream began."""
         return self.traffic.GetStream(streams_pb2.GetStreamRequest(), timeout=self._timeout_s)
@@ -196,9 +183,7 @@ class AsyncClient:
         self.fits = AsyncFitCalls(self.baseline, timeout_s)
         self.alert = cast("AlertServiceAsyncStub", alerts_pb2_grpc.AlertServiceStub(channel))
         self.traffic = cast("StreamServiceAsyncStub", streams_pb2_grpc.StreamServiceStub(channel))
-        self.promise = cast(
-            "CalibrationServiceAsyncStub", calibration_pb2_grpc.CalibrationServiceStub(channel)
-        )
+        self.calibration = AsyncCalibrationCall(channel, timeout_s)
 
     async def __aenter__(self) -> Self:
         return self
@@ -272,17 +257,6 @@ class AsyncClient:
             baseline=baseline, page_size=page_size, page_token=page_token
         )
         return await self.alert.ListAlerts(message, timeout=self._timeout_s)
-
-    async def calibration(
-        self,
-        baseline: str = "",
-        *,
-        traffic: str = "live",
-        max_components: int = 0,
-    ) -> calibration_pb2.Calibration:
-        """Return observed alarm rates beside the promised one, and the components that moved."""
-        message = calibration_request(baseline, traffic, max_components)
-        return (await self.promise.GetCalibration(message, timeout=self._timeout_s)).calibration
 
     async def evidence(self) -> streams_pb2.GetStreamResponse:
         """Return what live inputs, taken together, have shown since their stream began."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
 
 from mad.errors import InputError
-from mad.v1 import calibration_pb2, scoring_pb2, streams_pb2, tensor_pb2, verdict_pb2
+from mad.v1 import scoring_pb2, streams_pb2, tensor_pb2, verdict_pb2
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -22,13 +22,6 @@ _BUFFER_TYPES: Final = {
     ("B", 1): tensor_pb2.DATA_TYPE_UINT8,
     ("?", 1): tensor_pb2.DATA_TYPE_BOOL,
 }
-
-TRAFFIC: Final = {
-    "live": scoring_pb2.TRAFFIC_LIVE,
-    "trusted": scoring_pb2.TRAFFIC_TRUSTED,
-    "canary": scoring_pb2.TRAFFIC_CANARY,
-}
-"""What a request can be evidence of, by name."""
 
 
 class Array(Protocol):
@@ -129,17 +122,6 @@ def explain_request(
         inputs=[tensor(name, array) for name, array in inputs.items()],
         max_charges=max_charges,
         include_counterfactuals=counterfactuals,
-    )
-
-
-def calibration_request(
-    baseline: str, traffic: str, max_components: int
-) -> calibration_pb2.GetCalibrationRequest:
-    """Build a request for the calibration of one kind of traffic; InputError for no such kind."""
-    if traffic not in TRAFFIC:
-        raise InputError(f"traffic {traffic!r} is none; name {', '.join(TRAFFIC)}")
-    return calibration_pb2.GetCalibrationRequest(
-        baseline=baseline, traffic=TRAFFIC[traffic], max_components=max_components
     )
 
 

@@ -12,8 +12,9 @@ from typing import final
 
 from mad.alerts.log import AlertLog
 from mad.errors import AlertLogError, MadError
+from mad.judgement import Judgement
 from mad.metrics import Metrics
-from mad.monitor import Judgement, Monitor
+from mad.monitor import Monitor
 from mad.payloads import Payload
 from mad.service.digests import digest
 from mad.service.worker import Worker

@@ -9,8 +9,9 @@ from functools import partial
 from typing import Final, final
 
 from mad.errors import ForbiddenError, InputError, TooLargeError
+from mad.judgement import Judgement
 from mad.metrics import Metrics, Traffic
-from mad.monitor import Judgement, Monitor
+from mad.monitor import Monitor
 from mad.payloads import ActivationBatch, CodeBatch, Payload, size_of
 from mad.service.alert_writer import AlertWriter, drafts
 from mad.service.batching import Batcher

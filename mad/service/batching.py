@@ -14,8 +14,9 @@ from typing import TypeAlias, TypeVar, cast, final
 import torch
 
 from mad.errors import ConfigError, ExpiredError, InputError
+from mad.judgement import Judgement, Rows
 from mad.metrics import Metrics
-from mad.monitor import Judgement, Monitor, Rows
+from mad.monitor import Monitor
 from mad.service.admission import Admission, Job
 from mad.service.deadline import deadline
 from mad.service.shares import Shares

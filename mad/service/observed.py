@@ -18,8 +18,8 @@ from torch import Tensor
 from mad.baseline.bundle import Baseline, Manifest
 from mad.calibration.conformal import p_values
 from mad.calibration.groups import GroupedReference
+from mad.judgement import Judgement, Rows
 from mad.metrics import Traffic
-from mad.monitor import Judgement, Rows
 from mad.types import MEASURES, View
 
 LEVELS: Final = (0.001, 0.005, 0.01, 0.05, 0.1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mad.client import request
-from mad.monitor import Judgement
+from mad.judgement import Judgement
 from mad.service.observed import SAMPLE, Observations
 from mad.v1 import scoring_pb2 as pb
 from tests.service.running import Running, anomalies, live
