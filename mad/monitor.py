@@ -172,9 +172,7 @@ class Monitor:
         clock: Callable[[], float] = time.perf_counter,
     ) -> Judgement:
         """Judge a run of the model elsewhere, as if it had been ours; it was checked before."""
-        observed = observed_activations(
-            batch, self.scorer.decomposition, self.baseline, clock=clock
-        )
+        observed = observed_activations(batch, self.scorer, clock=clock)
         return self.judge_observed(observed, max_charges=max_charges, clock=clock)
 
     def judge_codes(

@@ -1,31 +1,48 @@
 """What was run elsewhere, as our own run of the model would have been observed."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch.nn import functional
 
 from mad.baseline.bundle import Baseline
-from mad.components.base import Decomposition
+from mad.capture.heights import filled
 from mad.payloads.batches import ActivationBatch, CodeBatch, ViewCodes
 from mad.payloads.wanted import asks_for_labels, widths
-from mad.scoring import MAX_CONTEXTS, Observed, context_of
-from mad.types import Activity, Context
+from mad.scoring import MAX_CONTEXTS, Observed, Scorer, context_of
+from mad.types import Activations, Activity, Context, View
 
 
 def observed_activations(
     batch: ActivationBatch,
-    decomposition: Decomposition,
-    baseline: Baseline,
+    scorer: Scorer,
     *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Observed:
-    """Return what our own run of the model would have been observed as."""
+    """Return what the scorer's own run of the model would have been observed as."""
     start = clock()
-    found = decomposition.activity(batch.activations)
-    context = context_of(batch.outputs, baseline.manifest.context, batch=batch.size)
-    return Observed({}, found, context, {"components": clock() - start})
+    found = [
+        _decomposed(batch.activations, scorer, *run) for run in scorer.heights.runs(batch.size)
+    ]
+    activity = (
+        found[0]
+        if len(found) == 1
+        else {view: Activity.joined([one[view] for one in found]) for view in found[0]}
+    )
+    context = context_of(batch.outputs, scorer.context, batch=batch.size)
+    return Observed({}, activity, context, {"components": clock() - start})
+
+
+def _decomposed(
+    activations: Activations, scorer: Scorer, start: int, stop: int, height: int
+) -> Mapping[View, Activity]:
+    """Decompose some inputs at a height at which an input has the same bits in any company."""
+    own = {site: tensor[start:stop] for site, tensor in activations.items()}
+    seen = scorer.decomposition.activity(filled(own, height))
+    if height == stop - start:
+        return seen
+    return {view: one.take(torch.arange(stop - start)) for view, one in seen.items()}
 
 
 def observed_codes(batch: CodeBatch, baseline: Baseline) -> Observed:

@@ -41,6 +41,8 @@ async def test_activations_get_the_scores_of_their_inputs_bit_for_bit(
     for score in activations.scores:
         assert bool(score.alert_id) == score.verdict.is_alert
     assert activations.scores[-1].alert_id
+    alone = await service.client.score(sent(world, {"x": INPUTS["x"][3:4]}))
+    assert alone.scores[0].verdict == inputs.scores[3].verdict
     assert (activations.model, activations.baseline_revision) == ("tiny", "tiny@1")
 
 
