@@ -70,10 +70,12 @@ def _checked(config: Path, settings: Settings) -> int:
 async def _serve(settings: Settings, ports_file: Path | None) -> None:
     from prometheus_client import CollectorRegistry
 
+    from mad.service.caller import caller
     from mad.service.deployment import from_settings
     from mad.service.errors import request_id
 
-    logs.configure(request_id=request_id.get)
+    asked = logs.Asked(request_id=request_id.get, principal=lambda: caller.get().name)
+    logs.configure(asked, written=settings.logging.format)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)

@@ -37,6 +37,7 @@ from mad.config.fields import (
     factory_path,
 )
 from mad.config.fit import Fit
+from mad.config.logging import Logging
 from mad.config.security import Security
 from mad.errors import ConfigError
 
@@ -126,7 +127,7 @@ class Stream(Section):
     inputs_per_false_alarm: Count = 100_000
 
 
-_OPTIONAL: Final = ("baseline", "server", "callers", "stream", "security", "fit")
+_OPTIONAL: Final = ("baseline", "server", "callers", "stream", "security", "fit", "logging")
 """Tables that a file may leave out."""
 
 
@@ -145,6 +146,7 @@ class Settings(Section):
     callers: Callers
     stream: Stream
     security: Security
+    logging: Logging
     fit: Fit
 
     @classmethod

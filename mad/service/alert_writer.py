@@ -101,7 +101,12 @@ class AlertWriter:
     def _failed(self, drafts: _Drafts, error: Exception) -> Sequence[str]:
         self._metrics.alert_log_failed()
         for alert in drafts.alerts:
-            log.error("alert not recorded (%s): %s", error, json.dumps(asdict(alert), default=str))
+            log.error(
+                "alert not recorded (%s): %s",
+                error,
+                json.dumps(asdict(alert), default=str),
+                extra={"request_id": alert.request_id},
+            )
         return [""] * len(drafts.alerts)
 
 

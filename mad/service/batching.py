@@ -7,6 +7,7 @@ never reaches the model.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TypeAlias, TypeVar, cast, final
@@ -120,7 +121,9 @@ class Batcher:
 
         Functions of one ``kind`` take alike long for alike many inputs.
         """
-        single = _Single(inputs=size, deadline=deadline.get(), alone=kind, function=function)
+        # In a copy of the request's context, so that lines logged there carry its id.
+        told = partial(copy_context().run, function)
+        single = _Single(inputs=size, deadline=deadline.get(), alone=kind, function=told)
         with self._admission.admitted(single):
             return cast("Result", await self._worker.submit(single))
 

@@ -59,6 +59,7 @@ def own_logging() -> Iterator[None]:
     root, ours = logging.getLogger(), logging.getLogger("mad")
     before = root.handlers[:], root.level, ours.level
     yield
+    logging.captureWarnings(capture=False)
     root.handlers[:] = before[0]
     root.setLevel(before[1])
     ours.setLevel(before[2])

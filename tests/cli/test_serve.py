@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
+import numpy as np
 import pytest
 
-from mad.client import Client
+from mad.client import Client, request
 from tests.cli.conftest import Mad
 from tests.worlds import strange
 
@@ -94,11 +96,9 @@ def test_a_server_scores_alerts_and_drains(deployed: Path, mad: Mad) -> None:
         f"gRPC on {served.address}",
         f"HTTP on http://127.0.0.1:{served.http_port}",
     ]
-    assert [line.split(" mad.cli.serve ")[1].split()[0] for line in err.splitlines()] == [
-        "serving",
-        "draining",
-        "stopped",
-    ]
+    lines = [json.loads(line) for line in err.splitlines()]
+    own = [line["event"] for line in lines if line["logger"] == "mad.cli.serve"]
+    assert own == ["serving", "draining", "stopped"]
     from_log = mad("alerts", "--config", deployed)
     for done in (listed, from_log):
         assert done.code == 0
@@ -187,3 +187,27 @@ def test_alerts_of_a_log_that_is_not_there_are_refused(mad: Mad, deployed: Path)
     assert done.code == 2
     assert "there is no alert log" in done.err
     assert not deployed.with_name("alerts.db").exists()
+
+
+def test_every_line_of_a_request_carries_its_id_and_none_its_input(deployed: Path) -> None:
+    deployed.with_name("model.py").write_text(
+        "from tests.worlds import tiny_module\n\n\n"
+        "def die(module, inputs):\n"
+        "    if (inputs[0] == 666).any():\n"
+        "        raise RuntimeError('no such number')\n\n\n"
+        "def build():\n"
+        "    built = tiny_module()\n"
+        "    built.register_forward_pre_hook(die)\n"
+        "    return built\n"
+    )
+    poison = request({"x": np.full((1, 8), 666, np.float32)}, request_id="doomed")
+    with serving(deployed) as served:
+        with Client(served.address) as client, pytest.raises(grpc.RpcError):
+            client.score(poison)
+        _, _, err = served.end(signal.SIGTERM)
+    lines = [json.loads(line) for line in err.splitlines()]
+    (failed,) = [line for line in lines if line["level"] == "ERROR"]
+    assert failed["request_id"] == "doomed"
+    assert failed["event"].startswith("call failed")
+    assert "RuntimeError: no such number" in failed["traceback"]
+    assert "666" not in err
