@@ -1,5 +1,6 @@
 """Calls to a running server, sync and asyncio."""
 
+import asyncio
 import json
 from collections.abc import (
     AsyncGenerator,
@@ -213,12 +214,15 @@ class AsyncClient:
     ) -> AsyncGenerator[scoring_pb2.ScoreStreamResponse]:
         """Score many requests over one stream; answers come as they are ready, by request id.
 
-        A server that drains ends the stream with UNAVAILABLE, or, where a request was just being
-        sent, grpc says INTERNAL in its place: open the stream to another replica either way.
+        A server that drains answers UNAVAILABLE; nothing more is sent then, and the stream ends
+        with that status: open it to another replica, from the first request without an answer.
         """
-        call = self.scoring.ScoreStream(_wrapped(requests))
+        refused = asyncio.Event()
+        call = self.scoring.ScoreStream(_wrapped(requests, refused))
         try:
             async for answer in call:
+                if answer.error.code == grpc.StatusCode.UNAVAILABLE.value[0]:
+                    refused.set()
                 yield answer
         finally:
             call.cancel()  # else one that is left early would go on being scored
@@ -270,10 +274,21 @@ class AsyncClient:
 
 async def _wrapped(
     requests: Iterable[scoring_pb2.ScoreRequest] | AsyncIterable[scoring_pb2.ScoreRequest],
+    refused: asyncio.Event,
 ) -> AsyncIterator[scoring_pb2.ScoreStreamRequest]:
+    """Send until the server refuses: grpc hides its last word behind a message on its way."""
+    async for each in _each(requests):
+        if refused.is_set():
+            return
+        yield scoring_pb2.ScoreStreamRequest(request=each)
+
+
+async def _each(
+    requests: Iterable[scoring_pb2.ScoreRequest] | AsyncIterable[scoring_pb2.ScoreRequest],
+) -> AsyncIterator[scoring_pb2.ScoreRequest]:
     if isinstance(requests, AsyncIterable):
         async for each in requests:
-            yield scoring_pb2.ScoreStreamRequest(request=each)
+            yield each
         return
     for each in requests:
-        yield scoring_pb2.ScoreStreamRequest(request=each)
+        yield each

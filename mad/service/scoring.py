@@ -13,7 +13,7 @@ from mad.service import convert, convert_payloads
 from mad.service.answering import Answer, Answering, Question
 from mad.service.calls import Context, check_size
 from mad.service.errors import answer_to
-from mad.service.streaming import answered
+from mad.service.streaming import answered, check_open
 from mad.v1 import scoring_pb2 as pb, scoring_pb2_grpc as rpc
 
 MAX_CHARGES: Final = 1024
@@ -81,6 +81,7 @@ class ScoringServicer(rpc.ScoringServiceServicer):
         request = message.request
         answer = pb.ScoreStreamResponse(request_id=request.request_id)
         try:
+            check_open(self.draining)
             with self.answering.in_flight(request.request_id):
                 answer.response.CopyFrom(await self._score(request))
                 check_size(answer.ByteSize(), self.max_message_bytes)
