@@ -15,7 +15,7 @@ from mad.metrics import Metrics
 from mad.service.pace import Pace
 from mad.service.shares import Shares
 
-HEADROOM: Final = 1.5
+HEADROOM: Final = 2.0
 """An answer must be expected in this part of the time left, or it is late as soon as one run is
 slow. A shorter queue costs nothing: a queue that is never empty keeps the model as busy."""
 MIN_RETRY_S: Final = 0.01
@@ -54,7 +54,7 @@ class Admission:
         self._shares = shares
         self._metrics = metrics
         self._clock = clock
-        self._pace = Pace(full=max_batch)
+        self._pace = Pace()
         self._alone: dict[str, Pace] = {}
         self._accepted = 0
         self._waiting = 0
@@ -168,7 +168,7 @@ class Admission:
         return now + HEADROOM * self._seconds(inputs)
 
     def _alone_pace(self, kind: str) -> Pace:
-        return self._alone.setdefault(kind, Pace(full=self._max_batch))
+        return self._alone.setdefault(kind, Pace())
 
     def _count(self, change: int) -> None:
         self._accepted += change

@@ -2,35 +2,46 @@
 
 from typing import Final, final
 
-_STEP: Final = 0.5
-"""Share of the difference between a run and its estimate that the next estimate makes good."""
-_MOST: Final = 1.5
-"""A run counts as at most this many times its estimate, so that a single slow one changes little;
-a model that became ten times as slow is known as such after ten runs."""
+_KEEP: Final = 0.9
+"""What a run still weighs when the next has been seen: about ten runs make the estimate."""
+_MOST: Final = 3.0
+"""A run counts as at most this many times its estimate, so that a single slow one changes it by a
+fifth; that the model has become ten times as slow is known after a dozen runs."""
+_PRIOR: Final = 0.05
+"""Runs of like sizes do not tell what a run costs from what its inputs cost. They are taken to cost
+by their inputs then: believing that more of them cost nothing would take on too much."""
 
 
 @final
 class Pace:
-    """Learns from every run by normalised least mean squares; before the first it expects nothing.
+    """Learns from every run, by least squares that forget; before the first it expects nothing."""
 
-    ``full`` is the number of inputs of a large run: what makes the two unknowns comparable.
-    """
-
-    def __init__(self, *, full: int) -> None:
-        self._full = full
-        self._run_s = 0.0
-        self._full_s = 0.0
+    def __init__(self) -> None:
+        self._runs = self._inputs = self._squares = self._seconds = self._products = 0.0
+        self._run_s = self._input_s = 0.0
 
     def seconds(self, inputs: int, *, runs: int = 1) -> float:
         """Return how long so many inputs would take in so many runs."""
-        return runs * self._run_s + inputs / self._full * self._full_s
+        return runs * self._run_s + inputs * self._input_s
 
     def observe(self, inputs: int, seconds: float) -> None:
         """Learn from one run."""
         expected = self.seconds(inputs)
-        share = inputs / self._full
-        step = _STEP if expected else 1.0
         seen = min(seconds, _MOST * expected) if expected else seconds
-        change = step * (seen - expected) / (1 + share**2)
-        self._run_s = max(self._run_s + change, 0.0)
-        self._full_s = max(self._full_s + change * share, 0.0)
+        self._runs = _KEEP * self._runs + 1
+        self._inputs = _KEEP * self._inputs + inputs
+        self._squares = _KEEP * self._squares + inputs**2
+        self._seconds = _KEEP * self._seconds + seen
+        self._products = _KEEP * self._products + inputs * seen
+        self._solve()
+
+    def _solve(self) -> None:
+        runs = (1 + _PRIOR) * self._runs
+        whole = runs * self._squares - self._inputs**2
+        run_s = (self._squares * self._seconds - self._inputs * self._products) / whole
+        input_s = (runs * self._products - self._inputs * self._seconds) / whole
+        if run_s < 0:
+            run_s, input_s = 0.0, self._products / self._squares
+        elif input_s < 0:
+            run_s, input_s = self._seconds / self._runs, 0.0
+        self._run_s, self._input_s = run_s, input_s

@@ -159,9 +159,9 @@ def job(clock: Clock, left_s: float, inputs: int = 1) -> Job:
 
 
 def test_company_makes_no_job_late(admission: Admission, clock: Clock) -> None:
-    first, patient, large = job(clock, 2.5), job(clock, 60, inputs=5), job(clock, 60, inputs=8)
+    first, patient, large = job(clock, 3.8), job(clock, 60, inputs=5), job(clock, 60, inputs=8)
     assert admission.company(first, iter([patient, large])) == [first, patient]
-    hurried = job(clock, 2)
+    hurried = job(clock, 2.7)
     assert admission.company(hurried, iter([patient, large])) == [hurried]
 
 
@@ -179,13 +179,13 @@ def test_the_wait_counts_what_waits_and_what_is_under_way(
     with admission.admitted(busy):
         admission.take([busy])
         with admission.admitted(waiting):
-            # 2 s under way, 2 s for what waits, 1.1 s of its own, and half as much again.
-            with admission.admitted(job(clock, 9)):
+            # 2 s under way, 2 s for what waits, 1.1 s of its own, and as much again.
+            with admission.admitted(job(clock, 12)):
                 pass
             with pytest.raises(OverloadedError, match="would take about 5"):
-                admission.admitted(job(clock, 7)).__enter__()
+                admission.admitted(job(clock, 9)).__enter__()
             clock.now += 2
-            with admission.admitted(job(clock, 6)):
+            with admission.admitted(job(clock, 7.5)):
                 pass
 
 
@@ -203,17 +203,17 @@ def test_a_retry_that_may_be_in_time_is_left_to_grpc() -> None:
 
 
 def test_one_slow_run_changes_the_pace_little_and_many_change_it_wholly() -> None:
-    pace = Pace(full=8)
+    pace = Pace()
     for _ in range(50):
         pace.observe(1, 0.002)
         pace.observe(8, 0.009)
         pace.observe(4, 0.005)
-    assert pace.seconds(1) == pytest.approx(0.002, rel=0.1)
-    assert pace.seconds(8) == pytest.approx(0.009, rel=0.1)
-    assert pace.seconds(80, runs=10) == pytest.approx(0.09, rel=0.1)
+    assert pace.seconds(1) == pytest.approx(0.002, rel=0.2)
+    assert pace.seconds(8) == pytest.approx(0.009, rel=0.2)
+    assert pace.seconds(80, runs=10) == pytest.approx(0.09, rel=0.2)
     pace.observe(8, 5.0)
     assert pace.seconds(8) < 0.009 * 1.5
-    for _ in range(10):
+    for _ in range(15):
         pace.observe(8, 0.09)
     assert pace.seconds(8) == pytest.approx(0.09, rel=0.3)
 
