@@ -5,7 +5,6 @@ import json
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
     Iterable,
     Iterator,
     Mapping,
@@ -24,6 +23,7 @@ from mad.client.messages import (
     as_request,
     explain_request,
 )
+from mad.client.outgoing import sent
 from mad.client.score_stream import ScoreStream
 from mad.client.service_config import SERVICE_CONFIG
 from mad.client.unanswered import IN_FLIGHT
@@ -218,7 +218,7 @@ class AsyncClient:
         with that status: open it to another replica, from the first request without an answer.
         """
         refused = asyncio.Event()
-        call = self.scoring.ScoreStream(_wrapped(requests, refused))
+        call = self.scoring.ScoreStream(sent(requests, refused))
         try:
             async for answer in call:
                 if answer.error.code == grpc.StatusCode.UNAVAILABLE.value[0]:
@@ -270,25 +270,3 @@ class AsyncClient:
         """Begin a new stream: evidence and alarms of the one before are gone for good."""
         message = streams_pb2.ResetStreamRequest()
         return await self.traffic.ResetStream(message, timeout=self._timeout_s)
-
-
-async def _wrapped(
-    requests: Iterable[scoring_pb2.ScoreRequest] | AsyncIterable[scoring_pb2.ScoreRequest],
-    refused: asyncio.Event,
-) -> AsyncIterator[scoring_pb2.ScoreStreamRequest]:
-    """Send until the server refuses: grpc hides its last word behind a message on its way."""
-    async for each in _each(requests):
-        if refused.is_set():
-            return
-        yield scoring_pb2.ScoreStreamRequest(request=each)
-
-
-async def _each(
-    requests: Iterable[scoring_pb2.ScoreRequest] | AsyncIterable[scoring_pb2.ScoreRequest],
-) -> AsyncIterator[scoring_pb2.ScoreRequest]:
-    if isinstance(requests, AsyncIterable):
-        async for each in requests:
-            yield each
-        return
-    for each in requests:
-        yield each

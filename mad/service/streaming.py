@@ -61,8 +61,22 @@ def check_open(draining: asyncio.Event) -> None:
         raise ShuttingDownError("the server is shutting down; open the stream to another replica")
 
 
-    running: dict[asyncio.Task[Response], None] = {}
-    drain = _launch(_lingered(draining), finished)
+def _deliverable(
+    running: Mapping[asyncio.Task[Response], None],
+    finished: asyncio.Task[Response],
+    *,
+    in_order: bool,
+) -> asyncio.Task[Response] | None:
+    """Return whose answer comes next, if it is there, now that a task has finished."""
+    if not in_order:
+        return finished if finished in running else None
+    oldest = next(iter(running), None)
+    return oldest if oldest and oldest.done() else None
+
+
+async def _lingered(draining: asyncio.Event) -> None:
+    await draining.wait()
+    await asyncio.sleep(LINGER_S)
 
 
 def _launch(

@@ -14,7 +14,7 @@ from mad.service.calls import Context, check_size
 from mad.service.errors import answer_to
 from mad.service.oip import inference_pb2 as pb, scores
 from mad.service.oip.mode import Mode
-from mad.service.streaming import answered
+from mad.service.streaming import answered, check_open
 
 SERVICE: Final = "inference.GRPCInferenceService"
 _GRPC_ERRORS: Final = "triton_grpc_error"
@@ -128,6 +128,7 @@ class InferenceServicer:
         self, request: pb.ModelInferRequest, context: Context, *, raises: bool
     ) -> pb.ModelStreamInferResponse:
         try:
+            check_open(self.draining)
             response = await self._inferred(request, context)
             if _WANTS_FINAL in request.parameters:
                 response.parameters[_FINAL].bool_param = True
