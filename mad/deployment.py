@@ -1,21 +1,18 @@
 """What settings name, loaded: model, trusted data, dictionaries, baseline."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Final, final
+from typing import final
 
 from mad.arrays import open_dataset
 from mad.baseline.bundle import Baseline
 from mad.baseline.store import BaselineStore, parse_revision
 from mad.capture.loading import load_model
 from mad.capture.model import MonitoredModel
-from mad.capture.sites import resolve
 from mad.components.base import Decomposition
-from mad.components.dictionaries.attention.training import AttentionPlan
-from mad.components.dictionaries.bilinear import BilinearPlan
 from mad.components.dictionaries.files import (
     INDEX,
     load_dictionaries,
@@ -23,14 +20,12 @@ from mad.components.dictionaries.files import (
     prepare_directory,
     save_dictionaries,
 )
-from mad.components.dictionaries.plan import DictionaryFigures, DictionaryPlan
-from mad.config import Recipe, Settings
+from mad.components.dictionaries.plan import DictionaryFigures
+from mad.config import Settings
 from mad.errors import ConfigError
 from mad.fit import (
     FileSource,
     FitPlan,
-    Form,
-    LayerPlan,
     ModelSource,
     Room,
     Split,
@@ -45,10 +40,9 @@ from mad.fit import (
     write_activations,
 )
 from mad.monitor import Monitor
+from mad.promotion import Bounds, Exam
+from mad.recipes import wanted
 from mad.types import Dataset, Progress, Site
-
-_FORMS: Final[Mapping[str, Form]] = {"autoencoder": "autoencoder", "crosscoder": "crosscoder"}
-"""What goes from a source to a site is a transcoder, of whatever kind."""
 
 
 @final
@@ -86,8 +80,12 @@ class Deployment:
     @property
     def wanted(self) -> tuple[Wanted, ...]:
         """The dictionaries the settings ask for."""
-        wanted = self.settings.decomposition
-        return tuple(map(self._wanted, wanted.recipes, wanted.suffixes))
+        asked = self.settings.decomposition
+        seed = self.settings.baseline.seed
+        return tuple(
+            wanted(self.model, recipe, suffix, seed=seed)
+            for recipe, suffix in zip(asked.recipes, asked.suffixes, strict=True)
+        )
 
     @property
     def plan(self) -> FitPlan:
@@ -141,6 +139,26 @@ class Deployment:
     def trusted(self) -> Dataset:
         """Open the trusted data; arrays that are no input of the model are ignored."""
         return open_dataset(self.settings.data.trusted, names=self.model.inputs)
+
+    def exam(self) -> Exam:
+        """Open the inputs that are kept for the gates; ConfigError if they cannot be."""
+        files = self.settings.promotion
+        trusted, canaries = (
+            open_dataset(paths, names=self.model.inputs) if paths else None
+            for paths in (files.trusted, files.canaries)
+        )
+        return Exam(trusted=trusted, canaries=canaries, batch_size=self.settings.server.max_batch)
+
+    @property
+    def bounds(self) -> Bounds:
+        """What a candidate is held against."""
+        asked = self.settings.promotion
+        return Bounds(
+            max_canary_loss=asked.max_canary_loss,
+            max_drift_bits=asked.max_drift_bits,
+            max_quarantine_factor=asked.max_quarantine_factor,
+            quarantine_rate=self.settings.fit.quarantine_rate,
+        )
 
     def rows(self, data: Dataset) -> Split:
         """Say which trusted inputs are for fitting and which for the reference."""
@@ -225,76 +243,3 @@ class Deployment:
         """Load a baseline, by default the active one of the settings' name, beside the model."""
         name, version = parse_revision(revision or self.settings.baseline.name)
         return Monitor.bind(self.model, self.decomposition(), self.store.load(name, version))
-
-    def _wanted(self, recipe: Recipe, suffix: str) -> Wanted:
-        is_paired = bool(recipe.sources)
-        sites = (
-            self._in_order(recipe.sites) if is_paired else resolve(self.model.module, recipe.sites)
-        )
-        is_bilinear = recipe.form == "bilinear"
-        return Wanted(
-            plan=self._dictionary_plan(recipe),
-            sites=sites,
-            form=_FORMS.get(recipe.form, "transcoder"),
-            sources=tuple(f"{site}<" for site in sites)
-            if is_bilinear
-            else self._in_order(recipe.sources),
-            positions=recipe.positions,
-            objective=recipe.objective,
-            layer=self._layer_plan(recipe),
-            suffix=suffix,
-        )
-
-    def _layer_plan(self, recipe: Recipe) -> LayerPlan | None:
-        match recipe.form:
-            case "attention":
-                own = AttentionPlan(
-                    heads=recipe.heads,
-                    sparsity=recipe.sparsity,
-                    is_causal=recipe.causal,
-                    steps=recipe.steps,
-                    batch_size=recipe.batch_size,
-                    seed=self.settings.baseline.seed,
-                )
-                rate = recipe.learning_rate
-                return own if rate is None else replace(own, learning_rate=rate)
-            case "bilinear":
-                return BilinearPlan(
-                    left=recipe.left,
-                    right=recipe.right,
-                    out=recipe.out or None,
-                    k=recipe.k,
-                    rank=recipe.rank,
-                )
-            case _:
-                return None
-
-    def _in_order(self, patterns: Sequence[str]) -> tuple[Site, ...]:
-        """Resolve each pattern by itself, since pairs go by their places."""
-        found = (resolve(self.model.module, [pattern]) for pattern in patterns)
-        return tuple(chain.from_iterable(found))
-
-    def _dictionary_plan(self, recipe: Recipe) -> DictionaryPlan:
-        return DictionaryPlan(
-            kind=recipe.kind,
-            width=recipe.width,
-            k=recipe.k,
-            steps=recipe.steps,
-            batch_size=recipe.batch_size,
-            learning_rate=recipe.learning_rate,
-            pooling=recipe.pooling,
-            search=recipe.search,
-            initial=recipe.initial,
-            dead=recipe.dead,
-            p=recipe.p,
-            prefixes=recipe.prefixes,
-            experts=recipe.experts,
-            active_experts=recipe.active_experts,
-            always_on=recipe.always_on,
-            resolution=recipe.resolution,
-            skip=recipe.form == "skip_transcoder",
-            meta_width=recipe.meta_width,
-            meta_k=recipe.meta_k,
-            meta_weight=recipe.meta_weight,
-            seed=self.settings.baseline.seed,
-        )

@@ -12,7 +12,6 @@ from mad.cli.verdicts import MEASURES
 
 if TYPE_CHECKING:
     from mad.baseline.bundle import Baseline
-    from mad.calibration.health import Health
     from mad.deployment import Deployment
     from mad.types import Dataset
 
@@ -83,6 +82,7 @@ def _show_rarities(baseline: "Baseline") -> None:
 
 def _show_baseline(baseline: "Baseline") -> None:
     from mad.calibration.conformal import attainable_rate
+    from mad.promotion import halves
 
     manifest = baseline.manifest
     screen.facts(
@@ -100,18 +100,6 @@ def _show_baseline(baseline: "Baseline") -> None:
                 "above, bits",
                 "by context" if manifest.by_context else f"{manifest.threshold_bits:.1f}",
             ),
-            ("reference's later half, by its earlier", _halves(baseline).verdict),
+            ("reference's later half, by its earlier", halves(baseline).verdict),
         ],
     )
-
-
-def _halves(baseline: "Baseline") -> "Health":
-    """Hold later trusted inputs against earlier ones: a drift among them breaks the promise."""
-    from mad.calibration.conformal import attainable_rate
-    from mad.calibration.health import examine
-
-    manifest = baseline.manifest
-    measured = baseline.references[MEASURES.index(manifest.alert_on)]
-    earlier, later = measured.tensor_split(2)
-    rate = max(manifest.false_alarm_rate, attainable_rate(len(earlier)))
-    return examine(later, earlier.sort().values, false_alarm_rate=rate)

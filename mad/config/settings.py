@@ -38,6 +38,7 @@ from mad.config.fields import (
 )
 from mad.config.fit import Fit
 from mad.config.logging import Logging
+from mad.config.promotion import Promotion
 from mad.config.security import Security
 from mad.errors import ConfigError
 
@@ -127,7 +128,16 @@ class Stream(Section):
     inputs_per_false_alarm: Count = 100_000
 
 
-_OPTIONAL: Final = ("baseline", "server", "callers", "stream", "security", "fit", "logging")
+_OPTIONAL: Final = (
+    "baseline",
+    "server",
+    "callers",
+    "stream",
+    "security",
+    "fit",
+    "logging",
+    "promotion",
+)
 """Tables that a file may leave out."""
 
 
@@ -148,6 +158,7 @@ class Settings(Section):
     security: Security
     logging: Logging
     fit: Fit
+    promotion: Promotion
 
     @classmethod
     def load(cls, path: Path) -> Self:
