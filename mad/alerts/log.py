@@ -1,7 +1,7 @@
 """The append-only alert log: alerts in, durable before ``append`` returns; pages of alerts out."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,6 +50,7 @@ class AlertLog:
         # Read again whenever somebody else has changed them, as the head shows.
         self._open: OpenIncidents | None = None
         self._open_as_of = (-1, -1)
+        self._num_open = 0
 
     @classmethod
     def open(cls, url: str, *, plan: GroupPlan | None = None) -> "AlertLog":
@@ -85,16 +86,22 @@ class AlertLog:
             connection.execute(update(head).values(sequence=last))
             connection.commit()
             self._open, self._open_as_of = group, (last, top.changes)
+            self._num_open = len(group)
         return ids
 
-    def acknowledge(self, finding: Finding) -> Recording:
+    def acknowledge(
+        self, finding: Finding, *, witness: Callable[[], object] = lambda: None
+    ) -> Recording:
         """Record what somebody found, durable before this returns; an incident closes by it.
 
-        Raises NotFoundError for an unknown id, InputError for a request id that was used for
-        another finding, AlertLogError if the log cannot be written.
+        ``witness`` is told before anything new is recorded, which its error prevents. Raises
+        NotFoundError for an unknown id, InputError for a request id that was used for another
+        finding, AlertLogError if the log cannot be written.
         """
         with self._changing() as (connection, _):
             recording = acknowledging.record(connection, finding)
+            if recording.is_new:
+                witness()
             connection.commit()
         return recording
 
@@ -116,7 +123,13 @@ class AlertLog:
             connection.commit()
             if not (closed or removed):
                 self._open = group
+            self._num_open = tidied.open_incidents
         return tidied
+
+    @property
+    def open_incidents(self) -> int:
+        """How many incidents were open when this program last wrote."""
+        return self._num_open
 
     def page(self, baseline: str, size: int, token: str) -> tuple[list[Alert], str]:
         """Return up to ``size`` alerts as they were raised; otherwise as ``listing``."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self, cast, final
 
 import grpc
 
+from mad.client.alerts import AlertCalls, AsyncAlertCalls
 from mad.client.async_score_stream import AsyncScoreStream
 from mad.client.calibration import AsyncCalibrationCall, CalibrationCall
 from mad.client.channels import open_aio_channel, open_channel
@@ -63,8 +64,8 @@ class Client:
     several, ``dns:///mad.example:8001``. ``timeout_s`` is for every unary call. A channel of its
     own carries ``token``, and is in the clear, to this machine only if there is a token, unless
     ``credentials`` such as ``grpc.ssl_channel_credentials()`` are given.
-    ``fits`` sends trusted inputs and follows what becomes of them;
-    ``calibration`` tells whether the promise is kept. ``scoring``, ``baseline``,
+    ``fits`` sends trusted inputs and follows what becomes of them, ``alert_log`` watches alerts and
+    acknowledges them, ``calibration`` tells whether the promise is kept. ``scoring``, ``baseline``,
     ``alert`` and ``traffic`` are the generated stubs, for what is not shortened here.
     """
 
@@ -85,6 +86,7 @@ class Client:
         self.baseline = baselines_pb2_grpc.BaselineServiceStub(channel)
         self.fits = FitCalls(self.baseline, timeout_s)
         self.alert = alerts_pb2_grpc.AlertServiceStub(channel)
+        self.alert_log = AlertCalls(self.alert, timeout_s)
         self.traffic = streams_pb2_grpc.StreamServiceStub(channel)
         self.calibration = CalibrationCall(channel, timeout_s)
 
@@ -142,11 +144,16 @@ class Client:
         return self.baseline.ListBaselines(message, timeout=self._timeout_s)
 
     def alerts(
-        self, baseline: str = "", *, page_size: int = 0, page_token: str = ""
+        self,
+        baseline: str = "",
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        only: alerts_pb2.AlertFilter | None = None,
     ) -> alerts_pb2.ListAlertsResponse:
         """Return one page of alerts, newest first; ``page_size`` 0 leaves it to the server."""
         message = alerts_pb2.ListAlertsRequest(
-            baseline=baseline, page_size=page_size, page_token=page_token
+            baseline=baseline, page_size=page_size, page_token=page_token, filter=only
         )
         return self.alert.ListAlerts(message, timeout=self._timeout_s)
 
@@ -183,6 +190,7 @@ class AsyncClient:
         )
         self.fits = AsyncFitCalls(self.baseline, timeout_s)
         self.alert = cast("AlertServiceAsyncStub", alerts_pb2_grpc.AlertServiceStub(channel))
+        self.alert_log = AsyncAlertCalls(self.alert, timeout_s)
         self.traffic = cast("StreamServiceAsyncStub", streams_pb2_grpc.StreamServiceStub(channel))
         self.calibration = AsyncCalibrationCall(channel, timeout_s)
 
@@ -254,11 +262,16 @@ class AsyncClient:
         return await self.baseline.ListBaselines(message, timeout=self._timeout_s)
 
     async def alerts(
-        self, baseline: str = "", *, page_size: int = 0, page_token: str = ""
+        self,
+        baseline: str = "",
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        only: alerts_pb2.AlertFilter | None = None,
     ) -> alerts_pb2.ListAlertsResponse:
         """Return one page of alerts, newest first; ``page_size`` 0 leaves it to the server."""
         message = alerts_pb2.ListAlertsRequest(
-            baseline=baseline, page_size=page_size, page_token=page_token
+            baseline=baseline, page_size=page_size, page_token=page_token, filter=only
         )
         return await self.alert.ListAlerts(message, timeout=self._timeout_s)
 

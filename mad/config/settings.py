@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsConfigDict
 
 from mad.config import environment
+from mad.config.alerts import Alerts
 from mad.config.callers import Callers
 from mad.config.decomposition import Decomposition
 from mad.config.environment import Environment
@@ -137,6 +138,7 @@ _OPTIONAL: Final = (
     "fit",
     "logging",
     "promotion",
+    "alerts",
 )
 """Tables that a file may leave out."""
 
@@ -159,6 +161,7 @@ class Settings(Section):
     logging: Logging
     fit: Fit
     promotion: Promotion
+    alerts: Alerts
 
     @classmethod
     def load(cls, path: Path) -> Self:

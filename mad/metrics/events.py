@@ -20,6 +20,7 @@ from prometheus_client import (
 
 from mad import __version__
 from mad.baseline.bundle import Manifest
+from mad.metrics.alerts import AlertMetrics
 from mad.metrics.fits import FitMetrics
 from mad.metrics.table import (
     AUTH_REASONS,
@@ -47,7 +48,7 @@ class Metrics:
     ``false_alarm_rates`` are those of the baselines that will be loaded; each becomes an edge of
     the p-value histogram. Safe to call from any thread. A value that is not finite is counted as
     scored and left out of the histograms, whose sums it would spoil. Events of fits have methods of
-    ``fits``.
+    ``fits``, those of the alert log of ``alerts``.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Metrics:
         for series in TABLE:
             self._register(_with_edges(series, false_alarm_rates), registry)
         self.fits = FitMetrics(self._counters, self._histograms, model=model)
+        self.alerts = AlertMetrics(self._counters, self._gauges, self._histograms, model=model)
         self._baselines: set[str] = set()
         self._revisions: dict[str, tuple[str, ...]] = {}
         self._scores: dict[tuple[str, Traffic], _Scores] = {}
@@ -122,14 +124,6 @@ class Metrics:
         """Alerts of a baseline, given by name, were raised."""
         labels = (self._model, self._baseline(baseline))
         self._counters["mad_alerts_total"].labels(*labels).inc(count)
-
-    def alert_log_appended(self, seconds: float) -> None:
-        """The alert log was written."""
-        self._histograms["mad_alert_log_append_seconds"].labels(self._model).observe(seconds)
-
-    def alert_log_failed(self) -> None:
-        """The alert log could not be written."""
-        self._counters["mad_alert_log_errors_total"].labels(self._model).inc()
 
     def stream_read(
         self, baseline: str, readings: Iterable[Reading], *, inputs: int, began: datetime
@@ -226,7 +220,6 @@ class Metrics:
         self.queue_depth(0)
         self._gauges["mad_requests_in_flight"].labels(self._model)
         for name in (
-            "mad_alert_log_errors_total",
             "mad_audit_log_errors_total",
             "mad_stream_left_out_inputs_total",
             "mad_stream_checkpoint_errors_total",

@@ -62,6 +62,7 @@ _REVISION = ("model", "baseline", "revision", "digest", "alert_on")
 _CHANNEL = ("model", "baseline", "channel")
 _STAGE = ("model", "stage")
 _REASON = ("model", "reason")
+_DISPOSITION = ("model", "disposition")
 _RELOAD = ("model", "what", "outcome")
 _STATE = ("model", "state")
 
@@ -102,6 +103,9 @@ TABLE: Final = (
     Series("counter", "mad_requests_shed_total", "Requests refused, to be retried.", _REASON),
     Series("counter", "mad_invalid_inputs_total", "Requests that cannot be scored.", _REASON),
     Series("counter", "mad_alert_log_errors_total", "Failed writes of the alert log.", _MODEL),
+    Series("gauge", "mad_alert_log_pending", "Alerts raised and not yet written.", _MODEL),
+    Series("counter", "mad_alerts_acknowledged_total", "Alerts people spoke of.", _DISPOSITION),
+    Series("gauge", "mad_incidents_open", "Incidents a like alert would join.", _MODEL),
     Series("histogram", "mad_alert_log_append_seconds", "Time of a write.", _MODEL, _SECONDS),
     Series("gauge", "mad_stream_evidence_shannons", "Evidence against live traffic.", _CHANNEL),
     Series("gauge", "mad_stream_threshold_shannons", "Evidence that alarms.", _CHANNEL),

@@ -16,8 +16,8 @@ from mad.counterfactual import Counterfactual
 from mad.errors import InputError
 from mad.service import raw
 from mad.service.raw import check_shape, raw_bytes, shown
-from mad.types import Alert, Explanation, Inputs, Measure, Part, Term, Verdict
-from mad.v1 import alerts_pb2, baselines_pb2, tensor_pb2, verdict_pb2
+from mad.types import Explanation, Inputs, Measure, Part, Term, Verdict
+from mad.v1 import baselines_pb2, tensor_pb2, verdict_pb2
 
 MAX_TENSORS: Final = 64
 
@@ -32,7 +32,7 @@ _DTYPES: Final[Mapping["tensor_pb2.DataType.ValueType", torch.dtype]] = {
     tensor_pb2.DATA_TYPE_BOOL: torch.bool,
 }
 _DATA_TYPES: Final = {dtype: number for number, dtype in _DTYPES.items()}
-_TERMS: Final[Mapping[Term, "verdict_pb2.Term.ValueType"]] = {
+TERMS: Final[Mapping[Term, "verdict_pb2.Term.ValueType"]] = {
     "set": verdict_pb2.TERM_SET,
     "residual": verdict_pb2.TERM_RESIDUAL,
     "neighbours": verdict_pb2.TERM_NEIGHBOURS,
@@ -111,7 +111,7 @@ def explanation(value: Explanation) -> verdict_pb2.Explanation:
         charges=(
             verdict_pb2.Charge(
                 site=charge.site,
-                term=_TERMS[charge.term],
+                term=TERMS[charge.term],
                 index=charge.index,
                 bits=charge.bits,
                 typical_bits=charge.typical_bits,
@@ -139,27 +139,12 @@ def counterfactual(value: Counterfactual) -> verdict_pb2.Counterfactual:
     """Write what the model answers without something."""
     return verdict_pb2.Counterfactual(
         site=value.site,
-        term=_TERMS["set" if value.what == "components" else "residual"],
+        term=TERMS["set" if value.what == "components" else "residual"],
         removed=value.removed,
         absent=value.absent,
         label_before=value.label_before,
         label_after=value.label_after,
         output_change=value.output_change,
-    )
-
-
-def alert(value: Alert) -> alerts_pb2.Alert:
-    """Write an alert."""
-    return alerts_pb2.Alert(
-        alert_id=value.alert_id,
-        raise_time=timestamp(value.time),
-        model=value.model,
-        baseline_revision=f"{value.baseline}@{value.version}",
-        request_id=value.request_id,
-        input_index=value.input_index,
-        input_digest=value.input_digest,
-        verdict=verdict(value.verdict),
-        explanation=explanation(value.explanation),
     )
 
 
@@ -205,7 +190,7 @@ def timestamp(time: datetime) -> Timestamp:
 def _part(value: Part) -> verdict_pb2.Part:
     return verdict_pb2.Part(
         site=value.site,
-        term=_TERMS[value.term],
+        term=TERMS[value.term],
         bits=value.bits,
         rarity_bits=value.rarity_bits,
         rare_components_bits=value.rare_components_bits,

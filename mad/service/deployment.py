@@ -3,10 +3,13 @@
 from prometheus_client import CollectorRegistry
 
 from mad import config
+from mad.alerts.grouping import GroupPlan
 from mad.alerts.log import AlertLog
+from mad.alerts.values import Retention
 from mad.audit import AuditLog
 from mad.deployment import Deployment
 from mad.metrics import Metrics
+from mad.service.alert_writer import UpkeepPlan
 from mad.service.auth.certificates import TlsFiles
 from mad.service.auth.guard import Access
 from mad.service.fit_jobs.setup import FitSetup
@@ -35,7 +38,10 @@ def from_settings(settings: config.Settings, *, collectors: CollectorRegistry) -
         address=str(settings.server.grpc_address),
         registry=Registry([monitor], default=manifest.name),
         store=store,
-        alert_log=AlertLog.open(settings.server.alert_log),
+        alert_log=AlertLog.open(
+            settings.server.alert_log,
+            plan=GroupPlan(quiet_s=settings.alerts.incident_quiet_seconds),
+        ),
         audit=AuditLog.open(settings.security.audit_log, clock=utc_now),
         metrics=metrics,
         limits=Limits(
@@ -58,6 +64,11 @@ def from_settings(settings: config.Settings, *, collectors: CollectorRegistry) -
             checkpoint_s=settings.stream.checkpoint_seconds,
         ),
         access=access_of(settings.security),
+        upkeep=UpkeepPlan(
+            retention=Retention(
+                days=settings.alerts.retention_days, max_alerts=settings.alerts.max_alerts
+            )
+        ),
         fits=FitSetup.of(settings),
         has_reflection=settings.server.reflection,
     )

@@ -17,8 +17,8 @@ from mad.baseline.store import BaselineStore
 from mad.errors import ConfigError
 from mad.metrics import Metrics
 from mad.monitor import Monitor
-from mad.service.alert_writer import AlertWriter
-from mad.service.alerts import AlertServicer
+from mad.service.alert_desk import AlertDesk
+from mad.service.alert_writer import UpkeepPlan
 from mad.service.answering import Answering
 from mad.service.auth.guard import Access, Guard, admitted
 from mad.service.baselines import BaselineServicer
@@ -97,6 +97,7 @@ class Server:
     audit: AuditLog
     metrics: Metrics
     limits: Limits
+    upkeep: UpkeepPlan = field(default_factory=UpkeepPlan)
     watch: WatchPlan = field(default_factory=WatchPlan)
     access: Access = field(default_factory=Access)
     fits: FitSetup | None = None
@@ -118,7 +119,14 @@ class Server:
                 f"{limits.max_queued_inputs}; no such request could ever be taken"
             )
         self.guard = Guard(self.access, audit=self.audit, metrics=self.metrics)
-        self._writer = AlertWriter(self.alert_log, self.metrics)
+        self._alerts = AlertDesk(
+            self.alert_log,
+            self.upkeep,
+            audit=self.audit,
+            metrics=self.metrics,
+            draining=self._draining,
+            clock=self.clock,
+        )
         self._shares = Shares(limits.callers)
         self._batcher = Batcher(
             max_batch=limits.max_batch,
@@ -166,9 +174,8 @@ class Server:
         await self._fits.close()
         await self._batcher.close()
         await self._watch.close()
-        await self._writer.close()
+        await self._alerts.close()
         await self.guard.close()
-        await asyncio.to_thread(self.alert_log.close)
         await asyncio.to_thread(self.audit.close)
 
     async def wait(self) -> None:
@@ -188,7 +195,7 @@ class Server:
             ) from error
         self.guard.start()
         self._batcher.start()
-        self._writer.start()
+        self._alerts.start()
         self._watch.start()
         await self._fits.start()
         await self._grpc.start()
@@ -219,7 +226,7 @@ class Server:
         answering = Answering(
             registry=self.registry,
             batcher=self._batcher,
-            alerts=self._writer,
+            alerts=self._alerts.writer,
             watch=self._watch,
             observations=self._observations,
             metrics=self.metrics,
@@ -246,7 +253,7 @@ class Server:
         baselines_pb2_grpc.add_BaselineServiceServicer_to_server(
             BaselineServicer(self.store, self.registry, self._fits), server
         )
-        alerts_pb2_grpc.add_AlertServiceServicer_to_server(AlertServicer(self.alert_log), server)
+        alerts_pb2_grpc.add_AlertServiceServicer_to_server(self._alerts.servicer, server)
         streams_pb2_grpc.add_StreamServiceServicer_to_server(StreamServicer(self._watch), server)
         calibration_pb2_grpc.add_CalibrationServiceServicer_to_server(
             CalibrationServicer(self.registry, self._observations), server

@@ -17,6 +17,7 @@ from mad.baseline.store import BaselineStore
 from mad.client import AsyncClient
 from mad.metrics import Metrics
 from mad.monitor import Monitor
+from mad.service.alert_writer import UpkeepPlan
 from mad.service.auth.guard import Access
 from mad.service.registry import Registry
 from mad.service.server import Limits, Server, utc_now
@@ -50,7 +51,7 @@ class Running:
         return self.collectors.get_sample_value(name, labels) or 0.0
 
 
-def build(
+def build(  # noqa: PLR0913  # whatever a test wants otherwise
     world: World,
     directory: Path,
     *,
@@ -58,6 +59,8 @@ def build(
     limits: Limits = LIMITS,
     watch: WatchPlan | None = None,
     access: Access | None = None,
+    alert_log: AlertLog | None = None,
+    upkeep: UpkeepPlan | None = None,
 ) -> Server:
     """Compose a server on a free port; nothing runs yet."""
     store = BaselineStore(directory / "baselines")
@@ -68,10 +71,11 @@ def build(
         address="127.0.0.1:0",
         registry=Registry([monitor], default="tiny"),
         store=store,
-        alert_log=AlertLog.open(f"sqlite:///{directory}/alerts.db"),
+        alert_log=alert_log or AlertLog.open(f"sqlite:///{directory}/alerts.db"),
         audit=AuditLog.open(directory / "audit.jsonl", clock=utc_now),
         metrics=metrics,
         limits=limits,
+        upkeep=upkeep or UpkeepPlan(),
         watch=watch or WatchPlan(),
         access=access or Access(),
     )

@@ -80,8 +80,8 @@ def busy(metrics: Metrics) -> Metrics:
     for traffic in TRAFFIC:
         metrics.scored("default", traffic, [verdict(0.003), verdict(0.5)])
     metrics.alert_raised("default", 2)
-    metrics.alert_log_appended(0.006)
-    metrics.alert_log_failed()
+    metrics.alerts.appended(0.006, open_incidents=2)
+    metrics.alerts.failed()
     metrics.stream_read("default", READINGS, inputs=7, began=NOON)
     metrics.stream_alarmed("default", "fast")
     metrics.stream_left_out(3)
