@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
+from itertools import product
 from platform import python_version
 from typing import Final, assert_never, final
 
@@ -27,6 +28,7 @@ from mad.metrics.table import (
     CODES,
     INVALID_REASONS,
     PROBE_REASONS,
+    RELOADED,
     SHED_REASONS,
     TABLE,
     TRAFFIC,
@@ -231,6 +233,8 @@ class Metrics:
             self._counters["mad_invalid_inputs_total"].labels(self._model, reason)
         for reason in AUTH_REASONS:
             self._counters["mad_auth_failures_total"].labels(self._model, reason)
+        for reload in product(RELOADED, ("ok", "failed")):
+            self._counters["mad_security_reloads_total"].labels(self._model, *reload)
         for reason in PROBE_REASONS:
             self._counters["mad_probe_suspicions_total"].labels(self._model, reason)
         built = (__version__, python_version(), version("torch"))

@@ -18,6 +18,7 @@ TRAFFIC: Final[tuple[Traffic, ...]] = ("live", "trusted", "canary")
 SHED_REASONS: Final = ("queue_full", "deadline", "rate_limit", "expired", "draining")
 INVALID_REASONS: Final = ("input", "too_large", "decode", "not_found")
 AUTH_REASONS: Final = ("missing", "malformed", "unknown", "certificate", "role", "no_row")
+RELOADED: Final = ("tokens", "certificates")
 PROBE_REASONS: Final = ("near_threshold", "near_duplicate")
 # A rate of errors needs a zero to rise from, so these exist before the first error.
 CODES: Final = (

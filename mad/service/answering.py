@@ -13,7 +13,9 @@ from mad.judgement import Judgement
 from mad.metrics import Metrics, Traffic
 from mad.monitor import Monitor
 from mad.payloads import ActivationBatch, CodeBatch, Payload, size_of
+from mad.service import coarse
 from mad.service.alert_writer import AlertWriter, drafts
+from mad.service.auth.probing import Probing
 from mad.service.batching import Batcher
 from mad.service.caller import caller
 from mad.service.errors import request_id
@@ -43,7 +45,10 @@ class Question:
 @final
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was found: by which measure, ids of the alerts raised by row, durable, and when."""
+    """What the caller may know of what was found.
+
+    That is by which measure, ids of the alerts raised by row, durable, and when.
+    """
 
     judgement: Judgement
     measure: Measure
@@ -62,6 +67,8 @@ class Answering:
     watch: StreamWatch
     observations: Observations
     metrics: Metrics
+    probing: Probing
+    coarse_bits: float
     max_request_inputs: int
     clock: Callable[[], datetime]
 
@@ -85,7 +92,10 @@ class Answering:
         ids: Mapping[int, str] = {}
         if question.traffic == "live" and not question.is_dry_run:
             ids = await self._raised(question, judgement, now)
-        return Answer(judgement, _measure(monitor, question.payload), ids, now)
+        if question.traffic == "live":
+            self.probing.saw(caller.get().name, monitor.baseline.manifest, judgement.verdicts)
+        told = coarse.told(judgement, caller.get(), step_bits=self.coarse_bits)
+        return Answer(told, _measure(monitor, question.payload), ids, now)
 
     @contextmanager
     def in_flight(self, caller_id: str) -> Iterator[None]:

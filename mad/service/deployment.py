@@ -77,7 +77,7 @@ def from_settings(settings: config.Settings, *, collectors: CollectorRegistry) -
 def access_of(security: config.Security) -> Access:
     """Return what the settings ask of callers."""
     certificate, key = security.tls_certificate, security.tls_key
-    if certificate is None or key is None:
-        return Access(principals=security.tokens)
-    files = TlsFiles(certificate=certificate, key=key, client_ca=security.client_ca)
-    return Access(principals=security.tokens, tls=files)
+    tls = None
+    if certificate is not None and key is not None:
+        tls = TlsFiles(certificate=certificate, key=key, client_ca=security.client_ca)
+    return Access(principals=security.tokens, tls=tls, coarse_bits=security.coarse_bits)

@@ -11,6 +11,7 @@ from mad.errors import InputError
 from mad.metrics import Traffic
 from mad.service import convert, convert_payloads
 from mad.service.answering import Answer, Answering, Question
+from mad.service.caller import caller
 from mad.service.calls import Context, check_size
 from mad.service.errors import answer_to
 from mad.service.streaming import answered, check_open
@@ -66,6 +67,8 @@ class ScoringServicer(rpc.ScoringServiceServicer):
             verdict, explanation = await self.answering.batcher.explain(
                 monitor, inputs, max_charges=request.max_charges or DEFAULT_CHARGES
             )
+            manifest = monitor.baseline.manifest
+            self.answering.probing.saw(caller.get().name, manifest, [verdict])
             without: tuple[Counterfactual, ...] = ()
             if request.include_counterfactuals:
                 find = partial(monitor.counterfactuals, inputs, explanation)

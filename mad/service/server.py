@@ -1,6 +1,7 @@
 """The composition root of the service: builds everything, starts nothing by itself."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from mad.service.alert_desk import AlertDesk
 from mad.service.alert_writer import UpkeepPlan
 from mad.service.answering import Answering
 from mad.service.auth.guard import Access, Guard, admitted
+from mad.service.auth.probing import Probing
 from mad.service.baselines import BaselineServicer
 from mad.service.batching import Batcher
 from mad.service.calibration import CalibrationServicer
@@ -230,6 +232,8 @@ class Server:
             watch=self._watch,
             observations=self._observations,
             metrics=self.metrics,
+            probing=Probing(self.metrics, clock=time.monotonic),
+            coarse_bits=self.access.coarse_bits,
             max_request_inputs=self.limits.max_request_inputs,
             clock=self.clock,
         )

@@ -29,12 +29,14 @@ _PAGE: Final[frozenset[Role]] = frozenset({"alerts.read"})
 class Access:
     """What a server asks of its callers: nothing, unless there is a file of principals.
 
-    With ``tls`` it listens with a certificate. Files are looked at every ``poll_s`` seconds.
+    With ``tls`` it listens with a certificate. Files are looked at every ``poll_s`` seconds. Who
+    has the role score.coarse reads bits in steps of ``coarse_bits``.
     """
 
     principals: Path | None = None
     tls: TlsFiles | None = None
     poll_s: float = 1.0
+    coarse_bits: float = 4.0
 
 
 @final

@@ -42,8 +42,8 @@ NAMES: Final = tuple(_COLUMNS)
 
 
 def may_read() -> bool:
-    """Tell whether the caller may see scores."""
-    return "score.read" in caller.get().roles
+    """Tell whether the caller may see scores, be it in steps: an answer has what it may see."""
+    return bool(caller.get().roles & {"score.read", "score.coarse"})
 
 
 def wanted(requested: Sequence[str]) -> tuple[str, ...]:
@@ -56,7 +56,8 @@ def wanted(requested: Sequence[str]) -> tuple[str, ...]:
     scores = tuple(name for name in requested if name in _COLUMNS)
     if scores and not may_read():
         raise ForbiddenError(
-            f"output {scores[0]} needs the role score.read; request the model's outputs only"
+            f"output {scores[0]} needs the role score.read or score.coarse; request the model's "
+            "outputs only"
         )
     return scores
 

@@ -44,6 +44,14 @@ MAY = {
     "mad.v1.CalibrationService/GetCalibration": READERS,
     "mad.v1.StreamService/GetStream": READERS,
     "mad.v1.StreamService/ResetStream": "alerts.ack",
+    "inference.GRPCInferenceService/ServerLive": "infer",
+    "inference.GRPCInferenceService/ServerReady": "infer",
+    "inference.GRPCInferenceService/ServerMetadata": "infer",
+    "inference.GRPCInferenceService/ModelReady": "infer",
+    "inference.GRPCInferenceService/ModelMetadata": "infer",
+    "inference.GRPCInferenceService/ModelInfer": "infer",
+    "inference.GRPCInferenceService/ModelStreamInfer": "infer",
+    "inference.GRPCInferenceService/RepositoryIndex": "infer",
     "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": ALL,
 }
 OPEN = {"grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch", "grpc.health.v1.Health/List"}
@@ -60,7 +68,8 @@ def methods() -> list[str]:
         for file in (*FILES, health_pb2, reflection_pb2)
         for service in file.DESCRIPTOR.services_by_name.values()
     ]
-    return [f"{one.full_name}/{method.name}" for one in services for method in one.methods]
+    ours = [f"{one.full_name}/{method.name}" for one in services for method in one.methods]
+    return ours + [method for method in MAY if method.startswith("inference.")]
 
 
 SERVED = [
@@ -80,6 +89,8 @@ async def outcome(service: Running, method: str, metadata: tuple[tuple[str, str]
 
 def test_the_table_has_every_method() -> None:
     assert set(methods()) == {*MAY, *OPEN}
+    newer_reflection = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+    assert set(METHODS) == {f"/{method}" for method in (*MAY, *OPEN, newer_reflection)}
 
 
 @pytest.mark.parametrize("role", sorted(ROLES))
