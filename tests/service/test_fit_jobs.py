@@ -90,3 +90,24 @@ async def test_surprising_inputs_are_set_aside_counted_and_kept(
         assert candidate.fit_inputs + candidate.weighing_inputs + 150 < 600
         await fits.wait((await fits.send({"x": sent[:9].numpy()})).job_id, poll_s=0.1)
         assert not kept.exists()  # one job is remembered, and this was before it
+
+
+@pytest.mark.slow
+async def test_a_job_goes_on_after_a_restart_and_is_made_once(fitted: Path, tmp_path: Path) -> None:
+    home = copied(fitted, tmp_path)
+    async with serving(home) as service:
+        job = await service.client.fits.send({"x": ordinary(2000, seed=75).numpy()})
+        while not (await service.client.fits.job(job.job_id)).stage:
+            await asyncio.sleep(0.02)
+    async with serving(home) as service:
+        ended = await service.client.fits.wait(job.job_id, poll_s=0.1)
+        assert (ended.state, ended.revision) == (pb.FIT_JOB_STATE_CANDIDATE, "default@2")
+    # As if the server had been killed after the version was stored, and before it heard of it.
+    file = home / "fits" / job.job_id / "job.json"
+    written = json.loads(file.read_text())
+    unheard = {"state": "running", "revision": "", "ended": None, "quarantined": 0}
+    file.write_text(json.dumps({**written, **unheard}))
+    async with serving(home) as service:
+        again = await service.client.fits.wait(job.job_id, poll_s=0.1)
+        assert (again.revision, again.provenance) == (ended.revision, ended.provenance)
+        assert len((await service.client.baselines()).baselines) == 2

@@ -153,3 +153,30 @@ async def test_an_unknown_job_is_not_found(service: Running) -> None:
         with pytest.raises(grpc.aio.AioRpcError, match=r"no fit job '\.\./x'") as refused:
             await call("../x")
         assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_others_hold_the_room_until_they_end(service: Running) -> None:
+    held, over = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[pb.FitBaselineRequest]:
+        yield config()
+        yield chunk(1, MANY)
+        held.set()
+        await over.wait()
+
+    call = service.client.baseline.FitBaseline(slow())
+    await held.wait()
+    refused = await refusal(service)
+    while "without its commit" in refused.details():  # the slow one's chunk is on its way
+        refused = await refusal(service)
+    assert "bytes of trusted inputs wait for fits" in refused.details()
+    assert refused.code() is EXHAUSTED
+    over.set()
+    with pytest.raises(grpc.aio.AioRpcError, match="ended after 1 chunks without its commit"):
+        await call
+
+
+async def refusal(service: Running) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await service.client.baseline.FitBaseline(iter([config(), chunk(1, MANY[:300])]))
+    return refused.value

@@ -76,11 +76,11 @@ def _done(job: FitJob, order: Order) -> dict[str, object]:
     deployment = Deployment.of(settings)
     home = Path(order.home)
     plan = _plan(deployment, job)
-    data = open_dataset(sorted((home / INPUTS).iterdir()), names=deployment.model.inputs)
     store = deployment.store
     for entry in store.entries(plan.name):
         if entry.provenance.job_id == job.job_id:  # it was stored, and the server never heard of it
             return _outcome(entry.manifest.revision, entry.provenance.quarantined_inputs)
+    data = open_dataset(sorted((home / INPUTS).iterdir()), names=deployment.model.inputs)
     check_unseen(data, plan, load_seen(settings.decomposition.path))
     progress = _Told()
     aside = set_aside(deployment, data, plan, home, rate=order.quarantine_rate, progress=progress)

@@ -20,7 +20,7 @@ from mad.fit import FitPlan
 from mad.fit.checkpoint import Checkpoints, Unfinished, identity
 from mad.fit.reading import Reader
 from mad.monitor import Monitor
-from mad.service.fit_jobs.shelf import QUARANTINED
+from mad.service.fit_jobs.shelf import LOOKING, QUARANTINED
 from mad.tensors import read_tensors, serialise, write_durably
 from mad.types import Dataset, Inputs, Progress
 
@@ -90,7 +90,7 @@ def _surprising(  # as above
         **identity(scorer.model, scorer.decomposition, data, plan),
         "active baseline": monitor.baseline.revision,
     }
-    place = Unfinished(home / "looking", setting="fit.directory")
+    place = Unfinished(home / LOOKING, setting="fit.directory")
     reader = Reader(data, plan.batch_size, progress, Checkpoints(place, whole))
     found = {"rows": torch.zeros(0, dtype=torch.int64)}
     for chosen, inputs in reader.batches(STAGE, torch.arange(len(data)), found):

@@ -4,7 +4,7 @@ DIRECTORY/lock                           held by the one server that runs the fi
 DIRECTORY/.<job id>/                     a stream that has not committed: removed at the next start
 DIRECTORY/<job id>/job.json              how it stands; written aside, then renamed
 DIRECTORY/<job id>/inputs/*.safetensors  trusted inputs, until the job has ended
-DIRECTORY/<job id>/unfinished/           checkpoints of its fit, until the job has ended
+DIRECTORY/<job id>/unfinished/, looking/ checkpoints of its fit, until the job has ended
 DIRECTORY/<job id>/quarantined/          inputs that were set aside, and their rows
 """
 
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 INPUTS: Final = "inputs"
 UNFINISHED: Final = "unfinished"
+LOOKING: Final = "looking"
 QUARANTINED: Final = "quarantined"
 _JOB: Final = "job.json"
 _LOCK: Final = "lock"
@@ -113,7 +114,7 @@ class Shelf:
 
     def clear(self, job_id: str) -> None:
         """Remove the trusted inputs of a job that has ended; what was set aside stays."""
-        for name in (INPUTS, UNFINISHED):
+        for name in (INPUTS, UNFINISHED, LOOKING):
             shutil.rmtree(self._directory / job_id / name, ignore_errors=True)
 
     def remove(self, job_id: str) -> None:
