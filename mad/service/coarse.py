@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 from typing import Final
 
-from mad.monitor import Judgement
+from mad.judgement import Judgement
 from mad.service.caller import Principal
 from mad.types import Verdict
 
