@@ -170,9 +170,11 @@ class AlertWriter:
         try:
             ids = self._log.append(alerts)
         except AlertRefusedError as error:
-            if len(group) > 1:
-                return [answer for drafts in group for answer in self._append([drafts])]
-            return self._failed(group, error)
+            if len(alerts) > 1:
+                return [self._append_each(drafts) for drafts in group]
+            self._metrics.alerts.failed()
+            tell_whole(alerts[0], error)
+            return [[""]]
         except Exception as error:
             log.exception("the alert log cannot be written")
             return self._failed(group, error)
@@ -182,6 +184,11 @@ class AlertWriter:
         self._tell([one for one, own in zip(alerts, ids, strict=True) if one.alert_id == own])
         given = iter(ids)
         return [[next(given) for _ in drafts.alerts] for drafts in group]
+
+    def _append_each(self, drafts: _Drafts) -> _Answer:
+        """Append alerts of which the log refuses some, each for itself."""
+        single = (_Drafts([alert]) for alert in drafts.alerts)
+        return [answer[0] for one in single for answer in self._append([one])]
 
     def _failed(self, group: Sequence[_Drafts], error: Exception) -> Sequence[_Answer]:
         self._metrics.alerts.failed()

@@ -83,11 +83,25 @@ def build(  # noqa: PLR0913  # whatever a test wants otherwise
 
 @asynccontextmanager
 async def running(
-    world: World, directory: Path, *, limits: Limits = LIMITS, access: Access | None = None
+    world: World,
+    directory: Path,
+    *,
+    limits: Limits = LIMITS,
+    access: Access | None = None,
+    alert_log: AlertLog | None = None,
+    upkeep: UpkeepPlan | None = None,
 ) -> AsyncIterator[Running]:
     """Serve on a free port until the test is over."""
     collectors = CollectorRegistry()
-    server = build(world, directory, collectors=collectors, limits=limits, access=access)
+    server = build(
+        world,
+        directory,
+        collectors=collectors,
+        limits=limits,
+        access=access,
+        alert_log=alert_log,
+        upkeep=upkeep,
+    )
     address = f"127.0.0.1:{await server.start()}"
     try:
         async with AsyncClient(address) as client, grpc.aio.insecure_channel(address) as channel:
