@@ -14,7 +14,8 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from mad.errors import ConfigError, InputError
-from mad.monitor import Judgement, Monitor
+from mad.judgement import Judgement
+from mad.monitor import Monitor
 from mad.types import Bits, Dataset, PValues
 
 Role: TypeAlias = Literal["trusted", "canaries"]

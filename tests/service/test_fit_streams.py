@@ -167,9 +167,9 @@ async def test_others_hold_the_room_until_they_end(service: Running) -> None:
     call = service.client.baseline.FitBaseline(slow())
     await held.wait()
     refused = await refusal(service)
-    while "without its commit" in refused.details():  # the slow one's chunk is on its way
+    while "without its commit" in str(refused.details()):  # the slow one's chunk is on its way
         refused = await refusal(service)
-    assert "bytes of trusted inputs wait for fits" in refused.details()
+    assert "bytes of trusted inputs wait for fits" in str(refused.details())
     assert refused.code() is EXHAUSTED
     over.set()
     with pytest.raises(grpc.aio.AioRpcError, match="ended after 1 chunks without its commit"):

@@ -145,7 +145,9 @@ def _tell(**facts: object) -> None:
 
 def _end_with_server() -> None:
     """End when the server does, which holds the other end of the input: nobody would be told."""
-    sys.stdin.buffer.read()
+    # Not by the buffered reader, whose lock the end of this process would wait for.
+    while os.read(sys.stdin.fileno(), 1):
+        pass
     os._exit(_ABANDONED)
 
 
