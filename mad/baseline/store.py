@@ -94,7 +94,7 @@ class BaselineStore:
             BaselineNotFoundError: there is none such.
             BaselineError: its files are damaged, were changed, or are of another version.
         """
-        number = self._active(name) if version is None else version
+        number = self.active(name) if version is None else version
         self._versions.check(name, number)
         files = {
             file: self._versions.read(name, number, file)
@@ -122,6 +122,17 @@ class BaselineStore:
     def place(self, name: str, version: int) -> str:
         """Say where a version is kept."""
         return f"{str(self.root).rstrip('/')}/{name}/{version}"
+
+    def active(self, name: str) -> int:
+        """Return the active version of a name; BaselineNotFoundError if none is."""
+        version = self.pointer(name, "active").version
+        if version is None:
+            known = [one for one in self._versions.names() if self._versions.numbers(one)]
+            raise BaselineNotFoundError(
+                f"no active baseline {name!r} in {self.root}, only {known}; fit one with "
+                "`mad fit`, or activate a version with `mad baselines`"
+            )
+        return version
 
     def pointer(self, name: str, alias: Alias) -> Pointer:
         """Read what an alias points at. Raises BaselineError for one that is damaged."""
@@ -176,16 +187,6 @@ class BaselineStore:
     @cached_property
     def _versions(self) -> Versions:
         return Versions(open_files(self.root), self.root)
-
-    def _active(self, name: str) -> int:
-        version = self.pointer(name, "active").version
-        if version is None:
-            known = [one for one in self._versions.names() if self._versions.numbers(one)]
-            raise BaselineNotFoundError(
-                f"no active baseline {name!r} in {self.root}, only {known}; fit one with "
-                "`mad fit`, or activate a version with `mad baselines`"
-            )
-        return version
 
     def _entries(self, name: str) -> Iterator[Entry]:
         pointed = {alias: self.pointer(name, alias).version for alias in ALIASES}

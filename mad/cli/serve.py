@@ -85,6 +85,7 @@ async def _serve(settings: Settings, ports_file: Path | None) -> None:
     grpc_at, http_at = settings.server.grpc_address, settings.server.http_address
     http = _http(server, http_at, collectors, serving)
     http_port = http.start()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.look_at_store)
     try:
         grpc_port = await server.start()
         try:

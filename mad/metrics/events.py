@@ -23,6 +23,7 @@ from mad import __version__
 from mad.baseline.bundle import Manifest
 from mad.metrics.alerts import AlertMetrics
 from mad.metrics.fits import FitMetrics
+from mad.metrics.promotion import PromotionMetrics
 from mad.metrics.table import (
     AUTH_REASONS,
     CODES,
@@ -33,8 +34,8 @@ from mad.metrics.table import (
     TABLE,
     TRAFFIC,
     Rpc,
+    Scored,
     Series,
-    Traffic,
 )
 from mad.streams.monitor import Channel, Reading
 from mad.types import Verdict
@@ -50,7 +51,7 @@ class Metrics:
     ``false_alarm_rates`` are those of the baselines that will be loaded; each becomes an edge of
     the p-value histogram. Safe to call from any thread. A value that is not finite is counted as
     scored and left out of the histograms, whose sums it would spoil. Events of fits have methods of
-    ``fits``, those of the alert log of ``alerts``.
+    ``fits``, those of the alert log of ``alerts``, and of what becomes active of ``promotion``.
     """
 
     def __init__(
@@ -65,11 +66,12 @@ class Metrics:
         self._histograms: dict[str, Histogram] = {}
         for series in TABLE:
             self._register(_with_edges(series, false_alarm_rates), registry)
+        self.promotion = PromotionMetrics(self._counters, model=model)
         self.fits = FitMetrics(self._counters, self._histograms, model=model)
         self.alerts = AlertMetrics(self._counters, self._gauges, self._histograms, model=model)
         self._baselines: set[str] = set()
         self._revisions: dict[str, tuple[str, ...]] = {}
-        self._scores: dict[tuple[str, Traffic], _Scores] = {}
+        self._scores: dict[tuple[str, Scored], _Scores] = {}
         self._naming = threading.Lock()
         self._start_at_zero()
 
@@ -104,7 +106,7 @@ class Metrics:
         for stage, seconds in stage_seconds.items():
             stages.labels(self._model, stage).observe(seconds)
 
-    def scored(self, baseline: str, traffic: Traffic, verdicts: Sequence[Verdict]) -> None:
+    def scored(self, baseline: str, traffic: Scored, verdicts: Sequence[Verdict]) -> None:
         """Inputs of one kind of traffic were scored by a baseline, given by name."""
         label = self._baseline(baseline)
         scores = self._scores.get((label, traffic))
@@ -247,7 +249,7 @@ class Metrics:
                 self._baselines.add(name)
             return name if name in self._baselines else "other"
 
-    def _scores_of(self, baseline: str, traffic: Traffic) -> "_Scores":
+    def _scores_of(self, baseline: str, traffic: Scored) -> "_Scores":
         labels = (self._model, baseline)
         return _Scores(
             self._counters["mad_inputs_scored_total"].labels(*labels, traffic),

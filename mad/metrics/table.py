@@ -13,6 +13,9 @@ from typing import Final, Literal, NamedTuple, TypeAlias, final
 Traffic: TypeAlias = Literal["live", "trusted", "canary"]
 """What a request is evidence of: ordinary use, known-ordinary inputs, or planted anomalies."""
 
+Scored: TypeAlias = Traffic | Literal["shadow"]
+"""The same, or live traffic as scored by a baseline that is not active."""
+
 TRAFFIC: Final[tuple[Traffic, ...]] = ("live", "trusted", "canary")
 
 SHED_REASONS: Final = ("queue_full", "deadline", "rate_limit", "expired", "draining")
@@ -63,6 +66,7 @@ _REVISION = ("model", "baseline", "revision", "digest", "alert_on")
 _CHANNEL = ("model", "baseline", "channel")
 _STAGE = ("model", "stage")
 _REASON = ("model", "reason")
+_OUTCOME = ("model", "alias", "outcome")
 _DISPOSITION = ("model", "disposition")
 _RELOAD = ("model", "what", "outcome")
 _STATE = ("model", "state")
@@ -94,6 +98,8 @@ TABLE: Final = (
     Series("counter", "mad_alerts_total", "Alerts written to the alert log.", _BASELINE),
     Series("gauge", "mad_baseline_alpha_ratio", "Nominal false-alarm rate.", _BASELINE),
     Series("gauge", "mad_baseline_info", "Revision that scores.", _REVISION),
+    Series("counter", "mad_baseline_reloads_total", "Changes followed or not.", _OUTCOME),
+    Series("counter", "mad_shadow_errors_total", "Failures of the shadow baseline.", _MODEL),
     Series("gauge", "mad_baseline_fit_samples", "Inputs the codes were fitted on.", _BASELINE),
     Series("gauge", "mad_baseline_weighing_samples", "Inputs that weigh parts.", _BASELINE),
     Series("gauge", "mad_baseline_reference_samples", "Inputs of the reference.", _BASELINE),

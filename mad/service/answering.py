@@ -85,7 +85,7 @@ class Answering:
                 "caller that has the role"
             )
         monitor = question.monitor
-        judgement = await self._judged(monitor, question.payload)
+        judgement = await self._judged(question)
         now = self.clock()
         self.metrics.scored(monitor.baseline.manifest.name, question.traffic, judgement.verdicts)
         self.observations.feed(monitor.baseline, question.traffic, judgement)
@@ -112,7 +112,8 @@ class Answering:
         finally:
             self.metrics.request_ended()
 
-    async def _judged(self, monitor: Monitor, payload: Payload) -> Judgement:
+    async def _judged(self, question: Question) -> Judgement:
+        monitor, payload = question.monitor, question.payload
         self._check_size(size := size_of(payload))
         match payload:
             case ActivationBatch():
@@ -124,7 +125,11 @@ class Answering:
                 judgement = await self.batcher.run(work, size=size, kind="codes")
             case _:
                 monitor.check(payload)
-                return await self.batcher.judge(monitor, payload)
+                is_live = question.traffic == "live" and not question.is_dry_run
+                shadow = self.registry.shadow if is_live else None
+                if monitor is not self.registry.default:
+                    shadow = None
+                return await self.batcher.judge(monitor, payload, shadow=shadow)
         self.metrics.stages_ran(judgement.stage_seconds)
         return judgement
 

@@ -20,6 +20,7 @@ from mad.metrics import Metrics
 from mad.monitor import Monitor
 from mad.service.admission import Admission, Job
 from mad.service.deadline import deadline
+from mad.service.shadowing import Shadowing
 from mad.service.shares import Shares
 from mad.service.worker import Worker
 from mad.types import Explanation, Inputs, Verdict, batch_size
@@ -37,6 +38,7 @@ class _Request(Job):
 
     monitor: Monitor
     values: Inputs
+    shadow: Monitor | None = None
 
     @cached_property
     def signature(self) -> _Signature:
@@ -48,7 +50,8 @@ class _Request(Job):
 
     def joins(self, other: "_Request") -> bool:
         """Whether both can be judged in one run of the model."""
-        return self.monitor is other.monitor and self.signature == other.signature
+        mine, theirs = (self.monitor, self.shadow), (other.monitor, other.shadow)
+        return mine == theirs and self.signature == other.signature
 
 
 @final
@@ -83,6 +86,7 @@ class Batcher:
             )
         self._max_batch = max_batch
         self._metrics = metrics
+        self._shadowing = Shadowing(metrics)
         self._admission = Admission(
             max_batch=max_batch,
             max_queued_inputs=max_queued_inputs,
@@ -101,10 +105,19 @@ class Batcher:
         """Finish what was accepted and refuse more."""
         await self._worker.close()
 
-    async def judge(self, monitor: Monitor, inputs: Inputs) -> Judgement:
-        """Judge checked inputs, in company of other requests."""
+    async def judge(
+        self, monitor: Monitor, inputs: Inputs, *, shadow: Monitor | None = None
+    ) -> Judgement:
+        """Judge checked inputs, in company of other requests.
+
+        A ``shadow`` judges the same run of the model, is counted, and changes no answer.
+        """
         request = _Request(
-            inputs=batch_size(inputs), deadline=deadline.get(), monitor=monitor, values=inputs
+            inputs=batch_size(inputs),
+            deadline=deadline.get(),
+            monitor=monitor,
+            values=inputs,
+            shadow=shadow,
         )
         with self._admission.admitted(request):
             return cast("Judgement", await self._worker.submit(request))
@@ -167,7 +180,7 @@ class Batcher:
     def _judge(self, requests: Sequence[_Request]) -> Sequence[Judgement | Exception]:
         if len(requests) > 1:
             try:
-                joined = self._run(requests[0].monitor, join([each.values for each in requests]))
+                joined = self._run(requests[0], join([each.values for each in requests]))
                 if _has_batch_axis(joined):
                     return split(joined, [each.inputs for each in requests])
             except Exception:
@@ -183,12 +196,18 @@ class Batcher:
 
     def _judge_slice(self, request: _Request, start: int) -> Judgement:
         self._admission.check(request)
-        return self._run(request.monitor, _rows(request.values, start, start + self._max_batch))
+        return self._run(request, _rows(request.values, start, start + self._max_batch))
 
-    def _run(self, monitor: Monitor, inputs: Inputs) -> Judgement:
+    def _run(self, request: _Request, inputs: Inputs) -> Judgement:
         size = batch_size(inputs)
         with self._admission.timed(size):
-            judgement = monitor.judge(inputs)
+            observed = request.monitor.scorer.observe(inputs)
+            judgement = request.monitor.judge_observed(observed)
+            # What has no batch axis is run once more for each request, and counted then.
+            if request.shadow is not None and (
+                size == request.inputs or _has_batch_axis(judgement)
+            ):
+                self._shadowing.judge(request.shadow, request.monitor, observed, inputs)
         self._metrics.batch_ran(size, judgement.stage_seconds)
         return judgement
 

@@ -13,6 +13,7 @@ from mad.service.alert_writer import UpkeepPlan
 from mad.service.auth.certificates import TlsFiles
 from mad.service.auth.guard import Access
 from mad.service.fit_jobs.setup import FitSetup
+from mad.service.promotion.promoting import PromotionPlan
 from mad.service.registry import Registry
 from mad.service.server import Limits, Server, utc_now
 from mad.service.shares import CallerLimits
@@ -70,6 +71,11 @@ def from_settings(settings: config.Settings, *, collectors: CollectorRegistry) -
             )
         ),
         fits=FitSetup.of(settings),
+        promotion=PromotionPlan(
+            exam=deployment.exam(),
+            bounds=deployment.bounds,
+            poll_s=settings.promotion.poll_seconds,
+        ),
         has_reflection=settings.server.reflection,
     )
 

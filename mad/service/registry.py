@@ -1,7 +1,7 @@
 """Loaded baselines by name and version; swap them without dropping a request."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from mad.errors import BaselineNotFoundError, ConfigError
@@ -15,6 +15,7 @@ class _Loaded:
 
     monitors: tuple[Monitor, ...]
     default: Monitor
+    shadow: Monitor | None = None
 
 
 @final
@@ -41,6 +42,31 @@ class Registry:
         """Replace every monitor by itself at heights that agree."""
         self._loaded = _loaded(monitors, self._loaded.default.baseline.revision)
 
+    @property
+    def default(self) -> Monitor:
+        """What requests that name no baseline are answered with."""
+        return self._loaded.default
+
+    @property
+    def shadow(self) -> Monitor | None:
+        """What scores beside the default and never alerts; None if nothing does."""
+        return self._loaded.shadow
+
+    def put(self, monitor: Monitor) -> None:
+        """Replace the monitor of the same name; a shadow that is now the default is none."""
+        was = self._loaded
+        name = monitor.baseline.manifest.name
+        monitors = tuple(
+            monitor if one.baseline.manifest.name == name else one for one in was.monitors
+        )
+        default = monitor if was.default.baseline.manifest.name == name else was.default
+        self._loaded = _Loaded(monitors, default, _beside(default, was.shadow))
+
+    def put_shadow(self, monitor: Monitor | None) -> None:
+        """Score beside the default with a monitor; None ends that, as does the default itself."""
+        was = self._loaded
+        self._loaded = replace(was, shadow=_beside(was.default, monitor))
+
     def resolve(self, baseline: str, *, model: str = "") -> Monitor:
         """Return the monitor of ``""`` (the default), ``name`` or ``name@version``.
 
@@ -55,6 +81,11 @@ class Registry:
                 f"model {model!r} is not watched here; leave model empty or name {watched!r}"
             )
         return monitor
+
+
+def _beside(default: Monitor, shadow: Monitor | None) -> Monitor | None:
+    is_same = shadow is None or shadow.baseline.revision == default.baseline.revision
+    return None if is_same else shadow
 
 
 def _loaded(monitors: Sequence[Monitor], default: str) -> _Loaded:

@@ -34,6 +34,9 @@ from mad.service.observed import Observations
 from mad.service.oip.model import ONLY_VERSION, ServedName, Signature
 from mad.service.oip.servicer import SERVICE as INFERENCE, InferenceServicer, add_to_server
 from mad.service.oip.wrap import Wrap
+from mad.service.options import options
+from mad.service.promotion.loading import Loading
+from mad.service.promotion.promoting import Promoting, PromotionPlan
 from mad.service.registry import Registry
 from mad.service.scoring import ScoringServicer
 from mad.service.shares import CallerLimits, Shares, shared
@@ -103,6 +106,7 @@ class Server:
     watch: WatchPlan = field(default_factory=WatchPlan)
     access: Access = field(default_factory=Access)
     fits: FitSetup | None = None
+    promotion: PromotionPlan = field(default_factory=PromotionPlan)
     has_reflection: bool = True
     clock: Callable[[], datetime] = utc_now
 
@@ -149,6 +153,13 @@ class Server:
             clock=self.clock,
         )
 
+        loading = Loading(self.store, self.registry, self._batcher, self._watch, self.metrics)
+        self._promoting = Promoting(self.promotion, loading, self.audit)
+
+    def look_at_store(self) -> None:
+        """Follow aliases that were moved elsewhere now, and what failed before once more."""
+        self._promoting.following.ask()
+
     async def start(self) -> int:
         """Listen, warm every monitor up, report SERVING, and return the port.
 
@@ -173,6 +184,7 @@ class Server:
         self._draining.set()
         if self._grpc is not None:
             await self._grpc.stop(grace_s)
+        await self._promoting.following.close()
         await self._fits.close()
         await self._batcher.close()
         await self._watch.close()
@@ -208,6 +220,7 @@ class Server:
             steadied = partial(monitor.steadied, most=self.limits.max_batch)
             steady.append(await self._batcher.call(steadied, kind="warm-up"))
         self.registry.steady(steady)
+        self._promoting.following.start()
         self._is_serving = True
         await self._report(health_pb2.HealthCheckResponse.SERVING)
         return port
@@ -223,7 +236,7 @@ class Server:
             interceptors=[
                 CallInterceptor(*around, max_message_bytes=self.limits.max_message_bytes)
             ],
-            options=_options(self.limits),
+            options=options(max_message_bytes=self.limits.max_message_bytes),
         )
         answering = Answering(
             registry=self.registry,
@@ -255,7 +268,7 @@ class Server:
         )
         add_to_server(inference, server)
         baselines_pb2_grpc.add_BaselineServiceServicer_to_server(
-            BaselineServicer(self.store, self.registry, self._fits), server
+            BaselineServicer(self.store, self.registry, self._fits, self._promoting), server
         )
         alerts_pb2_grpc.add_AlertServiceServicer_to_server(self._alerts.servicer, server)
         streams_pb2_grpc.add_StreamServiceServicer_to_server(StreamServicer(self._watch), server)
@@ -271,20 +284,3 @@ class Server:
     async def _report(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in ("", INFERENCE, *SERVICES):
             await self._health.set(name, status)
-
-
-def _options(limits: Limits) -> list[tuple[str, int]]:
-    return [
-        ("grpc.max_receive_message_length", limits.max_message_bytes),
-        ("grpc.max_send_message_length", limits.max_message_bytes),
-        ("grpc.max_concurrent_streams", 1024),
-        ("grpc.max_metadata_size", 8192),
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
-        # Behind a balancer that balances connections, old ones keep new replicas idle.
-        ("grpc.max_connection_age_ms", 30 * 60_000),
-        ("grpc.max_connection_age_grace_ms", 60_000),
-        # Two servers on one port would each get half of the calls, silently.
-        ("grpc.so_reuseport", 0),
-    ]

@@ -8,6 +8,7 @@ goes on growing or waning meanwhile, and per-input alerts are not affected.
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -68,7 +69,12 @@ class _Asked:
     is_reset: bool
 
 
-_Job: TypeAlias = _Fed | _Asked
+@dataclass(frozen=True, eq=False)
+class _Switched:
+    baseline: Baseline
+
+
+_Job: TypeAlias = _Fed | _Asked | _Switched
 _Answer: TypeAlias = tuple[Snapshot, Snapshot]
 """The stream before a job and after it."""
 
@@ -88,14 +94,9 @@ class StreamWatch:
         metrics: Metrics,
         clock: Callable[[], datetime],
     ) -> None:
-        self._baseline = baseline.manifest
-        self._monitor = StreamMonitor.of(
-            baseline.reference.numpy(),
-            false_alarm_rate=plan.false_alarm_rate,
-            inputs_per_false_alarm=plan.inputs_per_false_alarm,
-        )
-        self._measured = _MEASURED[self._baseline.alert_on]
         self._plan = plan
+        self._measure_against(baseline)
+        self._fed = baseline.manifest
         self._metrics = metrics
         self._clock = clock
         self._pending = 0
@@ -118,9 +119,10 @@ class StreamWatch:
 
         Those of another baseline are left out, and those whose measure is not known, as of codes.
         """
-        measured = np.array([self._measured(verdict) for verdict in verdicts])
+        of = _MEASURED[self._fed.alert_on]
+        measured = np.array([of(verdict) for verdict in verdicts])
         measured = measured[~np.isnan(measured)]
-        if revision != self._baseline.revision or not measured.size:
+        if revision != self._fed.revision or not measured.size:
             return
         count = measured.size
         if self._pending + count > MAX_PENDING:
@@ -144,8 +146,25 @@ class StreamWatch:
         """Begin a new stream; return the one that ended, and the new one."""
         return await self._worker.submit(_Asked(is_reset=True))
 
+    def switch(self, baseline: Baseline) -> None:
+        """Begin a new stream against another baseline, with what is fed from now on.
+
+        Evidence and alarms of the one before are gone: they were against what no longer scores.
+        """
+        self._fed = baseline.manifest
+        with suppress(MadError):  # it closes
+            self._worker.enqueue(_Switched(baseline))
+
     def _count(self, change: int) -> None:
         self._pending += change
+
+    def _measure_against(self, baseline: Baseline) -> None:
+        self._baseline = baseline.manifest
+        self._monitor = StreamMonitor.of(
+            baseline.reference.numpy(),
+            false_alarm_rate=self._plan.false_alarm_rate,
+            inputs_per_false_alarm=self._plan.inputs_per_false_alarm,
+        )
 
     def _do(self, jobs: Sequence[_Job]) -> Sequence[_Answer]:
         """Do what waits in the stream's own thread, in order."""
@@ -156,6 +175,7 @@ class StreamWatch:
             if fed := [job for job in group if isinstance(job, _Fed)]:
                 answers += [self._advance(fed)] * len(fed)
             answers += [self._answer(job) for job in group if isinstance(job, _Asked)]
+            answers += [self._switched(job) for job in group if isinstance(job, _Switched)]
         self._publish()
         late = not timedelta(0) <= self._clock() - self._saved < self._period
         if late or any(_is_news(before, after) for before, after in answers):
@@ -167,6 +187,13 @@ class StreamWatch:
         if asked.is_reset:
             self._stream = self._begun()
             log.info("stream reset", extra={"ended": _fields(before)})
+        return before, self._snapshot()
+
+    def _switched(self, to: _Switched) -> _Answer:
+        before = self._snapshot()
+        self._measure_against(to.baseline)
+        self._stream = self._begun()
+        log.info("stream of another baseline", extra={"ended": _fields(before)})
         return before, self._snapshot()
 
     def _advance(self, fed: Sequence[_Fed]) -> _Answer:

@@ -19,6 +19,7 @@ from mad.metrics import Metrics
 from mad.monitor import Monitor
 from mad.service.alert_writer import UpkeepPlan
 from mad.service.auth.guard import Access
+from mad.service.promotion.promoting import PromotionPlan
 from mad.service.registry import Registry
 from mad.service.server import Limits, Server, utc_now
 from mad.service.watch import WatchPlan
@@ -61,6 +62,7 @@ def build(  # noqa: PLR0913  # whatever a test wants otherwise
     access: Access | None = None,
     alert_log: AlertLog | None = None,
     upkeep: UpkeepPlan | None = None,
+    promotion: PromotionPlan | None = None,
 ) -> Server:
     """Compose a server on a free port; nothing runs yet."""
     store = BaselineStore(directory / "baselines")
@@ -78,6 +80,7 @@ def build(  # noqa: PLR0913  # whatever a test wants otherwise
         upkeep=upkeep or UpkeepPlan(),
         watch=watch or WatchPlan(),
         access=access or Access(),
+        promotion=promotion or PromotionPlan(),
     )
 
 

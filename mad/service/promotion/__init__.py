@@ -1,0 +1,1 @@
+"""What becomes active in a running server: promoted here, or followed from the store."""
