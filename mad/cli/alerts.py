@@ -1,98 +1,119 @@
-"""``mad alerts``: the newest alerts, from a running server or straight from the log."""
+"""``mad alerts``: the newest alerts, or those that come; and what people say of them."""
 
 from collections.abc import Iterable
-from itertools import islice
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 import typer
 
 from mad.cli import screen
-from mad.cli.verdicts import MEASURES, rarities
+from mad.cli.alert_rows import COLUMNS, FOUND, Question, from_log, from_messages, message, moment
 from mad.config import Address, Settings
 from mad.errors import ConfigError, InputError, MadError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import grpc
 
-COLUMNS = ("time", "baseline", "request", "input", *MEASURES, "p-value", "what makes it rare")
-TOP = 3
-_SQLITE = "sqlite:///"
-_SHORT = {"set": "", "residual": "residual ", "neighbours": "nearest trusted "}
+    from mad.client import Client
+
+Found = Literal["true_positive", "false_positive", "expected"]
+As = Annotated[
+    Found | None,
+    typer.Option("--as", help="What it was found to be: an anomaly, nothing of note, or expected."),
+]
+Comment = Annotated[str, typer.Option(help="What was found, in words.")]
 
 
-def alerts(
+def alerts(  # noqa: PLR0913  # one option each
+    *,
     address: Annotated[str, typer.Option(help="host:port of a running server.")] = "127.0.0.1:8001",
     config: Annotated[
         Path | None, typer.Option(help="Read the log this settings file names, without a server.")
     ] = None,
     baseline: Annotated[str, typer.Option(help="Only alerts of this baseline name.")] = "",
+    since: Annotated[str, typer.Option(help="Only later ones: 90m, 2h, 3d or a time.")] = "",
+    incident: Annotated[str, typer.Option(help="Only those of this incident.")] = "",
+    request: Annotated[str, typer.Option(help="Only those of this request.")] = "",
+    least_bits: Annotated[float, typer.Option(help="Only those of so much surprise.")] = 0.0,
+    found: Annotated[str, typer.Option(help=f"Only those found to be: {', '.join(FOUND)}.")] = "",
     limit: Annotated[int, typer.Option(help="Alerts to show.", min=1, max=1000)] = 20,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show alerts as they are raised, until Ctrl-C.")
+    ] = False,
+    acknowledge: Annotated[
+        str, typer.Option(metavar="ALERT", help="Say what this alert was found to be.")
+    ] = "",
+    as_: As = None,
+    comment: Comment = "",
 ) -> None:
-    """List the newest alerts."""
+    """List the newest alerts, watch them come, or acknowledge one."""
+    question = Question(
+        baseline=baseline,
+        since=moment(since, now=datetime.now(UTC)),
+        incident=incident,
+        request=request,
+        least_bits=least_bits,
+        found=found,
+    )
     if config is not None:
-        rows = _from_log(Settings.load(config).server.alert_log, baseline, limit)
-        source = str(config)
-    else:
-        rows = _from_server(Address.parse(address), baseline, limit)
-        source = address
-    screen.table(f"Newest alerts, in bits, by {source}", COLUMNS, rows)
+        if watch or acknowledge:
+            raise InputError("a server is needed to watch or acknowledge; leave --config out")
+        rows = from_log(Settings.load(config).server.alert_log, question, limit)
+        screen.table(f"Newest alerts, in bits, by {config}", COLUMNS, rows)
+        return
+    with asked(address) as client:
+        if acknowledge:
+            said = given(as_)
+            client.alert_log.acknowledge(said, alert_id=acknowledge, comment=comment)
+            screen.say(f"{acknowledge}: {said}")
+        elif watch:
+            _watch(client, baseline)
+        else:
+            page = client.alerts(baseline, page_size=limit, only=message(question))
+            rows = from_messages(page.alerts)
+            screen.table(f"Newest alerts, in bits, by {address}", COLUMNS, rows)
 
 
-def _from_log(url: str, baseline: str, limit: int) -> list[tuple[str, ...]]:
-    from mad.alerts.log import AlertLog
+def given(as_: Found | None) -> Found:
+    """Return what something was found to be; InputError if that was not said."""
+    if as_ is None:
+        raise InputError(f"say what it was found to be: --as {', --as '.join(get_args(Found))}")
+    return as_
 
-    if url.startswith(_SQLITE) and not Path(url.removeprefix(_SQLITE)).is_file():
-        raise ConfigError(f"there is no alert log {url} yet; `mad serve` makes it")
-    log = AlertLog.open(url)
+
+def _watch(client: "Client", baseline: str) -> None:
     try:
-        page, _ = log.page(baseline, limit, "")
-    finally:
-        log.close()
-    return [
-        (
-            f"{alert.time:%Y-%m-%d %H:%M:%S}",
-            f"{alert.baseline}@{alert.version}",
-            alert.request_id,
-            str(alert.input_index),
-            *rarities(alert.verdict),
-            f"{alert.verdict.p_value:.3g}",
-            _top((one.site, one.term, one.index) for one in alert.explanation.charges),
-        )
-        for alert in page
-    ]
+        for answer in client.alert_log.watch(baseline):
+            (row,) = from_messages([answer.alert])
+            screen.say("  ".join(_told(row)))
+            screen.OUT.file.flush()
+    except KeyboardInterrupt:
+        return
 
 
-def _from_server(address: Address, baseline: str, limit: int) -> list[tuple[str, ...]]:
+def _told(row: Iterable[str]) -> "Iterator[str]":
+    for name, value in zip(COLUMNS, row, strict=True):
+        if value:
+            yield value if name in {"time", "alert"} else f"{name} {value}"
+
+
+@contextmanager
+def asked(address: str) -> "Iterator[Client]":
+    """Connect to a server; what it refuses becomes a sentence."""
     import grpc
 
-    from mad.client import Client, term
+    from mad.client import Client
 
+    server = Address.parse(address)
     try:
-        with Client(str(address)) as client:
-            page = client.alerts(baseline, page_size=limit).alerts
+        with Client(str(server)) as client:
+            yield client
     except grpc.RpcError as error:
-        raise explained(error, address) from error
-    return [
-        (
-            f"{alert.raise_time.ToDatetime():%Y-%m-%d %H:%M:%S}",
-            alert.baseline_revision,
-            alert.request_id,
-            str(alert.input_index),
-            *rarities(alert.verdict),
-            f"{alert.verdict.p_value:.3g}",
-            _top((one.site, term(one), one.index) for one in alert.explanation.charges),
-        )
-        for alert in page
-    ]
-
-
-def _top(charges: Iterable[tuple[str, str, int]]) -> str:
-    """Name the first charges, each a site, a term and an index."""
-    return ", ".join(
-        f"{site} {_SHORT.get(name, name + ' ')}{index}"
-        for site, name, index in islice(charges, TOP)
-    )
+        raise explained(error, server) from error
 
 
 def explained(error: "grpc.RpcError", address: Address) -> MadError:

@@ -15,6 +15,7 @@ from mad.cli.convert import convert
 from mad.cli.demo import demo
 from mad.cli.explain import explain
 from mad.cli.fit import fit
+from mad.cli.incidents import incidents
 from mad.cli.jobs import jobs
 from mad.cli.report import report
 from mad.cli.score import score
@@ -37,6 +38,7 @@ for verb in (
     score,
     explain,
     alerts,
+    incidents,
     stream,
     calibration,
     jobs,

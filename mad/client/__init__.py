@@ -3,6 +3,7 @@
 Calls that fail raise ``grpc.RpcError`` with the server's status and sentence.
 """
 
+from mad.client.alerts import alert_filter, disposition
 from mad.client.async_score_stream import AsyncScoreStream
 from mad.client.calls import DEFAULT_TIMEOUT_S, AsyncClient, Client
 from mad.client.fitting import fit_config, fit_steps, job_state
@@ -32,7 +33,9 @@ __all__ = [
     "Scored",
     "TensorLike",
     "activations",
+    "alert_filter",
     "channel",
+    "disposition",
     "fit_config",
     "fit_steps",
     "job_state",

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 
 import grpc
@@ -15,6 +16,8 @@ from mad.v1 import alerts_pb2 as pb, alerts_pb2_grpc as rpc
 if TYPE_CHECKING:
     from mad.v1.alerts_pb2_grpc import AlertServiceAsyncStub
 
+Alert: TypeAlias = pb.Alert
+AlertFilter: TypeAlias = pb.AlertFilter
 Disposition: TypeAlias = Literal["true_positive", "false_positive", "expected"]
 """What an alert was found to be: an anomaly, nothing of note, or unusual and known to be so."""
 
@@ -68,7 +71,7 @@ class AlertCalls:
 
     def acknowledge(
         self,
-        disposition: Disposition,
+        found: Disposition,
         *,
         alert_id: str = "",
         incident_id: str = "",
@@ -79,7 +82,7 @@ class AlertCalls:
 
         Calls with the same ``request_id``, made up if there is none, record one acknowledgement.
         """
-        message = _found(disposition, alert_id, incident_id, comment, request_id)
+        message = _acknowledge(found, alert_id, incident_id, comment, request_id)
         return self.stub.AcknowledgeAlert(message, timeout=self.timeout_s)
 
     def incidents(
@@ -128,7 +131,7 @@ class AsyncAlertCalls:
 
     async def acknowledge(
         self,
-        disposition: Disposition,
+        found: Disposition,
         *,
         alert_id: str = "",
         incident_id: str = "",
@@ -136,7 +139,7 @@ class AsyncAlertCalls:
         request_id: str = "",
     ) -> pb.AcknowledgeAlertResponse:
         """Say what was found, as ``AlertCalls.acknowledge`` does."""
-        message = _found(disposition, alert_id, incident_id, comment, request_id)
+        message = _acknowledge(found, alert_id, incident_id, comment, request_id)
         return await self.stub.AcknowledgeAlert(message, timeout=self.timeout_s)
 
     async def incidents(
@@ -150,6 +153,47 @@ class AsyncAlertCalls:
         """Return one page of incidents, those last seen first."""
         message = _incidents(baseline, page_size, page_token, include_closed)
         return await self.stub.ListIncidents(message, timeout=self.timeout_s)
+
+
+def alert_filter(
+    *,
+    begin: datetime | None = None,
+    end: datetime | None = None,
+    incident_id: str = "",
+    request_id: str = "",
+    least_surprise_bits: float = 0.0,
+    found: Disposition | bool | None = None,
+) -> pb.AlertFilter:
+    """Build what narrows a listing to alerts of which all that is given is true.
+
+    Raised at ``begin`` or later and before ``end``, which name their zones; ``found`` is what they
+    were last acknowledged as, or whether they were at all.
+    """
+    asked = pb.AlertFilter(
+        incident_id=incident_id, request_id=request_id, least_surprise_bits=least_surprise_bits
+    )
+    if begin is not None:
+        asked.begin_time.FromDatetime(begin)
+    if end is not None:
+        asked.end_time.FromDatetime(end)
+    match found:
+        case bool():
+            asked.is_acknowledged = found
+        case str():
+            asked.disposition = disposition_of(found)
+    return asked
+
+
+def disposition(alert: pb.Alert) -> str:
+    """Name what an alert was last found to be; empty if nobody has said, or its bare number.
+
+    A newer server may know dispositions that this client does not.
+    """
+    if not alert.HasField("acknowledgement"):
+        return ""
+    number = alert.acknowledgement.disposition
+    known = pb.Disposition.DESCRIPTOR.values_by_number.get(number)
+    return known.name.removeprefix("DISPOSITION_").lower() if known else str(number)
 
 
 def disposition_of(name: str) -> "pb.Disposition.ValueType":
@@ -168,13 +212,13 @@ def _watch(baseline: str, token: str) -> pb.WatchAlertsRequest:
     return pb.WatchAlertsRequest(baseline=baseline, resume_token=token)
 
 
-def _found(
-    disposition: Disposition, alert_id: str, incident_id: str, comment: str, request_id: str
+def _acknowledge(
+    found: Disposition, alert_id: str, incident_id: str, comment: str, request_id: str
 ) -> pb.AcknowledgeAlertRequest:
     if bool(alert_id) == bool(incident_id):
         raise InputError("name either an alert_id or an incident_id")
     message = pb.AcknowledgeAlertRequest(
-        disposition=disposition_of(disposition),
+        disposition=disposition_of(found),
         comment=comment,
         request_id=request_id or uuid.uuid4().hex,
     )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
 
 from mad.errors import InputError
-from mad.v1 import scoring_pb2, streams_pb2, tensor_pb2, verdict_pb2
+from mad.v1 import alerts_pb2, scoring_pb2, streams_pb2, tensor_pb2, verdict_pb2
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -125,7 +125,7 @@ def explain_request(
     )
 
 
-def term(message: verdict_pb2.Part | verdict_pb2.Charge) -> str:
+def term(message: verdict_pb2.Part | verdict_pb2.Charge | alerts_pb2.Mechanism) -> str:
     """Name what a part or a charge describes, such as set or residual; or its bare number.
 
     A newer server may know terms that this client does not.

@@ -40,6 +40,7 @@ def test_an_alert_shows_its_three_numbers_and_what_makes_it_rare(
     printed = mad("alerts", "--config", config).out
     rows = [line for line in printed.splitlines() if line.startswith("│")]
     new, before = ([cell.strip() for cell in row.split("│")[3:-1]] for row in rows)
-    assert new == ["camera-12", "4", "11.3", "12.6", "0.4", "0.0004", "act1 output 5"]
+    shown = ["camera-12", "4", "11.3", "12.6", "0.4", "0.0004", "act1 output 5", "", "new"]
+    assert new == shown
     # From when rarity was not measured.
     assert before[:6] == ["before", "4", "", "", "", "0.0004"]
