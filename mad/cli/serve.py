@@ -128,7 +128,7 @@ def _view(server: "Server", serving: threading.Event) -> "View":
 
     return View(
         model=server.registry.resolve("").baseline.manifest.model_name,
-        ready=serving.is_set,
+        ready=lambda: serving.is_set() and server.is_ready,
         alerts=lambda count: server.alert_log.page("", count, "")[0],
         baselines=lambda: [monitor.baseline.manifest for monitor in server.registry.monitors],
     )

@@ -41,6 +41,7 @@ from mad.config.fit import Fit
 from mad.config.logging import Logging
 from mad.config.promotion import Promotion
 from mad.config.security import Security
+from mad.config.upstream import Upstream
 from mad.errors import ConfigError
 
 
@@ -96,6 +97,7 @@ class Baseline(Section):
 class Server(Section):
     """Where the server listens, where its alerts go, and what it refuses."""
 
+    mode: Literal["wrap", "proxy", "mirror"] = "wrap"
     grpc_address: Listen = Address("127.0.0.1", 8001)
     http_address: Listen = Address("127.0.0.1", 8002)
     alert_log: Annotated[str, AfterValidator(database_url)] = "sqlite:///alerts.db"
@@ -139,6 +141,7 @@ _OPTIONAL: Final = (
     "logging",
     "promotion",
     "alerts",
+    "upstream",
 )
 """Tables that a file may leave out."""
 
@@ -162,6 +165,13 @@ class Settings(Section):
     fit: Fit
     promotion: Promotion
     alerts: Alerts
+    upstream: Upstream
+
+    @model_validator(mode="after")
+    def _a_proxy_has_an_upstream_server(self) -> Self:
+        if self.server.mode == "proxy" and self.upstream.address is None:
+            raise ValueError("server.mode = 'proxy' needs upstream.address")
+        return self
 
     @classmethod
     def load(cls, path: Path) -> Self:

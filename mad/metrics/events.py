@@ -33,9 +33,11 @@ from mad.metrics.table import (
     SHED_REASONS,
     TABLE,
     TRAFFIC,
+    UNSCORED,
     Rpc,
     Scored,
     Series,
+    Unscored,
 )
 from mad.streams.monitor import Channel, Reading
 from mad.types import Verdict
@@ -163,6 +165,10 @@ class Metrics:
         """A request was refused for want of room; ``reason`` is a fixed word, not a message."""
         self._counters["mad_requests_shed_total"].labels(self._model, reason).inc()
 
+    def unscored(self, inputs: int, reason: Unscored) -> None:
+        """Inputs of an answer, or of a mirrored request, got no score."""
+        self._counters["mad_unscored_inputs_total"].labels(self._model, reason).inc(inputs)
+
     def invalid_input(self, reason: str) -> None:
         """A request could not be scored as it stood; ``reason`` is a fixed word, not a message."""
         self._counters["mad_invalid_inputs_total"].labels(self._model, reason).inc()
@@ -231,6 +237,8 @@ class Metrics:
             self._counters[name].labels(self._model)
         for reason in SHED_REASONS:
             self._counters["mad_requests_shed_total"].labels(self._model, reason)
+        for unscored in UNSCORED:
+            self._counters["mad_unscored_inputs_total"].labels(self._model, unscored)
         for reason in INVALID_REASONS:
             self._counters["mad_invalid_inputs_total"].labels(self._model, reason)
         for reason in AUTH_REASONS:

@@ -19,6 +19,10 @@ Scored: TypeAlias = Traffic | Literal["shadow"]
 TRAFFIC: Final[tuple[Traffic, ...]] = ("live", "trusted", "canary")
 
 SHED_REASONS: Final = ("queue_full", "deadline", "rate_limit", "expired", "draining")
+Unscored: TypeAlias = Literal["overloaded", "late", "refused", "draining", "failed"]
+"""Why an answer went out without a score."""
+
+UNSCORED: Final[tuple[Unscored, ...]] = ("overloaded", "late", "refused", "draining", "failed")
 INVALID_REASONS: Final = ("input", "too_large", "decode", "not_found")
 AUTH_REASONS: Final = ("missing", "malformed", "unknown", "certificate", "role", "no_row")
 RELOADED: Final = ("tokens", "certificates")
@@ -108,6 +112,7 @@ TABLE: Final = (
     Series("gauge", "mad_queue_depth", "Inputs that wait to be scored.", _MODEL),
     Series("gauge", "mad_requests_in_flight", "Requests being answered.", _MODEL),
     Series("counter", "mad_requests_shed_total", "Requests refused, to be retried.", _REASON),
+    Series("counter", "mad_unscored_inputs_total", "Inputs answered without a score.", _REASON),
     Series("counter", "mad_invalid_inputs_total", "Requests that cannot be scored.", _REASON),
     Series("counter", "mad_alert_log_errors_total", "Failed writes of the alert log.", _MODEL),
     Series("gauge", "mad_alert_log_pending", "Alerts raised and not yet written.", _MODEL),

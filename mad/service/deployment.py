@@ -13,6 +13,8 @@ from mad.service.alert_writer import UpkeepPlan
 from mad.service.auth.certificates import TlsFiles
 from mad.service.auth.guard import Access
 from mad.service.fit_jobs.setup import FitSetup
+from mad.service.oip.serving import InferencePlan
+from mad.service.oip.upstream import UpstreamPlan
 from mad.service.promotion.promoting import PromotionPlan
 from mad.service.registry import Registry
 from mad.service.server import Limits, Server, utc_now
@@ -76,7 +78,27 @@ def from_settings(settings: config.Settings, *, collectors: CollectorRegistry) -
             bounds=deployment.bounds,
             poll_s=settings.promotion.poll_seconds,
         ),
+        inference=_inference(settings),
         has_reflection=settings.server.reflection,
+    )
+
+
+def _inference(settings: config.Settings) -> InferencePlan:
+    mode, wanted = settings.server.mode, settings.upstream
+    upstream = UpstreamPlan(
+        address=str(wanted.address),
+        outputs=wanted.outputs,
+        activations=wanted.activations,
+        timeout_s=wanted.timeout_seconds,
+        patience_s=wanted.patience_seconds,
+        has_tls=wanted.tls,
+        ca=wanted.ca,
+    )
+    return InferencePlan(
+        mode=mode,
+        model="" if mode == "wrap" else wanted.model,
+        version=wanted.version,
+        upstream=upstream if mode == "proxy" else None,
     )
 
 

@@ -31,9 +31,8 @@ from mad.service.errors import translated
 from mad.service.fit_jobs.fits import Fits
 from mad.service.fit_jobs.setup import FitSetup
 from mad.service.observed import Observations
-from mad.service.oip.model import ONLY_VERSION, ServedName, Signature
-from mad.service.oip.servicer import SERVICE as INFERENCE, InferenceServicer, add_to_server
-from mad.service.oip.wrap import Wrap
+from mad.service.oip.model import SERVICE as INFERENCE
+from mad.service.oip.serving import InferencePlan, InferenceServing
 from mad.service.options import options
 from mad.service.promotion.loading import Loading
 from mad.service.promotion.promoting import Promoting, PromotionPlan
@@ -107,6 +106,7 @@ class Server:
     access: Access = field(default_factory=Access)
     fits: FitSetup | None = None
     promotion: PromotionPlan = field(default_factory=PromotionPlan)
+    inference: InferencePlan = field(default_factory=InferencePlan)
     has_reflection: bool = True
     clock: Callable[[], datetime] = utc_now
 
@@ -142,7 +142,11 @@ class Server:
         )
         default = self.registry.resolve("").baseline
         self._watch = StreamWatch(default, self.watch, metrics=self.metrics, clock=self.clock)
-        self._signature = Signature.of(default.manifest)
+        self._inference = InferenceServing(
+            self.inference,
+            self.registry.resolve(""),
+            max_message_bytes=limits.max_message_bytes,
+        )
         self._observations = Observations(clock=self.clock)
         self._fits = Fits(
             self.fits,
@@ -185,6 +189,7 @@ class Server:
         if self._grpc is not None:
             await self._grpc.stop(grace_s)
         await self._promoting.following.close()
+        await self._inference.close()
         await self._fits.close()
         await self._batcher.close()
         await self._watch.close()
@@ -192,13 +197,18 @@ class Server:
         await self.guard.close()
         await asyncio.to_thread(self.audit.close)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it takes requests: it serves, and so does the upstream server, if any."""
+        return self._is_serving and self._inference.is_ready
+
     async def wait(self) -> None:
         """Wait until the server has stopped."""
         if self._grpc is not None:
             await self._grpc.wait_for_termination()
 
     async def _start(self) -> int:
-        await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._report()
         self._grpc = self._compose()
         try:
             port = self.guard.listen(self._grpc, self.address)
@@ -216,13 +226,14 @@ class Server:
         steady: list[Monitor] = []
         for monitor in self.registry.monitors:
             outputs = await self._batcher.call(partial(warm_up, monitor), kind="warm-up")
-            self._signature.ran(outputs)
+            self._inference.ran(outputs)
             steadied = partial(monitor.steadied, most=self.limits.max_batch)
             steady.append(await self._batcher.call(steadied, kind="warm-up"))
         self.registry.steady(steady)
         self._promoting.following.start()
         self._is_serving = True
-        await self._report(health_pb2.HealthCheckResponse.SERVING)
+        await self._inference.start(self._report)
+        await self._report()
         return port
 
     def _compose(self) -> grpc.aio.Server:
@@ -257,16 +268,13 @@ class Server:
             draining=self._draining,
         )
         scoring_pb2_grpc.add_ScoringServiceServicer_to_server(scoring, server)
-        served = ServedName(self.registry.resolve("").baseline.manifest.model_name, ONLY_VERSION)
-        inference = InferenceServicer(
-            mode=Wrap(served, answering, self._signature),
-            answering=answering,
-            is_ready=lambda: self._is_serving,
-            max_message_bytes=self.limits.max_message_bytes,
+        self._inference.add_to(
+            server,
+            answering,
+            is_ready=lambda: self.is_ready,
             stream_requests=self.limits.callers.stream_requests,
             draining=self._draining,
         )
-        add_to_server(inference, server)
         baselines_pb2_grpc.add_BaselineServiceServicer_to_server(
             BaselineServicer(self.store, self.registry, self._fits, self._promoting), server
         )
@@ -281,6 +289,9 @@ class Server:
             reflection.enable_server_reflection(names, server)
         return server
 
-    async def _report(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+    async def _report(self) -> None:
+        """Tell those who watch health whether this server is ready."""
+        answer = health_pb2.HealthCheckResponse
+        status = answer.SERVING if self.is_ready else answer.NOT_SERVING
         for name in ("", INFERENCE, *SERVICES):
             await self._health.set(name, status)

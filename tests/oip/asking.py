@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mad.service.oip import inference_pb2 as pb
-from mad.service.oip.servicer import SERVICE
+from mad.service.oip.model import SERVICE
 
 Answer = TypeVar("Answer", bound=Message)
 DTYPES = {"FP32": np.float32, "FP64": np.float64, "BOOL": np.bool_, "INT64": np.int64}

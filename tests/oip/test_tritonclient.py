@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from mad.service.oip.serving import InferencePlan
+from mad.service.oip.upstream import UpstreamPlan
 from tests.oip.peer import needs_peers, run
-from tests.service.running import Running
+from tests.service.running import Running, running
 from tests.worlds import World
 
 pytestmark = [needs_peers, pytest.mark.slow]
@@ -77,6 +80,21 @@ def check_streams(seen: Any, world: World) -> None:
 
 async def test_an_unmodified_tritonclient_works(service: Running, world: World) -> None:
     seen = await facts(service.address, "tiny")
+    check(seen, world)
+    check_refusals(seen["unary"])
+    check_streams(seen, world)
+    assert "has no output 'nope'" in seen["stream"]["errors"][0]
+
+
+async def test_it_works_through_a_proxy_in_front_of_another_of_our_servers(
+    service: Running, world: World, tmp_path: Path
+) -> None:
+    upstream = UpstreamPlan(address=service.address, patience_s=20)
+    plan = InferencePlan(mode="proxy", upstream=upstream)
+    async with running(world, tmp_path / "proxy", inference=plan) as proxy:
+        seen = await facts(proxy.address, "tiny")
+        scored = {"model": "tiny", "baseline": "tiny", "traffic": "live"}
+        assert proxy.sample("mad_inputs_scored_total", **scored) >= STREAMED
     check(seen, world)
     check_refusals(seen["unary"])
     check_streams(seen, world)

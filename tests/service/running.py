@@ -19,6 +19,7 @@ from mad.metrics import Metrics
 from mad.monitor import Monitor
 from mad.service.alert_writer import UpkeepPlan
 from mad.service.auth.guard import Access
+from mad.service.oip.serving import InferencePlan
 from mad.service.promotion.promoting import PromotionPlan
 from mad.service.registry import Registry
 from mad.service.server import Limits, Server, utc_now
@@ -63,6 +64,7 @@ def build(  # noqa: PLR0913  # whatever a test wants otherwise
     alert_log: AlertLog | None = None,
     upkeep: UpkeepPlan | None = None,
     promotion: PromotionPlan | None = None,
+    inference: InferencePlan | None = None,
 ) -> Server:
     """Compose a server on a free port; nothing runs yet."""
     store = BaselineStore(directory / "baselines")
@@ -81,11 +83,12 @@ def build(  # noqa: PLR0913  # whatever a test wants otherwise
         watch=watch or WatchPlan(),
         access=access or Access(),
         promotion=promotion or PromotionPlan(),
+        inference=inference or InferencePlan(),
     )
 
 
 @asynccontextmanager
-async def running(
+async def running(  # noqa: PLR0913  # whatever a test wants otherwise
     world: World,
     directory: Path,
     *,
@@ -93,6 +96,7 @@ async def running(
     access: Access | None = None,
     alert_log: AlertLog | None = None,
     upkeep: UpkeepPlan | None = None,
+    inference: InferencePlan | None = None,
 ) -> AsyncIterator[Running]:
     """Serve on a free port until the test is over."""
     collectors = CollectorRegistry()
@@ -104,6 +108,7 @@ async def running(
         access=access,
         alert_log=alert_log,
         upkeep=upkeep,
+        inference=inference,
     )
     address = f"127.0.0.1:{await server.start()}"
     try:

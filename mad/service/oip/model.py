@@ -14,6 +14,7 @@ from mad.service.oip import inference_pb2 as pb
 from mad.service.oip.tensors import carried, datatype_of
 from mad.service.raw import shown
 
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 ONLY_VERSION: Final = "1"
 _PLATFORM: Final = "pytorch_mad"
 _TENSOR: Final = pb.ModelMetadataResponse.TensorMetadata

@@ -85,6 +85,12 @@ def add_output(
         getattr(output.contents, column.field).extend(numbers)
 
 
+def add_reason(response: pb.ModelInferResponse, reason: str) -> None:
+    """Say why there are no scores, to a caller that may read them."""
+    if may_read():
+        response.parameters["mad.unscored"].string_param = reason
+
+
 def add_parameters(response: pb.ModelInferResponse, revision: str, answer: Answer) -> None:
     """Say what was found in a few parameters, if the caller may read them."""
     if not may_read():

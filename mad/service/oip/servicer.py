@@ -14,9 +14,9 @@ from mad.service.calls import Context, check_size
 from mad.service.errors import answer_to
 from mad.service.oip import inference_pb2 as pb, scores
 from mad.service.oip.mode import Mode
+from mad.service.oip.model import SERVICE
 from mad.service.streaming import answered, check_open
 
-SERVICE: Final = "inference.GRPCInferenceService"
 _GRPC_ERRORS: Final = "triton_grpc_error"
 _WANTS_FINAL: Final = "triton_enable_empty_final_response"
 _FINAL: Final = "triton_final_response"
@@ -178,6 +178,6 @@ def _serialised(message: Message) -> bytes:
 
 async def _pass_on(error: grpc.aio.AioRpcError, context: Context) -> NoReturn:
     """End a call as the upstream server ended its own."""
-    kept = [pair for pair in error.trailing_metadata() or () if pair[0] in _PASSED_ON]
+    kept = tuple(pair for pair in error.trailing_metadata() or () if pair[0] in _PASSED_ON)
     await context.abort(error.code(), error.details() or "", kept)
     raise AssertionError("abort raises")

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from mad.service.oip import inference_pb2 as pb
 from mad.service.raw import check_shape, raw_bytes, shown, tensor as raw_tensor
 
 MAX_TENSORS: Final = 64
+_Message: TypeAlias = (
+    pb.ModelInferRequest.InferInputTensor | pb.ModelInferResponse.InferOutputTensor
+)
 
 
 @final
@@ -64,8 +67,18 @@ def inputs(request: pb.ModelInferRequest) -> dict[str, Tensor]:
     for index, message in enumerate(request.inputs):
         if message.name in read:
             raise InputError(f"input {shown(message.name)} is given twice; send it once")
-        read[message.name] = _input(message, raw[index] if raw else None)
+        name = f"input {shown(message.name)}"
+        if message.parameters:
+            _check_parameters(name, message.parameters)
+        read[message.name] = _tensor(name, message, raw[index] if raw else None)
     return read
+
+
+def output(response: pb.ModelInferResponse, index: int) -> Tensor:
+    """Read one output that another server made; raises as ``inputs``."""
+    message, raw = response.outputs[index], response.raw_output_contents
+    name = f"output {shown(message.name)}"
+    return _tensor(name, message, raw[index] if index < len(raw) else None)
 
 
 def datatype_of(dtype: torch.dtype) -> str:
@@ -84,13 +97,10 @@ def add_output(response: pb.ModelInferResponse, name: str, output: Tensor) -> No
     response.raw_output_contents.append(raw_bytes(output))
 
 
-def _input(message: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) -> Tensor:
-    name = f"input {shown(message.name)}"
-    datatype = _datatype(name, message)
+def _tensor(name: str, message: _Message, raw: bytes | None) -> Tensor:
+    datatype = _datatype(name, message.datatype)
     shape = tuple(message.shape)
     check_shape(name, shape)
-    if message.parameters:
-        _check_parameters(name, message.parameters)
     if raw is None:
         return _typed(name, message, datatype, shape)
     if message.HasField("contents") and message.contents.ListFields():
@@ -104,22 +114,22 @@ def _input(message: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) ->
     return raw_tensor(name, shape, datatype.dtype, raw)
 
 
-def _datatype(name: str, message: pb.ModelInferRequest.InferInputTensor) -> Datatype:
-    found = DATATYPES.get(message.datatype)
+def _datatype(name: str, given: str) -> Datatype:
+    found = DATATYPES.get(given)
     if found is None:
         known = ", ".join(DATATYPES)
         why = (
             "; the model takes numbers: turn text and images into numbers first"
-            if message.datatype == "BYTES"
+            if given == "BYTES"
             else ""
         )
-        raise InputError(f"{name} has datatype {shown(message.datatype)}; use one of {known}{why}")
+        raise InputError(f"{name} has datatype {shown(given)}; use one of {known}{why}")
     return found
 
 
 def _typed(
     name: str,
-    message: pb.ModelInferRequest.InferInputTensor,
+    message: _Message,
     datatype: Datatype,
     shape: Sequence[int],
 ) -> Tensor:
