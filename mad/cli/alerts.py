@@ -10,6 +10,7 @@ import typer
 
 from mad.cli import screen
 from mad.cli.alert_rows import COLUMNS, FOUND, Question, from_log, from_messages, message, moment
+from mad.cli.remote import connect
 from mad.config import Address, Settings
 from mad.errors import ConfigError, InputError, MadError
 
@@ -106,11 +107,9 @@ def asked(address: str) -> "Iterator[Client]":
     """Connect to a server; what it refuses becomes a sentence."""
     import grpc
 
-    from mad.client import Client
-
     server = Address.parse(address)
     try:
-        with Client(str(server)) as client:
+        with connect(server) as client:
             yield client
     except grpc.RpcError as error:
         raise explained(error, server) from error
@@ -125,5 +124,10 @@ def explained(error: "grpc.RpcError", address: Address) -> MadError:
         return ConfigError(
             f"no server answers at {address}; start one with `mad serve`, name its --address, or "
             "read the log with --config"
+        )
+    if outcome.code() is grpc.StatusCode.UNAUTHENTICATED:
+        return ConfigError(
+            f"the server at {address} asks who calls ({outcome.details()}); put your token into "
+            "the environment as MAD_TOKEN"
         )
     return InputError(f"the server at {address} refused: {outcome.details()}")

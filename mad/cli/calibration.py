@@ -6,6 +6,7 @@ import typer
 
 from mad.cli import screen
 from mad.cli.alerts import explained
+from mad.cli.remote import connect
 from mad.config import Address
 
 RATES = ("nominal", "inputs at or under", "observed", "at least", "at most")
@@ -24,11 +25,9 @@ def calibration(
     """Show how often inputs alarmed beside what was promised, and components used otherwise."""
     import grpc
 
-    from mad.client import Client
-
     server = Address.parse(address)
     try:
-        with Client(str(server)) as client:
+        with connect(server) as client:
             shown = client.calibration(baseline, traffic=traffic, max_components=top)
     except grpc.RpcError as error:
         raise explained(error, server) from error

@@ -7,6 +7,7 @@ import typer
 
 from mad.cli import screen
 from mad.cli.alerts import explained
+from mad.cli.remote import connect
 from mad.config import Address
 from mad.errors import InputError
 
@@ -38,11 +39,11 @@ def jobs(  # noqa: PLR0913  # one option each
     """Send trusted inputs to a server for a fit, cancel a fit, or list them all."""
     import grpc
 
-    from mad.client import Client, fit_config
+    from mad.client import fit_config
 
     server = Address.parse(address)
     try:
-        with Client(str(server)) as client:
+        with connect(server) as client:
             if send:
                 config = fit_config(name=name, source=source)
                 job = client.fits.send(_read(send, array or ()), config)

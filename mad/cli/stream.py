@@ -7,6 +7,7 @@ import typer
 
 from mad.cli import screen
 from mad.cli.alerts import explained
+from mad.cli.remote import connect
 from mad.config import Address
 
 COLUMNS = ("channel", "evidence, bits", "alarm at", "alarm")
@@ -22,11 +23,11 @@ def stream(
     """Show the evidence that live traffic has changed, and the alarms that stand."""
     import grpc
 
-    from mad.client import Client, channel
+    from mad.client import channel
 
     server = Address.parse(address)
     try:
-        with Client(str(server)) as client:
+        with connect(server) as client:
             shown = client.reset_evidence().ended if reset else client.evidence().stream
     except grpc.RpcError as error:
         raise explained(error, server) from error

@@ -64,3 +64,13 @@ async def test_what_is_kept_of_an_alert_is_fine_whoever_raised_it(guarded: Runni
     assert alert.alert_id == answer.scores[0].alert_id
     assert len(alert.verdict.parts) > 0
     assert len(alert.explanation.charges) > 0
+
+
+async def test_inputs_alike_that_alarm_again_and_again_are_suspected_and_answered_as_ever(
+    guarded: Running,
+) -> None:
+    async with AsyncClient(guarded.address, token=token_of("score.read")) as client:
+        answers = [await client.score(anomalies()) for _ in range(30)]
+    suspicions = guarded.sample("mad_probe_suspicions_total", model="tiny", reason="near_duplicate")
+    assert suspicions >= 1
+    assert len({answer.scores[0].verdict.SerializeToString() for answer in answers}) == 1
