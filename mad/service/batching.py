@@ -79,6 +79,7 @@ class Batcher:
         max_queued_inputs: int,
         metrics: Metrics,
         shares: Shares,
+        shadowing: Shadowing,
     ) -> None:
         if max_batch < 1 or max_queued_inputs < 1:
             raise ConfigError(
@@ -86,7 +87,7 @@ class Batcher:
             )
         self._max_batch = max_batch
         self._metrics = metrics
-        self._shadowing = Shadowing(metrics)
+        self._shadowing = shadowing
         self._admission = Admission(
             max_batch=max_batch,
             max_queued_inputs=max_queued_inputs,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, final
 
+from mad.baseline.bundle import Baseline
 from mad.calibration.drift import furthest
 from mad.calibration.health import Health, binomial_interval, chance_interval, examine
 from mad.errors import InputError
@@ -47,12 +48,19 @@ class CalibrationServicer(rpc.CalibrationServiceServicer):
             raise InputError(
                 f"max_components is {request.max_components}; ask for 0 to {MAX_COMPONENTS}"
             )
-        baseline = self.registry.resolve(request.baseline).baseline
+        baseline = self._baseline(request.baseline)
         facts, seen = self.observations.look(baseline, traffic)
         limit = request.max_components or DEFAULT_COMPONENTS
         found = await asyncio.to_thread(_calibration, facts, seen, limit)
         found.traffic = request.traffic or scoring_pb2.TRAFFIC_LIVE
         return pb.GetCalibrationResponse(calibration=found)
+
+    def _baseline(self, name: str) -> Baseline:
+        """Return a loaded baseline, or the shadow by its revision."""
+        shadow = self.registry.shadow
+        if shadow is not None and name == shadow.baseline.revision:
+            return shadow.baseline
+        return self.registry.resolve(name).baseline
 
 
 def _calibration(facts: Facts, seen: Seen, limit: int) -> pb.Calibration:

@@ -4,6 +4,7 @@ A memory of one baseline revision and one kind of traffic holds how many inputs 
 at or under each level, how many used each component, and a uniform sample of p-values.
 """
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -148,7 +149,7 @@ class _Revision:
 
 @final
 class Observations:
-    """The memories of one server; fed from its event loop, where they are read too."""
+    """The memories of one server. Safe to call from any thread: a shadow feeds from the model's."""
 
     def __init__(
         self, *, clock: Callable[[], datetime], chance: np.random.Generator | None = None
@@ -156,9 +157,19 @@ class Observations:
         self._clock = clock
         self._chance = chance or np.random.default_rng()
         self._revisions: OrderedDict[str, _Revision] = OrderedDict()
+        self._lock = threading.Lock()
 
     def feed(self, baseline: Baseline, traffic: Traffic, judgement: Judgement) -> None:
         """Take in what a baseline has judged."""
+        with self._lock:
+            self._feed(baseline, traffic, judgement)
+
+    def look(self, baseline: Baseline, traffic: Traffic) -> tuple[Facts, Seen]:
+        """Return what was seen of one kind of traffic; of none, an empty memory that begins now."""
+        with self._lock:
+            return self._look(baseline, traffic)
+
+    def _feed(self, baseline: Baseline, traffic: Traffic, judgement: Judgement) -> None:
         found = self._revisions.get(baseline.revision)
         if found is None:
             found = self._revisions[baseline.revision] = _Revision(Facts.of(baseline))
@@ -174,8 +185,7 @@ class Observations:
         if len(memory.p) >= FOLDED:
             memory.fold(found.facts.levels, self._chance)
 
-    def look(self, baseline: Baseline, traffic: Traffic) -> tuple[Facts, Seen]:
-        """Return what was seen of one kind of traffic; of none, an empty memory that begins now."""
+    def _look(self, baseline: Baseline, traffic: Traffic) -> tuple[Facts, Seen]:
         found = self._revisions.get(baseline.revision)
         facts = found.facts if found else Facts.of(baseline)
         memory = found.memories.get(traffic) if found else None

@@ -38,6 +38,7 @@ from mad.service.promotion.loading import Loading
 from mad.service.promotion.promoting import Promoting, PromotionPlan
 from mad.service.registry import Registry
 from mad.service.scoring import ScoringServicer
+from mad.service.shadowing import Shadowing
 from mad.service.shares import CallerLimits, Shares, shared
 from mad.service.streams import StreamServicer
 from mad.service.warming import warm_up
@@ -134,10 +135,12 @@ class Server:
             clock=self.clock,
         )
         self._shares = Shares(limits.callers)
+        self._observations = Observations(clock=self.clock)
         self._batcher = Batcher(
             max_batch=limits.max_batch,
             max_queued_inputs=limits.max_queued_inputs,
             shares=self._shares,
+            shadowing=Shadowing(self.metrics, self._observations),
             metrics=self.metrics,
         )
         default = self.registry.resolve("").baseline
@@ -147,7 +150,6 @@ class Server:
             self.registry.resolve(""),
             max_message_bytes=limits.max_message_bytes,
         )
-        self._observations = Observations(clock=self.clock)
         self._fits = Fits(
             self.fits,
             registry=self.registry,

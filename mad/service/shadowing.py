@@ -6,6 +6,7 @@ from typing import final
 from mad.metrics import Metrics
 from mad.monitor import Monitor
 from mad.scoring import Observed
+from mad.service.observed import Observations
 from mad.types import Inputs
 
 log = logging.getLogger(__name__)
@@ -15,8 +16,9 @@ log = logging.getLogger(__name__)
 class Shadowing:
     """Judges in the model's thread; whatever fails is counted, and logged once a revision."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, observations: Observations) -> None:
         self._metrics = metrics
+        self._observations = observations
         self._failed = ""
 
     def judge(self, shadow: Monitor, active: Monitor, observed: Observed, inputs: Inputs) -> None:
@@ -29,6 +31,8 @@ class Shadowing:
             )
             name = shadow.baseline.manifest.name
             self._metrics.scored(name, "shadow", judgement.verdicts)
+            # Live traffic, as another revision sees it: calibration is asked for by revision.
+            self._observations.feed(shadow.baseline, "live", judgement)
         except Exception:
             self._metrics.promotion.shadow_failed()
             if self._failed != shadow.baseline.revision:

@@ -278,6 +278,7 @@ async def test_a_shadow_counts_live_traffic_and_never_alerts(server: Running) ->
     assert shadowed(server) == 5
     labels = {"model": "tiny", "baseline": "tiny", "traffic": "shadow"}
     assert server.sample("mad_p_value_bucket", **labels, le="0.05") == 5
+    assert (await server.client.calibration("tiny@2")).rates[0].alarms == 5
     alerts = (await server.client.alerts()).alerts
     assert {one.baseline_revision for one in alerts} == {"tiny@1"}
     assert len(alerts) == 5
