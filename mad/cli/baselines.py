@@ -1,6 +1,6 @@
-"""``mad baselines``: what has been fitted, and which version is active."""
+"""``mad baselines``: what has been fitted, on whose data, and which version is active."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,28 +9,33 @@ from mad.cli.options import Config
 from mad.config import Settings
 from mad.errors import BaselineNotFoundError
 
+if TYPE_CHECKING:
+    from mad.baseline.store import Entry
+
 
 def baselines(
     config: Config,
     activate: Annotated[
-        str, typer.Option(help="Make name@version the active version of its name.")
+        str,
+        typer.Option(help="Make name@version active whatever the gates say; see `mad promote`."),
     ] = "",
+    delete: Annotated[str, typer.Option(help="Remove name@version for good.")] = "",
 ) -> None:
-    """List the baselines of the store, or activate one."""
-    from mad.baseline.store import BaselineStore, parse_revision
+    """List the baselines of the store, activate one, or delete one."""
+    from mad.baseline.store import BaselineStore
 
     store = BaselineStore(Settings.load(config).baseline.store)
     if activate:
-        name, version = parse_revision(activate)
-        if version is None:
-            raise BaselineNotFoundError(f"{activate!r} names no version; write name@version")
+        name, version = _numbered(activate)
         store.load(name, version)
         store.activate(name, version)
+    if delete:
+        store.delete(*_numbered(delete))
     screen.table(
         f"Baselines in {store.root}",
         (
             "revision",
-            "active",
+            "alias",
             "fitted",
             "weighing",
             "reference",
@@ -38,11 +43,14 @@ def baselines(
             "alerts go by",
             "above, bits",
             "made",
+            "by",
+            "data from",
+            "set aside",
         ),
         [
             (
                 entry.manifest.revision,
-                "active" if entry.is_active else "",
+                ", ".join(entry.aliases),
                 str(entry.manifest.fit_inputs),
                 str(entry.manifest.weighing_inputs),
                 str(entry.manifest.reference_inputs),
@@ -52,7 +60,25 @@ def baselines(
                 if entry.manifest.by_context
                 else f"{entry.manifest.threshold_bits:.1f}",
                 f"{entry.manifest.created:%Y-%m-%d %H:%M} UTC",
+                entry.provenance.principal,
+                entry.provenance.source,
+                _set_aside(entry),
             )
             for entry in store.entries()
         ],
     )
+
+
+def _numbered(revision: str) -> tuple[str, int]:
+    from mad.baseline.store import parse_revision
+
+    name, version = parse_revision(revision)
+    if version is None:
+        raise BaselineNotFoundError(f"{revision!r} names no version; write name@version")
+    return name, version
+
+
+def _set_aside(entry: "Entry") -> str:
+    """Say how much of the data was; nothing where nobody looked."""
+    found = entry.provenance
+    return f"{found.quarantined_inputs} of {found.inputs}" if found.inputs else ""

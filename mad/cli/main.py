@@ -17,6 +17,7 @@ from mad.cli.explain import explain
 from mad.cli.fit import fit
 from mad.cli.incidents import incidents
 from mad.cli.jobs import jobs
+from mad.cli.promote import promote, rollback
 from mad.cli.report import report
 from mad.cli.score import score
 from mad.cli.serve import serve
@@ -43,6 +44,8 @@ for verb in (
     calibration,
     jobs,
     baselines,
+    promote,
+    rollback,
     audit,
     token,
     bench,

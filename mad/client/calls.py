@@ -28,6 +28,7 @@ from mad.client.outgoing import sent
 from mad.client.score_stream import ScoreStream
 from mad.client.service_config import SERVICE_CONFIG
 from mad.client.unanswered import IN_FLIGHT
+from mad.client.versions import AsyncVersionCalls, VersionCalls
 from mad.v1 import (
     alerts_pb2,
     alerts_pb2_grpc,
@@ -64,7 +65,8 @@ class Client:
     several, ``dns:///mad.example:8001``. ``timeout_s`` is for every unary call. A channel of its
     own carries ``token``, and is in the clear, to this machine only if there is a token, unless
     ``credentials`` such as ``grpc.ssl_channel_credentials()`` are given.
-    ``fits`` sends trusted inputs and follows what becomes of them, ``alert_log`` watches alerts and
+    ``fits`` sends trusted inputs and follows what becomes of them, ``versions`` promotes and goes
+    back, ``alert_log`` watches alerts and
     acknowledges them, ``calibration`` tells whether the promise is kept. ``scoring``, ``baseline``,
     ``alert`` and ``traffic`` are the generated stubs, for what is not shortened here.
     """
@@ -85,6 +87,7 @@ class Client:
         self.scoring = scoring_pb2_grpc.ScoringServiceStub(channel)
         self.baseline = baselines_pb2_grpc.BaselineServiceStub(channel)
         self.fits = FitCalls(self.baseline, timeout_s)
+        self.versions = VersionCalls(self.baseline, timeout_s)
         self.alert = alerts_pb2_grpc.AlertServiceStub(channel)
         self.alert_log = AlertCalls(self.alert, timeout_s)
         self.traffic = streams_pb2_grpc.StreamServiceStub(channel)
@@ -189,6 +192,7 @@ class AsyncClient:
             "BaselineServiceAsyncStub", baselines_pb2_grpc.BaselineServiceStub(channel)
         )
         self.fits = AsyncFitCalls(self.baseline, timeout_s)
+        self.versions = AsyncVersionCalls(self.baseline, timeout_s)
         self.alert = cast("AlertServiceAsyncStub", alerts_pb2_grpc.AlertServiceStub(channel))
         self.alert_log = AsyncAlertCalls(self.alert, timeout_s)
         self.traffic = cast("StreamServiceAsyncStub", streams_pb2_grpc.StreamServiceStub(channel))

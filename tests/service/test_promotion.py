@@ -175,9 +175,7 @@ async def test_a_version_that_fails_a_gate_is_not_promoted_and_says_which(
     assert "tiny@3 does not pass reference: 150 reference inputs reach" in text
     assert set(revisions) == {"tiny@1"}
     assert events(tmp_path) == [("baseline.refused", "tiny@3")]
-    found = await server.client.baseline.EvaluateBaseline(
-        pb.EvaluateBaselineRequest(revision="tiny@3")
-    )
+    found = await server.client.versions.evaluate("tiny@3")
     assert not found.is_promotable
     assert found.active_revision == "tiny@1"
     assert not found.gates[0].is_passed
@@ -223,15 +221,11 @@ async def test_what_is_asked_wrongly_is_refused(
 async def test_a_rollback_serves_what_was_active_before(server: Running) -> None:
     await promote(server, "tiny@2")
     async with under_load(server) as revisions:
-        back = await server.client.baseline.RollbackBaseline(
-            pb.RollbackBaselineRequest(expected_revision="tiny@2")
-        )
+        back = await server.client.versions.roll_back(expected="tiny@2")
         at = len(revisions)
     assert (back.baseline.version, back.previous_revision) == (1, "tiny@2")
     assert set(revisions[at + 4 :]) == {"tiny@1"}
-    code, text = await refused(
-        server.client.baseline.RollbackBaseline(pb.RollbackBaselineRequest(name="tiny"))
-    )
+    code, text = await refused(server.client.versions.roll_back("tiny"))
     assert (code, text.startswith("no earlier active version")) == (
         grpc.StatusCode.NOT_FOUND,
         True,
@@ -239,15 +233,14 @@ async def test_a_rollback_serves_what_was_active_before(server: Running) -> None
 
 
 async def test_what_an_alias_points_at_is_not_deleted_over_the_api(server: Running) -> None:
-    delete = server.client.baseline.DeleteBaseline
-    code, _ = await refused(delete(pb.DeleteBaselineRequest(revision="tiny@1")))
+    versions = server.client.versions
+    code, _ = await refused(versions.delete("tiny@1"))
     assert code is grpc.StatusCode.ABORTED
-    await delete(pb.DeleteBaselineRequest(revision="tiny@2"))
+    await versions.delete("tiny@2")
     listed = await server.client.baselines()
     assert [one.version for one in listed.baselines] == [1]
-    get = server.client.baseline.GetBaseline
-    assert (await get(pb.GetBaselineRequest(revision="tiny"))).baseline.version == 1
-    code, _ = await refused(get(pb.GetBaselineRequest(revision="tiny@2")))
+    assert (await versions.get("tiny")).version == 1
+    code, _ = await refused(versions.get("tiny@2"))
     assert code is grpc.StatusCode.NOT_FOUND
 
 
@@ -329,6 +322,11 @@ async def test_an_alias_that_is_moved_elsewhere_is_followed(world: World, tmp_pa
         store.move("tiny", "shadow", before, before.moved_to(1))
         await until(lambda: server.server.registry.shadow is not None)
         assert reloads("shadow", "loaded") == 1
+    assert [subject for event, subject in events(tmp_path) if event == "baseline.followed"] == [
+        "tiny@2",
+        "tiny@4",
+        "tiny@1",
+    ]
 
 
 async def test_a_signal_has_the_store_looked_at_now(server: Running) -> None:

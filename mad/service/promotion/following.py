@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final, final
 
+from mad.audit import AuditLog
 from mad.baseline.pointer import Alias
 from mad.errors import MadError
 from mad.service.promotion.loading import Loading
@@ -34,8 +35,9 @@ class Following:
     again.
     """
 
-    def __init__(self, loading: Loading, *, poll_s: float) -> None:
+    def __init__(self, loading: Loading, audit: AuditLog, *, poll_s: float) -> None:
         self._loading = loading
+        self._audit = audit
         self._poll_s = poll_s
         self._asked = asyncio.Event()
         self._failed: dict[tuple[str, Alias], _Failed] = {}
@@ -79,6 +81,7 @@ class Following:
                 ):
                     return
                 await self._load(name, alias, version)
+                await self._record(name, alias, version)
         except Exception as error:  # noqa: BLE001  # told by _fail, and what scores goes on
             self._fail(name, alias, version, error)
         else:
@@ -97,6 +100,17 @@ class Following:
     async def _load(self, name: str, alias: Alias, version: int | None) -> None:
         candidate = None if version is None else await self._loading.load(name, version)
         self._loading.put(alias, candidate)
+
+    async def _record(self, name: str, alias: Alias, version: int | None) -> None:
+        # Whoever moved it is not known here.
+        subject = "none" if version is None else f"{name}@{version}"
+        await asyncio.to_thread(
+            self._audit.append,
+            "baseline.followed",
+            principal="",
+            subject=subject,
+            fields={"alias": alias},
+        )
 
     def _waits(self, name: str, alias: Alias, version: int | None) -> bool:
         failed = self._failed.get((name, alias))

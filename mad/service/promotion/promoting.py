@@ -59,7 +59,7 @@ class Promoting:
         self._loading = loading
         self._store = loading.store
         self._audit = audit
-        self.following = Following(loading, poll_s=plan.poll_s)
+        self.following = Following(loading, audit, poll_s=plan.poll_s)
 
     async def examine(self, revision: str) -> Examined:
         """Hold a version against the gates; nothing is changed."""
