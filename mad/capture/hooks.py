@@ -50,17 +50,24 @@ def capture(model: MonitoredModel, sites: Sequence[Site], inputs: Inputs) -> Run
     """
     calls: dict[End, list[object]] = defaultdict(list)
     addresses = {site: Address.parse(site) for site in sites}
-    hooks = {address.end: partial(_keep, calls[address.end]) for address in addresses.values()}
+    hooks = {address.end: partial(keep, calls[address.end]) for address in addresses.values()}
     with torch.no_grad(), hooked(model.module, hooks):
         output = forward(model, inputs)
-    batch = batch_size(inputs)
+    activations = gathered(addresses, calls, batch=batch_size(inputs))
+    return Run(named_tensors(output), activations)
+
+
+def gathered(
+    addresses: Mapping[Site, Address], calls: Mapping[End, Sequence[object]], *, batch: int
+) -> Activations:
+    """Return each site's activation of what the modules gave; ConfigError as ``capture``."""
     activations = {}
     for site, address in addresses.items():
         of_end = calls[address.end]
         check_calls(site, address, len(of_end))
         kept = of_end[max(address.call, 1) - 1]
         activations[site] = activation(site, address, kept, batch=batch)
-    return Run(named_tensors(output), activations)
+    return activations
 
 
 def forward(model: MonitoredModel, inputs: Inputs) -> object:
@@ -169,7 +176,8 @@ def _check_evaluating(modules: Mapping[str, nn.Module]) -> None:
             )
 
 
-def _keep(calls: list[object], _module: nn.Module, _args: object, output: object) -> None:
+def keep(calls: list[object], _module: nn.Module, _args: object, output: object) -> None:
+    """Add a copy of a module's output to those of its other calls, as a hook."""
     # A copy: a later in-place operation, such as ReLU(inplace=True), would change what we keep.
     match output:
         case Tensor():

@@ -13,6 +13,7 @@ from mad.client.messages import (
     TensorLike,
     activations,
     channel,
+    codes,
     request,
     tensor,
     term,
@@ -20,6 +21,7 @@ from mad.client.messages import (
 from mad.client.score_stream import ScoreStream
 from mad.client.service_config import SERVICE_CONFIG
 from mad.client.unanswered import RequestError
+from mad.v1.scoring_pb2 import ScoreResponse
 
 __all__ = [
     "DEFAULT_TIMEOUT_S",
@@ -29,12 +31,14 @@ __all__ = [
     "AsyncScoreStream",
     "Client",
     "RequestError",
+    "ScoreResponse",
     "ScoreStream",
     "Scored",
     "TensorLike",
     "activations",
     "alert_filter",
     "channel",
+    "codes",
     "disposition",
     "fit_config",
     "fit_steps",

@@ -94,7 +94,10 @@ class AsyncScoreStream:
 
     async def _once(self, outgoing: _Requests) -> tuple[grpc.StatusCode, str]:
         """Read one stream to its end, and return how it ended."""
-        call = self._open_call(_each(outgoing))
+        try:
+            call = self._open_call(_each(outgoing))
+        except grpc.aio.UsageError as error:  # its owner closed the channel first
+            return grpc.StatusCode.CANCELLED, str(error)
         try:
             async for message in call:
                 again = self._unanswered.answered(message)
@@ -102,6 +105,12 @@ class AsyncScoreStream:
                     self._later(outgoing, again)
         except grpc.aio.AioRpcError as error:
             return error.code(), str(error.details())
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # A channel that its owner closed ends its calls so, and nobody asked this task to stop.
+            return grpc.StatusCode.CANCELLED, "the channel is closed"
         finally:
             call.cancel()
         return grpc.StatusCode.OK, "the server ended the stream"

@@ -1,7 +1,7 @@
 """Arrays in, messages of ``mad.v1`` out, by the buffer protocol alone."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
 
 from mad.errors import InputError
@@ -75,6 +75,30 @@ def activations(
         sites=[tensor(name, array) for name, array in sites.items()],
         outputs=[tensor(name, array) for name, array in (outputs or {}).items()],
         model_fingerprint=model_fingerprint,
+    )
+
+
+def codes(
+    views: Mapping[str, tuple[Iterable[int], Iterable[int], Iterable[float]]],
+    *,
+    model_fingerprint: str,
+    decomposition_fingerprint: str,
+    contexts: Iterable[int] = (),
+) -> scoring_pb2.CodeBatch:
+    """Write active sets: of each view how many components an input uses, which, and how strongly.
+
+    Contexts are the labels that the model predicted, one an input, where it predicts any.
+    """
+    return scoring_pb2.CodeBatch(
+        views=[
+            scoring_pb2.ViewCodes(
+                view=view, counts=counts, components=components, magnitudes=magnitudes
+            )
+            for view, (counts, components, magnitudes) in views.items()
+        ],
+        contexts=contexts,
+        model_fingerprint=model_fingerprint,
+        decomposition_fingerprint=decomposition_fingerprint,
     )
 
 

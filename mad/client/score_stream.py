@@ -109,6 +109,9 @@ class ScoreStream:
         pause = threading.Event()
         while True:
             with self._lock:
+                if not len(self._unanswered):
+                    self._reader = None
+                    return
                 outgoing = self._outgoing = SimpleQueue()
                 for again in self._unanswered.requests():
                     outgoing.put(again)
@@ -124,7 +127,10 @@ class ScoreStream:
 
     def _once(self, outgoing: _Requests) -> tuple[grpc.StatusCode, str]:
         """Read one stream to its end, and return how it ended."""
-        call = self._open_call(iter(outgoing.get, None))
+        try:
+            call = self._open_call(iter(outgoing.get, None))
+        except ValueError as error:  # its owner closed the channel first
+            return grpc.StatusCode.CANCELLED, str(error)
         try:
             for message in call:
                 with self._lock:

@@ -203,3 +203,22 @@ async def test_threads_are_answered_by_another_server_too(world: World, tmp_path
         await asyncio.sleep(0.1)
         await one[0].drain(lame_duck_s=0, grace_s=2)
         assert len(await asking) == 100
+
+
+async def test_a_stream_whose_channel_is_gone_says_so(service: Running) -> None:
+    async with AsyncClient(service.address, timeout_s=20) as client:
+        stream = client.open_stream()
+        assert (await stream.score(live(1))).scores
+    with pytest.raises(RequestError) as gone:
+        await stream.score(live(1))
+    assert gone.value.code() is grpc.StatusCode.CANCELLED
+
+    def ask() -> grpc.StatusCode:
+        with Client(service.address, timeout_s=20) as client:
+            stream = client.open_stream()
+            assert stream.score(live(1)).scores
+        with pytest.raises(RequestError) as gone:
+            stream.score(live(1))
+        return gone.value.code()
+
+    assert await asyncio.to_thread(ask) is grpc.StatusCode.CANCELLED
