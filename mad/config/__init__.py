@@ -4,5 +4,6 @@ from mad.config.decomposition import Decomposition, Recipe
 from mad.config.fields import Address, Section
 from mad.config.security import Security
 from mad.config.settings import Settings
+from mad.config.tracing import Tracing
 
-__all__ = ["Address", "Decomposition", "Recipe", "Section", "Security", "Settings"]
+__all__ = ["Address", "Decomposition", "Recipe", "Section", "Security", "Settings", "Tracing"]

@@ -41,6 +41,7 @@ from mad.config.fit import Fit
 from mad.config.logging import Logging
 from mad.config.promotion import Promotion
 from mad.config.security import Security
+from mad.config.tracing import Tracing
 from mad.config.upstream import Upstream
 from mad.errors import ConfigError
 
@@ -139,6 +140,7 @@ _OPTIONAL: Final = (
     "security",
     "fit",
     "logging",
+    "tracing",
     "promotion",
     "alerts",
     "upstream",
@@ -162,6 +164,7 @@ class Settings(Section):
     stream: Stream
     security: Security
     logging: Logging
+    tracing: Tracing
     fit: Fit
     promotion: Promotion
     alerts: Alerts

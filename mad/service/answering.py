@@ -1,5 +1,6 @@
 """The scoring flow that every protocol shares: one question in; verdicts and durable alerts out."""
 
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from mad.service.caller import caller
 from mad.service.errors import request_id
 from mad.service.observed import Observations
 from mad.service.registry import Registry
+from mad.service.tracing import Tracing
 from mad.service.watch import StreamWatch
 from mad.types import Measure
 
@@ -67,6 +69,7 @@ class Answering:
     watch: StreamWatch
     observations: Observations
     metrics: Metrics
+    tracing: Tracing
     probing: Probing
     coarse_bits: float
     max_request_inputs: int
@@ -85,7 +88,10 @@ class Answering:
                 "caller that has the role"
             )
         monitor = question.monitor
+        began_ns = time.time_ns()
         judgement = await self._judged(question)
+        if self.tracing.is_on:
+            self.tracing.stages(began_ns, judgement.stage_seconds)
         now = self.clock()
         self.metrics.scored(monitor.baseline.manifest.name, question.traffic, judgement.verdicts)
         self.observations.feed(monitor.baseline, question.traffic, judgement)
@@ -148,7 +154,11 @@ class Answering:
         alerts = drafts(
             monitor, judgement, question.payload, request_id=question.request_id, time=now
         )
-        return dict(zip(alerts, await self.alerts.write(list(alerts.values())), strict=True))
+        began_ns = time.time_ns()
+        ids = await self.alerts.write(list(alerts.values()))
+        if self.tracing.is_on and alerts:
+            self.tracing.stage("persist", began_ns)
+        return dict(zip(alerts, ids, strict=True))
 
 
 def _judge_activations(monitor: Monitor, batch: ActivationBatch) -> Judgement:

@@ -92,13 +92,13 @@ async def counted(call: Call, metrics: Metrics) -> AsyncIterator[None]:
         code = "CANCELLED" if left_s is None or left_s > 0 else "DEADLINE_EXCEEDED"
         raise
     except BaseException:
-        code = _code(call.context)
+        code = code_of(call.context)
         raise
     finally:
         metrics.rpc_handled(call.rpc, code=code, seconds=time.perf_counter() - start)
 
 
-def _code(context: Context) -> str:
+def code_of(context: Context) -> str:
     """Name the status a call was aborted with; gRPC gives it as a number."""
     number = context.code()
     return next(

@@ -24,8 +24,8 @@ from mad.errors import ConfigError, MadError
 from mad.monitor import Monitor
 from mad.service.auth.certificates import Certificates
 from mad.service.auth.principals import Principals
-from mad.service.deployment import access_of
-from mad.service.server import utc_now
+from mad.service.clock import utc_now
+from mad.service.deployment import access_of, tracing_of
 from mad.service.warming import warm_up
 from mad.streams.checkpoint import load
 
@@ -87,6 +87,7 @@ def _listening(settings: config.Settings) -> Iterator[Finding]:
     yield _plain("exposure", lambda: _exposure(settings))
     yield _plain("TLS", lambda: _certificates(security))
     yield _plain("tokens", lambda: _tokens(security))
+    yield _plain("tracing", lambda: _traces(settings.tracing))
 
 
 class _Missing(Exception):  # noqa: N818  # what was tried before was not found
@@ -225,6 +226,11 @@ def _certificates(security: config.Security) -> str:
         return "none: calls are in the clear"
     Certificates(files)
     return f"{files.certificate}" + ("" if files.client_ca is None else ", clients show theirs")
+
+
+def _traces(tracing: config.Tracing) -> str:
+    tracing_of(tracing).close()
+    return f"to {tracing.endpoint}" if tracing.endpoint else "off"
 
 
 def _tokens(security: config.Security) -> str:

@@ -12,13 +12,15 @@ from mad.metrics import Metrics
 from mad.service.alert_writer import UpkeepPlan
 from mad.service.auth.certificates import TlsFiles
 from mad.service.auth.guard import Access
+from mad.service.clock import utc_now
 from mad.service.fit_jobs.setup import FitSetup
 from mad.service.oip.serving import InferencePlan
 from mad.service.oip.upstream import UpstreamPlan
 from mad.service.promotion.promoting import PromotionPlan
 from mad.service.registry import Registry
-from mad.service.server import Limits, Server, utc_now
+from mad.service.server import Limits, Server
 from mad.service.shares import CallerLimits
+from mad.service.tracing import Tracing
 from mad.service.watch import WatchPlan
 
 
@@ -67,6 +69,7 @@ def from_settings(settings: config.Settings, *, collectors: CollectorRegistry) -
             checkpoint_s=settings.stream.checkpoint_seconds,
         ),
         access=access_of(settings.security),
+        tracing=tracing_of(settings.tracing),
         upkeep=UpkeepPlan(
             retention=Retention(
                 days=settings.alerts.retention_days, max_alerts=settings.alerts.max_alerts
@@ -100,6 +103,11 @@ def _inference(settings: config.Settings) -> InferencePlan:
         version=wanted.version,
         upstream=upstream if mode == "proxy" else None,
     )
+
+
+def tracing_of(tracing: config.Tracing) -> Tracing:
+    """Return where the settings send traces; ConfigError if nothing here can send any."""
+    return Tracing() if tracing.endpoint is None else Tracing.to(tracing.endpoint)
 
 
 def access_of(security: config.Security) -> Access:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Final, final
 
@@ -27,6 +27,7 @@ from mad.service.baselines import BaselineServicer
 from mad.service.batching import Batcher
 from mad.service.calibration import CalibrationServicer
 from mad.service.calls import CallInterceptor, counted
+from mad.service.clock import utc_now
 from mad.service.errors import translated
 from mad.service.fit_jobs.fits import Fits
 from mad.service.fit_jobs.setup import FitSetup
@@ -41,6 +42,7 @@ from mad.service.scoring import ScoringServicer
 from mad.service.shadowing import Shadowing
 from mad.service.shares import CallerLimits, Shares, shared
 from mad.service.streams import StreamServicer
+from mad.service.tracing import Tracing
 from mad.service.warming import warm_up
 from mad.service.watch import StreamWatch, WatchPlan
 from mad.v1 import (
@@ -81,11 +83,6 @@ class Limits:
     callers: CallerLimits = field(default_factory=CallerLimits)
 
 
-def utc_now() -> datetime:
-    """Read the wall clock."""
-    return datetime.now(UTC)
-
-
 @final
 @dataclass(kw_only=True, eq=False)
 class Server:
@@ -105,6 +102,7 @@ class Server:
     upkeep: UpkeepPlan = field(default_factory=UpkeepPlan)
     watch: WatchPlan = field(default_factory=WatchPlan)
     access: Access = field(default_factory=Access)
+    tracing: Tracing = field(default_factory=Tracing)
     fits: FitSetup | None = None
     promotion: PromotionPlan = field(default_factory=PromotionPlan)
     inference: InferencePlan = field(default_factory=InferencePlan)
@@ -158,7 +156,6 @@ class Server:
             audit=self.audit,
             clock=self.clock,
         )
-
         loading = Loading(self.store, self.registry, self._batcher, self._watch, self.metrics)
         self._promoting = Promoting(self.promotion, loading, self.audit)
 
@@ -198,6 +195,7 @@ class Server:
         await self._alerts.close()
         await self.guard.close()
         await asyncio.to_thread(self.audit.close)
+        await asyncio.to_thread(self.tracing.close)
 
     @property
     def is_ready(self) -> bool:
@@ -240,6 +238,7 @@ class Server:
 
     def _compose(self) -> grpc.aio.Server:
         around = (
+            *((self.tracing.traced,) if self.tracing.is_on else ()),
             partial(counted, metrics=self.metrics),
             partial(translated, metrics=self.metrics),
             partial(admitted, guard=self.guard),
@@ -258,6 +257,7 @@ class Server:
             watch=self._watch,
             observations=self._observations,
             metrics=self.metrics,
+            tracing=self.tracing,
             probing=Probing(self.metrics, clock=time.monotonic),
             coarse_bits=self.access.coarse_bits,
             max_request_inputs=self.limits.max_request_inputs,

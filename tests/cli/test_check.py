@@ -50,6 +50,7 @@ EVERYTHING = (
     "exposure",
     "TLS",
     "tokens",
+    "tracing",
 )
 
 

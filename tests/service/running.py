@@ -19,10 +19,11 @@ from mad.metrics import Metrics
 from mad.monitor import Monitor
 from mad.service.alert_writer import UpkeepPlan
 from mad.service.auth.guard import Access
+from mad.service.clock import utc_now
 from mad.service.oip.serving import InferencePlan
 from mad.service.promotion.promoting import PromotionPlan
 from mad.service.registry import Registry
-from mad.service.server import Limits, Server, utc_now
+from mad.service.server import Limits, Server
 from mad.service.watch import WatchPlan
 from tests.worlds import World, ordinary, strange
 
