@@ -1,6 +1,6 @@
 """``mad token``: a new principal with a random token, of which only the digest is kept."""
 
-import os
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -48,11 +48,11 @@ def _read(file: Path) -> str:
 
 def _replace(file: Path, content: str) -> None:
     """Write a file whole: a server that reads it now gets the one before or the one after."""
-    aside = file.with_name(f".{file.name}.part")
     try:
-        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(handle, "w", encoding="utf-8") as opened:  # noqa: PTH123  # of a descriptor
-            opened.write(content)
-        aside.replace(file)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=file.parent, prefix=f".{file.name}.", delete=False
+        ) as aside:
+            aside.write(content)
+        Path(aside.name).replace(file)
     except OSError as error:
         raise ConfigError(f"cannot write {file}: {error.strerror}") from error
