@@ -4,8 +4,8 @@ import math
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Final, final
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeAlias, final
 
 from mad.alerts.signature import Signature, rank, signature
 from mad.alerts.values import Incident, Mechanism
@@ -20,6 +20,7 @@ pairs of different triggers, or of a trigger and a false alarm, share less.
 _MEMORY: Final = 64
 """An incident's profile is about the mean of so many alerts, so it follows one that drifts."""
 _PROFILE: Final = 32
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _NAMESPACE: Final = uuid.UUID("6d1f3c0e-6f0c-5f61-9c59-1f0a5c3f7b52")
 
 
@@ -30,6 +31,13 @@ class GroupPlan:
 
     quiet_s: float = 3600.0
     max_open: int = 128
+
+
+_Place: TypeAlias = tuple[str, str, int]
+"""Model, baseline and context."""
+
+_NOTHING: Final = (Mechanism("", "set", -1), 1.0)
+"""Stands in the index for alerts that nothing was named of."""
 
 
 @final
@@ -43,8 +51,14 @@ class OpenIncidents:
 
     def __init__(self, incidents: Iterator[Incident], plan: GroupPlan) -> None:
         self._plan = plan
-        self._open = {incident.incident_id: incident for incident in incidents}
+        self._quiet = timedelta(seconds=plan.quiet_s)
+        self._open: dict[str, Incident] = {}
         self._changed: dict[str, Incident] = {}
+        # By place and mechanism, since most open incidents have nothing to do with an alert.
+        self._shares: dict[tuple[_Place, Mechanism], dict[str, float]] = {}
+        self._earliest = _NEVER
+        for incident in incidents:
+            self._put(incident)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -57,20 +71,22 @@ class OpenIncidents:
         if nearest is None:
             incident = _opened(alert, sequence, about)
         else:
+            self._take_out(nearest)  # to come last again
             incident = _joined(nearest, alert, sequence, about)
-            del self._open[incident.incident_id]  # to come last again
-        self._open[incident.incident_id] = incident
+        self._put(incident)
         self._changed[incident.incident_id] = incident
         while len(self._open) > self._plan.max_open:
-            self._close(next(iter(self._open)))
+            self._close(next(iter(self._open.values())))
         return incident.incident_id
 
     def close_quiet(self, now: datetime) -> None:
         """Close what has had no alert for so long."""
-        quiet = timedelta(seconds=self._plan.quiet_s)
+        if now - self._earliest <= self._quiet:
+            return
         for incident in list(self._open.values()):
-            if now - incident.last_time > quiet:
-                self._close(incident.incident_id)
+            if now - incident.last_time > self._quiet:
+                self._close(incident)
+        self._earliest = min((one.last_time for one in self._open.values()), default=_NEVER)
 
     def take_changed(self) -> list[Incident]:
         """Return what has changed since this was last asked."""
@@ -78,27 +94,41 @@ class OpenIncidents:
         self._changed.clear()
         return changed
 
-    def _close(self, incident_id: str) -> None:
-        self._changed[incident_id] = replace(self._open.pop(incident_id), is_open=False)
+    def _put(self, incident: Incident) -> None:
+        self._open[incident.incident_id] = incident
+        self._earliest = min(self._earliest, incident.last_time)
+        place = _place_of(incident)
+        for key, share in incident.profile or (_NOTHING,):
+            self._shares.setdefault((place, key), {})[incident.incident_id] = share
+
+    def _take_out(self, incident: Incident) -> None:
+        del self._open[incident.incident_id]
+        place = _place_of(incident)
+        for key, _ in incident.profile or (_NOTHING,):
+            sharing = self._shares[place, key]
+            del sharing[incident.incident_id]
+            if not sharing:
+                del self._shares[place, key]
+
+    def _close(self, incident: Incident) -> None:
+        self._take_out(incident)
+        self._changed[incident.incident_id] = replace(incident, is_open=False)
 
     def _nearest(self, alert: Alert, about: Signature) -> Incident | None:
         """Return what shares most with an alert, if that is enough; the least recent of equals."""
-        best, most = None, 0.0
         place = (alert.model, alert.baseline, alert.verdict.context)
-        for incident in self._open.values():
-            if (incident.model, incident.baseline, incident.context) != place:
-                continue
-            shared = _shared(about, incident)
-            if shared >= NEAR and shared > most:
-                best, most = incident, shared
-        return best
+        shared: dict[str, float] = {}
+        for key, share in about.items() or (_NOTHING,):
+            for incident_id, other in self._shares.get((place, key), {}).items():
+                shared[incident_id] = shared.get(incident_id, 0.0) + min(share, other)
+        near = [self._open[incident_id] for incident_id, bits in shared.items() if bits >= NEAR]
+        return min(
+            near, key=lambda one: (-shared[one.incident_id], one.last_sequence), default=None
+        )
 
 
-def _shared(about: Signature, incident: Incident) -> float:
-    """Return how much of an alert's rarity an incident's alerts share, from 0 to 1."""
-    if not about:
-        return 0.0 if incident.profile else 1.0
-    return math.fsum(min(share, about.get(key, 0.0)) for key, share in incident.profile)
+def _place_of(incident: Incident) -> _Place:
+    return incident.model, incident.baseline, incident.context
 
 
 def _opened(alert: Alert, sequence: int, about: Signature) -> Incident:

@@ -10,20 +10,24 @@ no rare components.
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row
 
 from mad.errors import AlertLogError
 from mad.types import Alert, Charge, Explanation, Part, SetNeighbour, Verdict
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 
 def to_row(alert: Alert, *, sequence: int, incident_id: str) -> dict[str, str | int | float | None]:
     """Return the values of one row; the alert's time must name its zone."""
-    surprise = alert.verdict.surprise_bits
+    surprise, nearest = alert.verdict.surprise_bits, alert.explanation.nearest
     return {
         "sequence": sequence,
         "alert_id": alert.alert_id,
@@ -35,12 +39,33 @@ def to_row(alert: Alert, *, sequence: int, incident_id: str) -> dict[str, str | 
         "input_index": alert.input_index,
         "input_digest": alert.input_digest,
         "body": json.dumps(
-            {"verdict": asdict(alert.verdict), "explanation": asdict(alert.explanation)},
+            {
+                "verdict": _written(alert.verdict, parts=_all(alert.verdict.parts)),
+                "explanation": _written(
+                    alert.explanation,
+                    charges=_all(alert.explanation.charges),
+                    nearest=dict(zip(nearest, _all(nearest.values()), strict=True)),
+                ),
+            },
             separators=(",", ":"),
         ),
         "surprise_bits": None if math.isnan(surprise) else surprise,
         "incident_id": incident_id,
     }
+
+
+def _written(value: "DataclassInstance", **instead: object) -> dict[str, object]:
+    """Return a value's fields, some of them replaced; ``asdict`` takes ten times as long."""
+    return {name: getattr(value, name) for name in _names(type(value))} | instead
+
+
+def _all(values: "Iterable[DataclassInstance]") -> list[dict[str, object]]:
+    return [_written(value) for value in values]
+
+
+@cache
+def _names(kind: "type[DataclassInstance]") -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 def written_time(time: datetime) -> str:
