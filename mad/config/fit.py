@@ -17,4 +17,4 @@ class Fit(Section):
     max_bytes: Count = 4 * 1024**3
     threads: Count = 1
     quarantine_rate: Annotated[float, Field(ge=0, lt=0.5, strict=True)] = 0.001
-    kept_jobs: Annotated[int, Field(ge=0, strict=True)] = 20
+    kept_jobs: Count = 20

@@ -111,3 +111,19 @@ async def test_a_job_goes_on_after_a_restart_and_is_made_once(fitted: Path, tmp_
         again = await service.client.fits.wait(job.job_id, poll_s=0.1)
         assert (again.revision, again.provenance) == (ended.revision, ended.provenance)
         assert len((await service.client.baselines()).baselines) == 2
+
+
+@pytest.mark.slow
+async def test_what_trained_the_dictionaries_calibrates_nothing(
+    fitted: Path, tmp_path: Path
+) -> None:
+    home = copied(fitted, tmp_path)
+    with (home / "model.py").open("a") as factory:
+        factory.write('\n\nprint("a model of my own")\n')
+    async with serving(home) as service:
+        seen = {"x": ordinary(600, seed=1).numpy()}  # what the first baseline was fitted on
+        job = await service.client.fits.send(seen, fit_config(seed=9))
+        failed = await service.client.fits.wait(job.job_id, poll_s=0.1)
+        assert failed.state == pb.FIT_JOB_STATE_FAILED
+        assert "trained the dictionaries, so the false-alarm rate would not hold" in failed.error
+        assert service.sample("mad_fit_jobs_total", model="tiny", state="failed") == 1

@@ -13,7 +13,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, TextIO, final
 
 import torch
 
@@ -57,6 +57,7 @@ class Order:
 def main() -> None:
     """Do the order on the input; errors of ours are a line like any other outcome."""
     os.nice(NICENESS)
+    told = _taken_over()
     order = Order(**json.loads(sys.stdin.buffer.readline()))
     threading.Thread(target=_end_with_server, daemon=True).start()
     torch.set_num_threads(order.threads)
@@ -66,12 +67,12 @@ def main() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         job = read(read_bytes(home / "job.json"), name=str(home / "job.json"))
         try:
-            _tell(**_done(job, order))
+            told(**_done(job, order, told))
         except MadError as error:
-            _tell(error=str(error))
+            told(error=str(error))
 
 
-def _done(job: FitJob, order: Order) -> dict[str, object]:
+def _done(job: FitJob, order: Order, told: "_Told") -> dict[str, object]:
     settings = Settings.model_validate(order.settings, context=Path("/"))
     deployment = Deployment.of(settings)
     home = Path(order.home)
@@ -82,7 +83,7 @@ def _done(job: FitJob, order: Order) -> dict[str, object]:
             return _outcome(entry.manifest.revision, entry.provenance.quarantined_inputs)
     data = open_dataset(sorted((home / INPUTS).iterdir()), names=deployment.model.inputs)
     check_unseen(data, plan, load_seen(settings.decomposition.path))
-    progress = _Told()
+    progress = _Progress(told)
     aside = set_aside(deployment, data, plan, home, rate=order.quarantine_rate, progress=progress)
     assert job.started is not None
     fitted = fit(
@@ -123,9 +124,30 @@ def _outcome(revision: str, quarantined: int) -> dict[str, object]:
 
 @final
 class _Told:
+    """What the server is told, as lines of JSON."""
+
+    def __init__(self, lines: TextIO) -> None:
+        self._lines = lines
+
+    def __call__(self, **facts: object) -> None:
+        """Tell some facts."""
+        self._lines.write(json.dumps(facts) + "\n")
+        self._lines.flush()
+
+
+def _taken_over() -> _Told:
+    """Take the output for ourselves: a model's own code may print, which then goes with the log."""
+    lines = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return _Told(lines)
+
+
+@final
+class _Progress:
     """Progress as lines, not too many."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: _Told) -> None:
+        self._told = told
         self._stage = ""
         self._at = 0.0
 
@@ -135,12 +157,7 @@ class _Told:
         if stage == self._stage and done < total and now - self._at < _TOLD_EVERY_S:
             return
         self._stage, self._at = stage, now
-        _tell(stage=stage, done=done, total=total)
-
-
-def _tell(**facts: object) -> None:
-    sys.stdout.write(json.dumps(facts) + "\n")
-    sys.stdout.flush()
+        self._told(stage=stage, done=done, total=total)
 
 
 def _end_with_server() -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -104,16 +105,17 @@ class FitRunner:
             self._current = job.job_id
             try:
                 await self._do(job)
-            except Exception as error:  # one that cannot be run must not stop the others
-                fields = {"job": job.job_id}
-                is_ours = not isinstance(error, MadError)
-                log.error("fit job not run: %s", error, exc_info=is_ours, extra=fields)  # noqa: TRY400
-                await self._pause()
+            except Exception as error:
+                log.exception("fit job not run", extra={"job": job.job_id})
+                await self._give_up(job, error)
             finally:
                 self._current = ""
 
-    async def _pause(self) -> None:
-        """Wait before a job is tried again, as when the disk was full."""
+    async def _give_up(self, job: FitJob, error: Exception) -> None:
+        """Wait, as when the disk is full, before another try; end a job that cannot be run."""
+        if not isinstance(error, MadError):
+            with suppress(MadError):  # then it is tried again
+                await self._end(job, _Outcome(error=_BROKEN))
         try:
             async with asyncio.timeout(_RETRY_S):
                 await self._closing.wait()
@@ -163,6 +165,8 @@ class FitRunner:
             status = await process.wait()
         finally:
             self._process = None
+            if process.returncode is None:
+                process.kill()
         if said.revision or said.error:
             return said
         return _Outcome(error=_BROKEN if status >= 0 else _KILLED.format(-status))
