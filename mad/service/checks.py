@@ -3,6 +3,7 @@
 What is tried is what the server itself does, not a description of it.
 """
 
+import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,8 @@ from mad.monitor import Monitor
 from mad.service.auth.certificates import Certificates
 from mad.service.auth.principals import Principals
 from mad.service.clock import utc_now
-from mad.service.deployment import access_of, tracing_of
+from mad.service.deployment import access_of, inference_of, tracing_of
+from mad.service.oip.upstream import Upstream, UpstreamPlan
 from mad.service.warming import warm_up
 from mad.streams.checkpoint import load
 
@@ -67,6 +69,8 @@ def _judging(settings: config.Settings) -> Iterator[Finding]:
     yield bound.finding
     warmed = _tried("warm-up", lambda: _warmed(bound.value), lambda s: f"judged zeros in {s:.2f} s")
     yield warmed.finding
+    exam = _tried("gates", lambda: _exam(loaded.value), str)
+    yield exam.finding
 
 
 def _keeping(settings: config.Settings) -> Iterator[Finding]:
@@ -88,6 +92,7 @@ def _listening(settings: config.Settings) -> Iterator[Finding]:
     yield _plain("TLS", lambda: _certificates(security))
     yield _plain("tokens", lambda: _tokens(security))
     yield _plain("tracing", lambda: _traces(settings.tracing))
+    yield _plain("upstream", lambda: _upstream(settings))
 
 
 class _Missing(Exception):  # noqa: N818  # what was tried before was not found
@@ -132,6 +137,15 @@ def _dictionaries(deployment: Deployment) -> Decomposition:
 
 def _told_of_dictionaries(decomposition: Decomposition) -> str:
     return ", ".join(decomposition.views)
+
+
+def _exam(deployment: Deployment) -> str:
+    exam = deployment.exam()
+    counts = {"trusted": exam.trusted, "canaries": exam.canaries}
+    return ", ".join(
+        f"{name}: {'none' if data is None else f'{len(data)} inputs'}"
+        for name, data in counts.items()
+    )
 
 
 def _told_of_model(deployment: Deployment) -> str:
@@ -231,6 +245,24 @@ def _certificates(security: config.Security) -> str:
 def _traces(tracing: config.Tracing) -> str:
     tracing_of(tracing).close()
     return f"to {tracing.endpoint}" if tracing.endpoint else "off"
+
+
+def _upstream(settings: config.Settings) -> str:
+    plan = inference_of(settings)
+    if plan.upstream is None:
+        return "none: the model runs here"
+    name = plan.model or settings.model.name
+    asyncio.run(_asked(plan.upstream, name, plan.version, settings.server.max_message_bytes))
+    return f"{plan.upstream.address} is ready for {name}"
+
+
+async def _asked(plan: UpstreamPlan, model: str, version: str, max_message_bytes: int) -> None:
+    upstream = Upstream(plan, model=model, version=version, max_message_bytes=max_message_bytes)
+    upstream.open()
+    try:
+        await upstream.check()
+    finally:
+        await upstream.close()
 
 
 def _tokens(security: config.Security) -> str:

@@ -81,12 +81,13 @@ def from_settings(settings: config.Settings, *, collectors: CollectorRegistry) -
             bounds=deployment.bounds,
             poll_s=settings.promotion.poll_seconds,
         ),
-        inference=_inference(settings),
+        inference=inference_of(settings),
         has_reflection=settings.server.reflection,
     )
 
 
-def _inference(settings: config.Settings) -> InferencePlan:
+def inference_of(settings: config.Settings) -> InferencePlan:
+    """Return where the model runs, and what it is called in the open protocol."""
     mode, wanted = settings.server.mode, settings.upstream
     upstream = UpstreamPlan(
         address=str(wanted.address),

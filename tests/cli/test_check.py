@@ -9,6 +9,7 @@ import pytest
 import trustme
 
 from tests.cli.conftest import Finished, Mad
+from tests.cli.test_serve import serving
 
 PORTS = "\n[server]\ngrpc_address = '127.0.0.1:0'\nhttp_address = '127.0.0.1:0'\n"
 
@@ -40,6 +41,7 @@ EVERYTHING = (
     "baseline",
     "fingerprints",
     "warm-up",
+    "gates",
     "alert log",
     "audit log",
     "baseline store",
@@ -51,6 +53,7 @@ EVERYTHING = (
     "TLS",
     "tokens",
     "tracing",
+    "upstream",
 )
 
 
@@ -77,7 +80,7 @@ def test_everything_is_tried_however_much_fails(mad: Mad, deployed: Path) -> Non
     done = mad("serve", deployed, "--check")
     assert done.code == 2
     failed = {"model", "baseline", "stream checkpoint"}
-    left_out = {"dictionaries", "fingerprints", "warm-up"}
+    left_out = {"dictionaries", "fingerprints", "warm-up", "gates"}
     assert outcomes(done) == {
         **dict.fromkeys(EVERYTHING, "ok"),
         **dict.fromkeys(failed, "failed"),
@@ -207,3 +210,38 @@ def test_an_open_address_without_tokens_is_told(mad: Mad, deployed: Path) -> Non
     done = mad("serve", deployed, "--check", "--grpc-address", "0.0.0.0:0")
     assert done.code == 2
     assert "can be reached from other machines" in line(done, "exposure")
+
+
+def test_an_upstream_server_that_does_not_answer_is_told(
+    mad: Mad, deployed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAD_SERVER__MODE", "proxy")
+    monkeypatch.setenv("MAD_UPSTREAM__ADDRESS", "127.0.0.1:1")
+    done = mad("serve", deployed, "--check")
+    assert done.code == 2
+    assert "upstream 127.0.0.1:1 says UNAVAILABLE" in line(done, "upstream")
+    assert "mend upstream.address or upstream.model" in line(done, "upstream")
+
+
+def test_an_upstream_server_is_asked_for_the_model(
+    mad: Mad, deployed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = shutil.copytree(deployed.parent, deployed.parent.with_name("own")) / "mad.toml"
+    with serving(deployed) as upstream:
+        monkeypatch.setenv("MAD_SERVER__MODE", "proxy")
+        monkeypatch.setenv("MAD_UPSTREAM__ADDRESS", upstream.address)
+        done = mad("serve", own, "--check")
+        assert outcomes(done)["upstream"] == "ok"
+        monkeypatch.setenv("MAD_UPSTREAM__MODEL", "other")
+        done = mad("serve", own, "--check")
+        assert "says NOT_FOUND" in line(done, "upstream") or "not ready" in line(done, "upstream")
+        assert done.code == 2
+
+
+def test_canaries_that_cannot_be_read_are_told(
+    mad: Mad, deployed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAD_PROMOTION__CANARIES", '["lost.npz"]')
+    done = mad("serve", deployed, "--check")
+    assert done.code == 2
+    assert "lost.npz" in line(done, "gates")

@@ -9,7 +9,7 @@ from typing import Any, Final, final
 
 import grpc
 
-from mad.errors import ConfigError
+from mad.errors import ConfigError, UpstreamError
 from mad.service.calls import Context
 from mad.service.oip import inference_pb2 as pb
 from mad.service.oip.model import SERVICE
@@ -88,6 +88,25 @@ class Upstream:
         """Look once, then every so often; ``changed`` is awaited when it became ready or ceased."""
         self._is_ready = await self._look()
         self._watching = asyncio.create_task(self._watch(changed))
+
+    async def check(self) -> None:
+        """Ask once whether it takes requests for the model, and has the outputs that are named.
+
+        Raises UpstreamError if it does not answer or is not ready, ConfigError for other outputs.
+        """
+        named = f"upstream {self._plan.address}"
+        try:
+            answer = await self._ready(pb.ModelReadyRequest(**self._asked), timeout=_LOOK_S)
+            metadata = pb.ModelMetadataRequest(**self._asked)
+            if answer.ready:
+                self._learn(await self._metadata(metadata, timeout=_LOOK_S))
+        except grpc.aio.AioRpcError as error:
+            raise UpstreamError(
+                f"{named} says {error.code().name}: {error.details()}; start it, or mend "
+                "upstream.address or upstream.model"
+            ) from error
+        if not answer.ready:
+            raise UpstreamError(f"{named} is not ready for {self._asked['name']!r}; load it there")
 
     async def close(self) -> None:
         """Stop to look, and close the channel."""
