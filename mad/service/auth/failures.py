@@ -25,8 +25,8 @@ class Failures:
     """Writes one record a kind of failure, with a count: at once, then ever more rarely.
 
     As long as calls are refused, the time between two records of one kind doubles from a second to
-    a minute: three hours of an attack are some 200 records a kind. A crash loses what was counted
-    since the last.
+    a minute: three hours of an attack are some 200 records a kind. What cannot be written is kept
+    for the next time; a crash loses what was counted since the last.
     """
 
     def __init__(self, audit: AuditLog, metrics: Metrics) -> None:
@@ -52,7 +52,7 @@ class Failures:
 
     async def _write(self) -> None:
         wait_s = FIRST_S
-        while self._pending:
+        while self._pending and not self._closing.is_set():
             await self._flush()
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
@@ -65,16 +65,16 @@ class Failures:
             counted.setdefault((principal, reason), Counter())[method] += count
         self._pending.clear()
         for (principal, reason), methods in counted.items():
-            most, _ = methods.most_common(1)[0]
-            facts = {"reason": reason, "count": methods.total()}
             try:
-                await asyncio.to_thread(
-                    self._audit.append,
-                    "auth.failure",
-                    principal=principal,
-                    subject=most,
-                    fields=facts,
-                )
+                await asyncio.to_thread(self._record, principal, reason, methods)
             except AuditError as error:
                 self._metrics.audit_failed()
-                log.error("refused calls are not on record: %s", error, extra=facts)  # noqa: TRY400
+                log.error("refused calls are not on record yet: %s", error)  # noqa: TRY400
+                for method, count in methods.items():
+                    self._pending[principal, reason, method] += count
+
+    def _record(self, principal: str, reason: Reason, methods: Counter[str]) -> None:
+        """Write one record, of the method that was refused most."""
+        (most, _), *_ = methods.most_common(1)
+        facts = {"reason": reason, "count": methods.total()}
+        self._audit.append("auth.failure", principal=principal, subject=most, fields=facts)
