@@ -83,3 +83,28 @@ def test_a_shift_is_new_inputs_that_are_worked_on_as_usual(
     tmp_path: Path, novelty: str, mechanism: str, inputs: str, *, is_told: bool
 ) -> None:
     assert fired(tmp_path, novelty=novelty, mechanism=mechanism, inputs=inputs) is is_told
+
+
+@needs_promtool
+@pytest.mark.parametrize(
+    ("errors", "pending", "is_told"),
+    [("0x60", "0x60", False), ("0+1x60", "0x60", True), ("3x60", "2x60", True)],
+    ids=["written", "failing", "waiting"],
+)
+def test_an_alert_log_that_cannot_be_written_is_told_of(
+    tmp_path: Path, errors: str, pending: str, *, is_told: bool
+) -> None:
+    case = tmp_path / "case.yml"
+    case.write_text(
+        f"rule_files: ['{RULES}']\n"
+        "tests:\n"
+        "  - interval: 1m\n"
+        "    input_series:\n"
+        f"      - {{series: 'mad_alert_log_errors_total{{model=\"demo\"}}', values: '{errors}'}}\n"
+        f"      - {{series: 'mad_alert_log_pending{{model=\"demo\"}}', values: '{pending}'}}\n"
+        "    promql_expr_test:\n"
+        "      - {expr: 'ALERTS{alertname=\"MadAlertsNotKept\"} == 1', eval_time: 30m}\n"
+    )
+    complaint = promtool("test", "rules", case)
+    assert not complaint or 'alertstate="firing"' in complaint
+    assert bool(complaint) is is_told
