@@ -195,7 +195,8 @@ def observe(
     else:
         run = capture(model, decomposition.sites, inputs)
         outputs, ran = run.outputs, clock()
-        found = decomposition.activity(run.activations)
+        with torch.no_grad():
+            found = decomposition.activity(run.activations)
     context = context_of(outputs, rule, batch=batch_size(inputs))
     seconds = {"forward": ran - start, "components": clock() - ran}
     return Observed(outputs, found, context, seconds)

@@ -92,7 +92,7 @@ class Activity:
         """Return the number of inputs."""
         return self.offsets.numel() - 1
 
-    @property
+    @cached_property
     def counts(self) -> Int64[Tensor, " batch"]:
         """How many components each input used."""
         return self.offsets.diff()

@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from mad.errors import ConfigError
@@ -71,23 +73,46 @@ class Rarity:
 
     def bits(self, lengths: Float64[Tensor, "batch part"]) -> Float64[Tensor, "batch part"]:
         """Return how rare each length is among trusted inputs, in bits."""
-        wanted = lengths.T.contiguous()
-        last = self.knots[:, -1:]
-        within = wanted.minimum(last)
-        after = torch.searchsorted(self.knots, within, right=True)
-        left = (after - 1).clamp_min(0)
-        right = after.clamp_max(self.knots.shape[1] - 1)
-        low, high = self.knots.gather(1, left), self.knots.gather(1, right)
-        # A left knot that is also the right one is an end of the curve: any tiny width will do.
-        share = ((within - low) / (high - low).clamp_min(1e-300)).clamp(0.0, 1.0)
-        start, end = self.rarity.gather(1, left), self.rarity.gather(1, right)
-        counted = (start + share * (end - start)).minimum(end)
-        beyond = (wanted - last).clamp_min(0.0) / (self.scale.unsqueeze(1) * math.log(2))
-        return (counted + beyond).T.contiguous()
+        curves = self._curves
+        wanted = np.ascontiguousarray(lengths.T.numpy())
+        within = np.minimum(wanted, curves.last)
+        after = torch.searchsorted(self.knots, torch.from_numpy(within), right=True).numpy()
+        left = curves.first + np.maximum(after - 1, 0)
+        right = curves.first + np.minimum(after, self.knots.shape[1] - 1)
+        low, start, end = curves.knots[left], curves.rarity[left], curves.rarity[right]
+        width = curves.knots[right] - low
+        # A left knot that is also the right one is an end of the curve: any width will do.
+        share = (within - low) / np.where(width > 0, width, 1.0)
+        counted = np.minimum(start + share.clip(0.0, 1.0) * (end - start), end)
+        beyond = np.maximum(wanted - curves.last, 0.0) / curves.scale
+        return torch.from_numpy(np.ascontiguousarray((counted + beyond).T))
 
     def of(self, parts: Bool[Tensor, " part"]) -> "Rarity":
         """Return the same for some of the parts."""
         return Rarity(self.knots[parts], self.rarity[parts], self.scale[parts], self.typical[parts])
+
+    @cached_property
+    def _curves(self) -> "_Curves":
+        parts, knots = self.knots.shape
+        return _Curves(
+            np.arange(0, parts * knots, knots)[:, None],
+            self.knots.flatten().numpy(),
+            self.rarity.flatten().numpy(),
+            self.knots[:, -1:].numpy(),
+            self.scale.unsqueeze(1).numpy() * math.log(2),
+        )
+
+
+@final
+@dataclass(frozen=True)
+class _Curves:
+    """The curves one after another: numpy does a few numbers in a third of torch's time."""
+
+    first: Int64[np.ndarray, "part 1"]
+    knots: Float64[np.ndarray, " every"]
+    rarity: Float64[np.ndarray, " every"]
+    last: Float64[np.ndarray, "part 1"]
+    scale: Float64[np.ndarray, "part 1"]
 
 
 def _fit_part(

@@ -1,15 +1,18 @@
 """Weigh the parts of a ledger: code lengths in, bits of rarity of the whole out."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, TypeAlias, final
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from mad.calibration.rarity import Rarity
-from mad.types import MECHANISM_TERMS, Bits, Ledger, Weighed, site_of
+from mad.types import MECHANISM_TERMS, Ledger, Weighed, site_of
 
 AFFECTED: Final = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Shares of sites that an anomaly may show at, each as likely as the others; the last is all."""
@@ -54,16 +57,18 @@ class Weighing:
         # A part that hardly varies among trusted inputs would else become a cliff: one more bit of
         # length is never more than one of rarity.
         parts = Rarity.fit(columns, least_scale=1 / math.log(2))
-        mechanism, novelty = _by_site(parts.bits(columns), place, of_mechanism)
-        power = torch.stack([_repeated(mechanism), _repeated(novelty)])
-        evidence = _evidence(mechanism, novelty, power)
+        sites = _Sites.of(place, of_mechanism)
+        mechanism, novelty = sites.evidence(parts.bits(columns))
+        power = torch.tensor([_repeated(mechanism), _repeated(novelty)], dtype=torch.float64)
+        evidence = torch.from_numpy(_evidence(mechanism, novelty, power.tolist()))
         return Weighing(parts, Rarity.fit(evidence), place, of_mechanism, power)
 
     def weigh(self, ledger: Ledger) -> Weighed:
         """Return how rare each input's lengths are; infinite lengths are infinitely rare."""
         rarity = self.parts.bits(_columns(ledger))
-        mechanism, novelty = _by_site(rarity, self.place, self.of_mechanism)
-        totals = self.totals.bits(_evidence(mechanism, novelty, self.power))
+        mechanism, novelty = self._sites.evidence(rarity)
+        told = torch.from_numpy(_evidence(mechanism, novelty, self.power.tolist()))
+        totals = self.totals.bits(told)
         return Weighed(rarity[:, : len(ledger.keys)], *totals.T.contiguous().unbind())
 
     @property
@@ -75,6 +80,10 @@ class Weighing:
         """
         own = self.of_mechanism
         return replace(self, parts=self.parts.of(own), place=self.place[own], of_mechanism=own[own])
+
+    @cached_property
+    def _sites(self) -> "_Sites":
+        return _Sites.of(self.place, self.of_mechanism)
 
 
 def _is_combined(ledger: Ledger) -> Bool[Tensor, " part"]:
@@ -98,68 +107,93 @@ def _layout(ledger: Ledger) -> tuple[Int64[Tensor, " column"], Bool[Tensor, " co
     return torch.cat([place, place[combined]]), torch.cat([of_mechanism, of_mechanism[combined]])
 
 
-Evidence: TypeAlias = Float64[Tensor, "batch _"]
+Evidence: TypeAlias = Float64[np.ndarray, "batch _"]
 """``ln`` of the evidence of each site that has such parts."""
 
 
-def _by_site(
-    rarity: Float64[Tensor, "batch column"],
-    place: Int64[Tensor, " column"],
-    of_mechanism: Bool[Tensor, " column"],
-) -> tuple[Evidence, Evidence]:
-    """Average the evidence of each site's parts: of the mechanism's, and of the others."""
-    finite = rarity.clamp_max(_MOST_BITS)
-    each = math.log(CALIBRATOR) + (1 - CALIBRATOR) * math.log(2) * finite
-    return (
-        _averaged(each[:, of_mechanism], place[of_mechanism]),
-        _averaged(each[:, ~of_mechanism], place[~of_mechanism]),
-    )
+@final
+@dataclass(frozen=True)
+class _Sites:
+    """Which columns are averaged for each site: of the mechanism's terms, and of the others.
+
+    Columns are brought in the order of their sites, which begin at ``starts``.
+    """
+
+    mechanism: Int64[np.ndarray, " own"]
+    mechanism_starts: Int64[np.ndarray, " site"]
+    novelty: Int64[np.ndarray, " others"]
+    novelty_starts: Int64[np.ndarray, " other_site"]
+
+    @staticmethod
+    def of(place: Int64[Tensor, " column"], of_mechanism: Bool[Tensor, " column"]) -> "_Sites":
+        """Work out what each weighing needs, once."""
+        own, others = (kind.nonzero().squeeze(1).numpy() for kind in (of_mechanism, ~of_mechanism))
+        sites = place.numpy()
+        return _Sites(*_in_order(own, sites), *_in_order(others, sites))
+
+    def evidence(self, rarity: Float64[Tensor, "batch column"]) -> tuple[Evidence, Evidence]:
+        """Average the evidence of each site's parts: of the mechanism's, and of the others."""
+        finite = np.minimum(rarity.numpy(), _MOST_BITS)
+        each = math.log(CALIBRATOR) + (1 - CALIBRATOR) * math.log(2) * finite
+        return (
+            _averaged(each[:, self.mechanism], self.mechanism_starts),
+            _averaged(each[:, self.novelty], self.novelty_starts),
+        )
+
+
+def _in_order(
+    columns: Int64[np.ndarray, " own"], sites: Int64[np.ndarray, " column"]
+) -> tuple[Int64[np.ndarray, " own"], Int64[np.ndarray, " site"]]:
+    ordered = columns[sites[columns].argsort(kind="stable")]
+    _, starts = np.unique(sites[ordered], return_index=True)
+    return ordered, starts
 
 
 _MOST_BITS: Final = 1e12
 """Stands for an infinite rarity where rarities are averaged."""
 
 
-def _averaged(each: Float64[Tensor, "batch column"], place: Int64[Tensor, " column"]) -> Evidence:
-    sites, own, columns = place.unique(return_inverse=True, return_counts=True)
-    # All sites at once: a call a site takes longer than the arithmetic.
-    largest = each.new_zeros(each.shape[0], sites.numel()).scatter_reduce(
-        1, own.expand_as(each), each, "amax", include_self=False
-    )
-    total = torch.zeros_like(largest).index_add(1, own, (each - largest[:, own]).exp())
-    averaged: Evidence = largest + (total / columns).log()
+def _averaged(
+    each: Float64[np.ndarray, "batch own"], starts: Int64[np.ndarray, " site"]
+) -> Evidence:
+    if not len(starts):
+        return each[:, :0]
+    columns = np.diff(starts, append=each.shape[1])
+    largest = np.maximum.reduceat(each, starts, axis=1)
+    total = np.add.reduceat(np.exp(each - largest.repeat(columns, axis=1)), starts, axis=1)
+    averaged: Evidence = largest + np.log(total / columns)
     return averaged
 
 
-def _repeated(by_site: Evidence) -> Float64[Tensor, ""]:
+def _repeated(by_site: Evidence) -> float:
     """Return the power that undoes what sites repeat of each other, at most one."""
     if not by_site.shape[1]:
-        return by_site.new_ones(())
-    own = by_site.var(dim=0, correction=0).sum()
-    together = by_site.sum(dim=1).var(correction=0)
-    return torch.where(together > own, (own / together.clamp_min(1e-300)).sqrt(), 1.0)
+        return 1.0
+    own, together = float(by_site.var(axis=0).sum()), float(by_site.sum(axis=1).var())
+    return math.sqrt(own / together) if together > own else 1.0
 
 
 def _evidence(
-    mechanism: Evidence, novelty: Evidence, power: Float64[Tensor, " 2"]
-) -> Float64[Tensor, "batch 3"]:
+    mechanism: Evidence, novelty: Evidence, power: Sequence[float]
+) -> Float64[np.ndarray, "batch 3"]:
     """Return ``ln`` of the evidence of both kinds of terms together, the first, and the others."""
     of_mechanism, of_novelty = _together(mechanism, power[0]), _together(novelty, power[1])
-    both = torch.logaddexp(
+    both = np.logaddexp(
         of_mechanism + math.log(MECHANISM_PRIOR), of_novelty + math.log1p(-MECHANISM_PRIOR)
     )
     surprise = both if mechanism.shape[1] else of_novelty
-    told = torch.stack([surprise, of_mechanism, of_novelty], dim=1)
-    return torch.where(told > 1e-3 * _MOST_BITS, torch.inf, told)
+    told = np.stack([surprise, of_mechanism, of_novelty], axis=1)
+    return np.where(told > 1e-3 * _MOST_BITS, np.inf, told)
 
 
-def _together(by_site: Evidence, power: Float64[Tensor, ""]) -> Bits:
+_SHARES: Final = np.array(AFFECTED[:-1])[:, None, None]
+
+
+def _together(by_site: Evidence, power: float) -> Float64[np.ndarray, " batch"]:
     """Multiply evidence over the sites affected, for every share of them, and average."""
     if not by_site.shape[1]:
-        return by_site.new_zeros(by_site.shape[0])
-    some = [
-        torch.logaddexp(by_site.new_tensor(math.log1p(-share)), by_site + math.log(share))
-        for share in AFFECTED[:-1]
-    ]
-    shares = [*(one.sum(dim=1) for one in some), power * by_site.sum(dim=1)]
-    return torch.logsumexp(torch.stack(shares), dim=0) - math.log(len(AFFECTED))
+        return np.zeros(len(by_site))
+    some = np.logaddexp(np.log1p(-_SHARES), by_site + np.log(_SHARES)).sum(axis=2)
+    shares = np.concatenate([some, power * by_site.sum(axis=1)[None]])
+    together: Float64[np.ndarray, " batch"] = np.logaddexp.reduce(shares, axis=0)
+    return together - math.log(len(AFFECTED))

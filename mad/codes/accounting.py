@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import torch
@@ -14,6 +15,9 @@ from mad.codes.ranking import most_telling
 from mad.codes.sets.independent import IndependentCode
 from mad.codes.sets.nearest import NearestSetsCode
 from mad.types import Activity, Charge, Context, Explanation, Ledger, Site, Term
+
+CONTEXTS_KEPT = 64
+"""Contexts of which explanations remember what is usual."""
 
 
 @final
@@ -30,6 +34,34 @@ class CodedPart:
     code: Code
     marginal: IndependentCode | None = None
     memory: NearestSetsCode | None = None
+
+    def usual(self, context: int) -> "Usual":
+        """Return what trusted inputs of a context usually are, kept for the contexts met last."""
+        found = self._usual.pop(context, None)
+        if found is None:
+            own = torch.tensor([context])
+            rates = self.code.rates(own)[0] if isinstance(self.code, SetCode) else None
+            found = Usual(self.code.typical(own)[0], rates)
+        self._usual[context] = found
+        while len(self._usual) > CONTEXTS_KEPT:
+            del self._usual[next(iter(self._usual))]
+        return found
+
+    @cached_property
+    def _usual(self) -> "dict[int, Usual]":
+        return {}
+
+
+@final
+@dataclass(frozen=True)
+class Usual:
+    """What each charge typically is in one context, and how often each component is used there.
+
+    No ``rates`` where there is nothing to use.
+    """
+
+    typical: Float64[Tensor, " index"]
+    rates: Float64[Tensor, " index"] | None
 
 
 def ledger(
@@ -87,7 +119,10 @@ def explain(
     """
     charged = [part.code.contributions(activity[part.site], context) for part in parts]
     bits = torch.cat(charged, dim=1).nan_to_num(nan=torch.inf, posinf=torch.inf)
-    typical = torch.cat([part.code.typical(context) for part in parts], dim=1)
+    usual = {one: [part.usual(one) for part in parts] for one in context.unique().tolist()}
+    typical = torch.stack(
+        [torch.cat([part.typical for part in usual[one]]) for one in context.tolist()]
+    )
     number_of = torch.repeat_interleave(
         torch.arange(len(parts)), torch.tensor([share.shape[1] for share in charged])
     )
@@ -95,18 +130,15 @@ def explain(
         most_telling(above, number_of, rare, limit=max_charges)
         for above, rare in zip(bits - typical, rarity, strict=True)
     ]
-    # A component's rate alone takes as long as those of all of its part.
-    named = number_of[torch.cat(chosen)].unique().tolist()
-    rates = {number: _rates(parts[number], context) for number in named}
     explanations = []
-    for row, places in enumerate(chosen):
+    for row, (places, label) in enumerate(zip(chosen, context.tolist(), strict=True)):
         own = {site: one.row(row) for site, one in activity.items()}
         charges = []
         for place in places.tolist():
             number = int(number_of[place])
             part, index = parts[number], place - int(torch.searchsorted(number_of, number))
             cost = (float(bits[row, place]), float(typical[row, place]))
-            charges.append(_charge(part, own[part.site], index, cost, rates[number][row]))
+            charges.append(_charge(part, own[part.site], index, cost, usual[label][number].rates))
         rest = bits[row].index_fill(0, places, 0.0)
         nearest = {
             part.site: part.memory.nearest(own[part.site], count=1)[0]
@@ -117,25 +149,18 @@ def explain(
     return tuple(explanations)
 
 
-def _rates(part: CodedPart, context: Context) -> Float64[Tensor, "batch index"]:
-    """Return how often trusted inputs use each component; of none where there is none to use."""
-    if isinstance(part.code, SetCode):
-        return part.code.rates(context)
-    return torch.empty(context.numel(), 0, dtype=torch.float64)
-
-
 def _charge(
     part: CodedPart,
     activity: Activity,
     index: int,
     cost: tuple[float, float],
-    rates: Float64[Tensor, " index"],
+    rates: Float64[Tensor, " index"] | None,
 ) -> Charge:
     """Return a charge by the index that people know, with its magnitude and trusted rate."""
     rate = None
     if isinstance(part.code, NeighbourCode):
         index, magnitude = part.code.nearest(activity)
-    elif rates.numel():
+    elif rates is not None:
         strength = activity.magnitudes[activity.components == index].sum()
         magnitude, rate = float(strength), float(rates[index])
     else:

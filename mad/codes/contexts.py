@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
@@ -18,8 +19,10 @@ def rows_of(contexts: Int64[Tensor, " known"], context: Context) -> Int64[Tensor
     known = contexts.numel()
     if not known:
         return torch.zeros_like(context)
-    row = torch.searchsorted(contexts, context).clamp_max(known - 1)
-    return torch.where(contexts[row] == context, row, known)
+    # Of few numbers, numpy makes a third of the work that torch does.
+    ascending, wanted = contexts.numpy(), context.numpy()
+    row = np.minimum(ascending.searchsorted(wanted), known - 1)
+    return torch.from_numpy(np.where(ascending[row] == wanted, row, known))
 
 
 @final

@@ -1,13 +1,12 @@
 """How far an activation points from any that was trusted, as a mixture of Gaussians."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import final
 
 import torch
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 from torch.nn import functional
 
@@ -83,7 +82,8 @@ class NeighbourCode:
     def nearest(self, activity: Activity) -> tuple[int, float]:
         """Return which trusted input the first activation is nearest to, and their cosine."""
         direction = functional.normalize(activity.activation[:1].double(), dim=1)
-        cosine, place = (direction @ self._centres.points).squeeze(0).max(dim=0)
+        weighted = self._kernels.weighted[:-1]
+        cosine, place = ((direction @ weighted).squeeze(0) * self.variance).max(dim=0)
         return int(self.rows[place]), float(cosine)
 
     def direction_lengths(
@@ -98,79 +98,76 @@ class NeighbourCode:
         floor = math.log2(kernels) + coordinates * (
             0.5 * math.log2(2 * math.pi) - math.log2(_step(coordinates))
         )
-        log_sum = partial(_log_sum, inverse=self._inverse, volume=self._volume)
-        found = _over_chunks(directions, self._centres, log_sum, but_itself=but_itself)
-        return floor - found / math.log(2)
+        nats = [
+            _log_sum(self._kernels.nats(chunk, hidden=start if but_itself else None))
+            for start, chunk in zip(
+                range(0, len(directions), _CHUNK), directions.split(_CHUNK), strict=True
+            )
+        ]
+        return floor - torch.cat(nats) / math.log(2)
 
     @cached_property
-    def _inverse(self) -> Float64[Tensor, " kept"]:
-        return -0.5 / self.variance
-
-    @cached_property
-    def _volume(self) -> Float64[Tensor, " kept"]:
-        return 0.5 * self.directions.shape[1] * self.variance.log()
-
-    @cached_property
-    def _centres(self) -> "_Centres":
-        return _Centres.of(self.directions.double())
+    def _kernels(self) -> "_Kernels":
+        return _Kernels.of(self.directions.double(), self.variance)
 
 
 @final
 @dataclass(frozen=True)
-class _Centres:
-    """Points to measure distances to, laid out for it once: a request must not read them twice."""
+class _Kernels:
+    """Kernels laid out so that one product gives the logarithm of each at a point.
 
-    points: Float64[Tensor, "coordinate kept"]
-    squares: Float64[Tensor, " kept"]
+    ``ln`` of a kernel is ``-|x - c|^2 / 2 v - d ln(v) / 2``: linear in ``x`` and its square, which
+    is ``x``'s last coordinate here. A request must not read centres twice.
+    """
+
+    weighted: Float64[Tensor, "coordinate_and_square kept"]
+    start: Float64[Tensor, " kept"]
 
     @staticmethod
-    def of(points: Float64[Tensor, "kept coordinate"]) -> "_Centres":
-        """Lay out points, one a row."""
-        return _Centres(points.T.contiguous(), points.square().sum(dim=1))
+    def of(
+        centres: Float64[Tensor, "kept coordinate"], variance: Float64[Tensor, " kept"]
+    ) -> "_Kernels":
+        """Lay out kernels, one a row."""
+        joined = torch.cat([centres, torch.full((len(centres), 1), -0.5, dtype=torch.float64)], 1)
+        volume = 0.5 * centres.shape[1] * variance.log()
+        start = -0.5 * centres.square().sum(dim=1) / variance - volume
+        return _Kernels((joined / variance.unsqueeze(1)).T.contiguous(), start)
+
+    def nats(
+        self, points: Float64[Tensor, "chunk coordinate"], *, hidden: int | None
+    ) -> Float64[Tensor, "chunk kept"]:
+        """Return ``ln`` of each kernel, but for what all share.
+
+        If points are centres themselves, from number ``hidden`` on, each is hidden from itself.
+        """
+        squares = points.square().sum(dim=1, keepdim=True)
+        found = torch.addmm(self.start, torch.cat([points, squares], dim=1), self.weighted)
+        if hidden is not None:
+            found.diagonal(hidden).fill_(-torch.inf)
+        return found
 
 
 def _step(coordinates: int) -> float:
     return RELATIVE_RESOLUTION / math.sqrt(coordinates)
 
 
-def _log_sum(
-    squared: Float64[Tensor, "chunk kept"],
-    *,
-    inverse: Float64[Tensor, " kept"],
-    volume: Float64[Tensor, " kept"],
-) -> Float64[Tensor, " chunk"]:
-    """Return ``ln`` of the sum of kernels at these squared distances, but for what all share."""
-    return torch.logsumexp(squared.mul_(inverse).sub_(volume), dim=1)
+def _log_sum(nats: Float64[Tensor, "chunk kept"]) -> Float64[Tensor, " chunk"]:
+    """Return ``ln`` of the sum of kernels, given ``ln`` of each, which are written over."""
+    largest = nats.amax(dim=1, keepdim=True)
+    summed = nats.sub_(largest).exp_().sum(dim=1)
+    return summed.log_().add_(largest.squeeze(1))
 
 
 def _distances_among(
     directions: Float64[Tensor, "kept coordinate"], support: int
 ) -> tuple[Float64[Tensor, " kept"], Float64[Tensor, " kept"]]:
     """Return the squared distances to the nearest other and to the ``support``-th nearest."""
-
-    def smallest(squared: Float64[Tensor, "chunk kept"]) -> Float64[Tensor, "chunk support"]:
-        return squared.topk(support, dim=1, largest=False).values
-
-    found = _over_chunks(directions, _Centres.of(directions), smallest, but_itself=True)
+    squares, reduced = directions.square().sum(dim=1), []
+    for start in range(0, len(directions), _CHUNK):
+        chunk = directions[start : start + _CHUNK]
+        squared = torch.addmm(squares, chunk, directions.T, alpha=-2)
+        squared += squares[start : start + _CHUNK].unsqueeze(1)
+        squared.clamp_min_(0.0).diagonal(start).fill_(torch.inf)
+        reduced.append(squared.topk(support, dim=1, largest=False).values)
+    found = torch.cat(reduced)
     return found[:, 0], found[:, -1]
-
-
-def _over_chunks(
-    points: Float64[Tensor, "batch coordinate"],
-    centres: _Centres,
-    reduce: Callable[[Tensor], Tensor],
-    *,
-    but_itself: bool,
-) -> Float[Tensor, "batch ..."]:
-    """Reduce squared distances a few points at a time; ``but_itself`` hides equal indices."""
-    reduced = []
-    for start in range(0, points.shape[0], _CHUNK):
-        chunk = points[start : start + _CHUNK]
-        squared = chunk.square().sum(dim=1, keepdim=True) + centres.squares
-        squared -= 2 * chunk @ centres.points
-        squared.clamp_min_(0.0)
-        if but_itself:
-            places = torch.arange(chunk.shape[0])
-            squared[places, start + places] = torch.inf
-        reduced.append(reduce(squared))
-    return torch.cat(reduced)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mad.codes.contexts import rows_of
+from mad.codes.sets.clusters import summed
 from mad.codes.sets.independent import krichevsky_trofimov
 from mad.codes.sets.samples import as_activity, chosen, is_active, shared_evenly
 from mad.codes.statistics import KeptSets, SetCounts
@@ -95,9 +96,7 @@ class OutputCode:
         return self.rate.expand(context.numel(), -1)
 
     def _scores(self, activity: Activity) -> Float64[Tensor, "batch context_and_new"]:
-        scores = self.start.repeat(len(activity), 1)
-        scores.index_add_(0, activity.rows, self._by_component[activity.components])
-        return scores
+        return self.start + summed(self._by_component, activity.components, activity.offsets)
 
     def _for_other(self, activity: Activity, context: Context) -> Float64[Tensor, " entry"]:
         share = torch.softmax(self._scores(activity) * math.log(2), dim=1)

@@ -132,10 +132,10 @@ class ExpertsCode:
 
     def _joint(self, activity: Activity, context: Context) -> Float64[Tensor, "batch cluster"]:
         place = rows_of(self.contexts, context)
-        own = torch.zeros(len(activity), dtype=torch.float64)
-        own.index_add_(0, activity.rows, self.odds[place[activity.rows], activity.components])
+        odds = self.odds[place[activity.rows], activity.components].unsqueeze(1)
         shifts = summed(self.shift, activity.components, activity.offsets)
-        return self._start[place] + shifts + own.unsqueeze(1)
+        own = torch.zeros(len(activity), 1, dtype=torch.float64).index_add_(0, activity.rows, odds)
+        return (self._start[place] + own).add_(shifts)
 
     @cached_property
     def _start(self) -> Float64[Tensor, "context_and_any cluster"]:

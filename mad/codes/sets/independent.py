@@ -31,7 +31,7 @@ class IndependentCode:
     def lengths(self, activity: Activity, context: Context) -> Bits:  # noqa: ARG002  # Code
         """Charge silence for every component, then correct the active ones."""
         silence, correction = self._tables
-        lengths = silence.sum().repeat(len(activity))
+        lengths = torch.full((len(activity),), silence, dtype=torch.float64)
         return lengths.index_add_(0, activity.rows, correction[activity.components])
 
     def contributions(
@@ -49,8 +49,9 @@ class IndependentCode:
         return self.rate.expand(context.numel(), -1)
 
     @cached_property
-    def _tables(self) -> tuple[Float64[Tensor, " component"], Float64[Tensor, " component"]]:
-        return silence_and_correction(self.rate)
+    def _tables(self) -> tuple[float, Float64[Tensor, " component"]]:
+        silence, correction = silence_and_correction(self.rate)
+        return float(silence.sum()), correction
 
 
 def krichevsky_trofimov(

@@ -18,6 +18,9 @@ from mad.components.dictionaries.kept import Kept
 from mad.components.dictionaries.latents import Latents
 from mad.components.dictionaries.screen import Candidates, Screen, fans_of, is_worthwhile, piece
 
+_FAN: Final = 16
+"""Members of a group of components of which only the largest is ranked at first."""
+
 _screens: Final = Kept[Screen]()
 _directions: Final = Kept[Tensor]()
 
@@ -156,8 +159,7 @@ def _largest(
 ) -> tuple[Tensor, Tensor]:
     """Return the products and components of the largest, ascending by component."""
     if found is None or found.unsure.all():
-        components = affine(source, directions.T, bias).topk(k, dim=1, sorted=False).indices
-        components = components.sort(dim=1).values
+        components = _places(affine(source, directions.T, bias), k).sort(dim=1).values
         offsets = torch.arange(0, components.numel() + 1, k)
         products = sparse.products(source, components.flatten(), offsets, directions)
         return products.view_as(components), components
@@ -180,6 +182,20 @@ def _largest(
     if unsure.any():
         products[unsure], components[unsure] = _largest(source[unsure], directions, bias, k, None)
     return products, components
+
+
+def _places(table: Tensor, k: int) -> Tensor:
+    """Return where the k largest of each row are, in no order.
+
+    They are in the k groups with the largest maxima, so that few numbers of a long row are ranked.
+    """
+    groups = table.shape[1] // _FAN
+    if table.shape[1] % _FAN or groups < 2 * _FAN * k:
+        return table.topk(k, dim=1, sorted=False).indices
+    maxima = table.view(len(table), _FAN, groups).amax(dim=1)
+    best = maxima.topk(k, dim=1, sorted=False).indices
+    places = (best.unsqueeze(2) + groups * torch.arange(_FAN)).flatten(1)
+    return places.gather(1, table.gather(1, places).topk(k, dim=1, sorted=False).indices)
 
 
 def _exceeding(

@@ -35,6 +35,9 @@ class Latents:
     ) -> "Latents":
         """Keep the non-zero ones among as many candidates for each vector, ascending in a row."""
         active = values != 0
+        if values.numel() and active.all():
+            offsets = torch.arange(0, values.numel() + 1, values.shape[1])
+            return Latents(offsets, components.flatten(), values.flatten())
         return Latents(sparse.offsets_of(active.sum(dim=1)), components[active], values[active])
 
     @staticmethod

@@ -28,6 +28,8 @@ def added(
     directions: Float[Tensor, "component coordinate"],
 ) -> Float[Tensor, "batch coordinate"]:
     """Return the sum of each vector's directions times their values, with gradients."""
+    if not torch.is_grad_enabled():
+        return _bags(values, components, offsets, directions)
     summed: Tensor = _Added.apply(values, directions, components, offsets)  # type: ignore[no-untyped-call]  # torch
     return summed
 
