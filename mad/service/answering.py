@@ -126,8 +126,7 @@ class Answering:
                 work = partial(_judge_activations, monitor, payload)
                 judgement = await self.batcher.run(work, size=size, kind="activations")
             case CodeBatch():
-                monitor.check_codes(payload)
-                work = partial(monitor.judge_codes, payload)
+                work = partial(_judge_codes, monitor, payload)
                 judgement = await self.batcher.run(work, size=size, kind="codes")
             case _:
                 monitor.check(payload)
@@ -159,6 +158,12 @@ class Answering:
         if self.tracing.is_on and alerts:
             self.tracing.stage("persist", began_ns)
         return dict(zip(alerts, ids, strict=True))
+
+
+def _judge_codes(monitor: Monitor, batch: CodeBatch) -> Judgement:
+    """Check and judge in the model's thread: millions of entries would hold up every call."""
+    monitor.check_codes(batch)
+    return monitor.judge_codes(batch)
 
 
 def _judge_activations(monitor: Monitor, batch: ActivationBatch) -> Judgement:

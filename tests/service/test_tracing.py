@@ -136,6 +136,7 @@ async def test_a_collector_that_is_not_there_costs_no_answer(world: World, tmp_p
         assert (await client.score(live(1))).scores
 
 
+@pytest.mark.slow  # it imports the whole server anew
 def test_a_server_without_tracing_imports_nothing_of_it() -> None:
     script = (
         "import sys, mad.service.server\n"
