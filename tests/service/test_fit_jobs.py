@@ -69,6 +69,7 @@ async def test_jobs_wait_their_turn_and_are_cancelled_queued_or_running(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 async def test_surprising_inputs_are_set_aside_counted_and_kept(
     fitted: Path, tmp_path: Path
 ) -> None:
@@ -93,6 +94,7 @@ async def test_surprising_inputs_are_set_aside_counted_and_kept(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 async def test_a_job_goes_on_after_a_restart_and_is_made_once(fitted: Path, tmp_path: Path) -> None:
     home = copied(fitted, tmp_path)
     async with serving(home) as service:
@@ -114,6 +116,7 @@ async def test_a_job_goes_on_after_a_restart_and_is_made_once(fitted: Path, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 async def test_what_trained_the_dictionaries_calibrates_nothing(
     fitted: Path, tmp_path: Path
 ) -> None:

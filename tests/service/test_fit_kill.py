@@ -22,7 +22,7 @@ from tests.service.deployed import copied
 from tests.worlds import Rows, ordinary, quiet
 
 ROOT = Path(__file__).parents[2]
-INPUTS = 12_000
+INPUTS = 5_000
 LIMITS = """
 [fit]
 quarantine_rate = 0.0
@@ -56,11 +56,12 @@ def served(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
 def wait_until(claim: Callable[[], bool]) -> None:
     started = time.monotonic()
     while not claim():
-        assert time.monotonic() - started < 100
+        assert time.monotonic() - started < 180
         time.sleep(0.02)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_job_interrupted_by_a_kill_ends_in_the_same_candidate(
     fitted: Path, tmp_path: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_job_interrupted_by_a_kill_ends_in_the_same_candidate(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_kill_before_the_commit_leaves_nothing(fitted: Path, tmp_path: Path) -> None:
     home = copied(fitted, tmp_path, extra=LIMITS)
 
