@@ -12,7 +12,7 @@ from mad.baseline.bundle import Manifest
 from mad.metrics import Metrics
 from mad.service.auth.probing import MAX_CALLERS, Probing
 from mad.types import Part, Verdict
-from tests.worlds import World, tiny_world
+from tests.web.conftest import MANIFEST
 
 RATE = 0.01
 NEAR = RATE**0.95
@@ -36,16 +36,11 @@ class Watched:
         self.probing.saw(name, self.manifest, verdicts)
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    return tiny_world()
-
-
 @pytest.fixture
-def watched(world: World) -> Watched:
+def watched() -> Watched:
     collectors = CollectorRegistry()
     metrics = Metrics(collectors, model="m", false_alarm_rates=[RATE])
-    manifest = replace(world.baseline.manifest, false_alarm_rate=RATE, reference_inputs=20_000)
+    manifest = replace(MANIFEST, false_alarm_rate=RATE, reference_inputs=20_000)
     now = [0.0]
     return Watched(Probing(metrics, clock=lambda: now[0]), collectors, manifest, now)
 

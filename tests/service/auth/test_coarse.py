@@ -70,7 +70,7 @@ async def test_inputs_alike_that_alarm_again_and_again_are_suspected_and_answere
     guarded: Running,
 ) -> None:
     async with AsyncClient(guarded.address, token=token_of("score.read")) as client:
-        answers = [await client.score(anomalies()) for _ in range(30)]
+        answers = [await client.score(anomalies()) for _ in range(15)]
     suspicions = guarded.sample("mad_probe_suspicions_total", model="tiny", reason="near_duplicate")
     assert suspicions >= 1
     assert len({answer.scores[0].verdict.SerializeToString() for answer in answers}) == 1
