@@ -25,6 +25,7 @@ class Plan:
 
     limits: Limits = LIMITS
     input_s: float = 0.0
+    port: int = 0
     lame_duck_s: float = 0.3
     grace_s: float = 10.0
 
@@ -47,6 +48,7 @@ async def _serve(directory: Path, plan: Plan, told: Connection) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     collectors = CollectorRegistry()
     server = build(world(), directory, collectors=collectors, limits=plan.limits)
+    server.address = f"127.0.0.1:{plan.port}"
     view = View(model="tiny", ready=lambda: True, alerts=lambda _: [], baselines=list)
     http = HttpServer(application(collectors, view), host="127.0.0.1", port=0)
     told.send((await server.start(), http.start()))

@@ -1,0 +1,127 @@
+"""Replicas are replaced one after the other, under load, and nobody notices."""
+
+import asyncio
+import json
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from mad.client import SERVICE_CONFIG, AsyncClient, request
+from mad.v1.scoring_pb2_grpc import ScoringServiceStub
+from tests.reliability.processes import Served, serving
+from tests.reliability.serving import Plan
+from tests.service.running import live, until
+
+CALLERS = 6
+# A test waits for replicas to come back; what a client does meanwhile is what it always does.
+EAGER = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 200))
+ONLY_RETRIES = {"methodConfig": SERVICE_CONFIG["methodConfig"]}
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as probes:
+        found = [probes.enter_context(socket.socket()) for _ in range(count)]
+        for probe in found:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in found]
+
+
+@asynccontextmanager
+async def callers(ask: Callable[[], Any]) -> AsyncIterator[Counter[str]]:
+    """Ask again and again, several at a time; count how calls end."""
+    ends: Counter[str] = Counter()
+    stop = asyncio.Event()
+
+    async def caller() -> None:
+        while not stop.is_set():
+            try:
+                await ask()
+                ends["OK"] += 1
+            except grpc.aio.AioRpcError as error:
+                ends[f"{error.code().name} {error.details()}"] += 1
+
+    tasks = [asyncio.create_task(caller()) for _ in range(CALLERS)]
+    try:
+        yield ends
+    finally:
+        stop.set()
+        await asyncio.gather(*tasks)
+
+
+async def replaced(
+    replicas: ExitStack, served: Served, directory: Path, plan: Plan
+) -> tuple[Served, int | None]:
+    """Drain a server and start another in its place, without holding up those who ask."""
+    served.terminate()
+    code = await asyncio.to_thread(served.exit_code, plan.lame_duck_s + plan.grace_s)
+    return await asyncio.to_thread(replicas.enter_context, serving(directory, plan)), code
+
+
+async def drained(
+    directory: Path, channel: grpc.aio.Channel, ask: Callable[[], Any], ports: list[int], times: int
+) -> tuple[Counter[str], set[int | None]]:
+    """Replace two replicas in turn; return how calls ended, and how the servers."""
+    plans = [Plan(port=port) for port in ports]
+    places = [directory / str(port) for port in ports]
+    codes: set[int | None] = set()
+    with ExitStack() as replicas:
+        running = [
+            await asyncio.to_thread(replicas.enter_context, serving(place, plan))
+            for place, plan in zip(places, plans, strict=True)
+        ]
+        await channel.channel_ready()
+        async with callers(ask) as ends:
+            for turn in range(times):
+                which = turn % 2
+                running[which], code = await replaced(
+                    replicas, running[which], places[which], plans[which]
+                )
+                codes.add(code)
+                before = ends["OK"]
+                await until(lambda: ends["OK"] > before + CALLERS)  # noqa: B023  # runs at once
+                await asyncio.sleep(0.5)  # longer than any client waits to connect again
+    return ends, codes
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_twenty_drains_lose_no_call_of_a_client_that_watches_health(tmp_path: Path) -> None:
+    ports = free_ports(2)
+    target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+    options = (("grpc.service_config", json.dumps(SERVICE_CONFIG)), *EAGER)
+    async with grpc.aio.insecure_channel(target, options) as channel:
+        client = AsyncClient(channel)
+        ends, codes = await drained(tmp_path, channel, lambda: client.score(live(1)), ports, 20)
+    assert ends.keys() == {"OK"}, ends
+    assert ends["OK"] > 20 * CALLERS
+    assert codes == {0}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_drains_lose_hardly_a_call_of_a_client_that_only_retries(tmp_path: Path) -> None:
+    ports = free_ports(2)
+    target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+    options = (("grpc.service_config", json.dumps(ONLY_RETRIES)), *EAGER)
+    message = request(live(1))
+    async with grpc.aio.insecure_channel(target, options) as channel:
+        stub: Any = ScoringServiceStub(channel)
+        ends, _ = await drained(tmp_path, channel, lambda: stub.Score(message), ports, 6)
+    failed = ends.total() - ends["OK"]
+    assert failed <= 0.005 * ends.total(), ends
+
+
+async def test_idle_streams_and_watchers_hold_up_no_drain(tmp_path: Path) -> None:
+    with serving(tmp_path, Plan(lame_duck_s=0.0, grace_s=60.0)) as served:
+        async with AsyncClient(served.address) as client:
+            stream = client.scoring.ScoreStream()
+            await stream.wait_for_connection()
+            served.terminate()
+            assert await asyncio.to_thread(served.exit_code, 30) == 0
+            assert await stream.code() is grpc.StatusCode.UNAVAILABLE
