@@ -11,7 +11,7 @@ PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 # `make test SLOW=1` runs the slow tests too.
 MARKED := $(if $(SLOW),-m "slow or not slow")
 
-.PHONY: help demo serve test check format protos bench peers oip
+.PHONY: help demo serve test check format protos bench soak peers oip
 
 help:     ## this list
 	@sed -n 's/^\([a-z]*:\)[^#]*## /  make \1 /p' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ oip: $(OIP_READY)     ## tritonclient and MLServer, for the tests of the Open In
 
 bench: $(READY)     ## detection figures of the tasks in TASKS="DIR..."
 	$(BIN)/mad bench $(TASKS)
+
+soak: $(READY)     ## steady load on the demo's server for 30 minutes: no failure, no growth
+	@[ -f demo-run/mad.toml ] || $(BIN)/mad demo
+	$(BIN)/python -m mad.bench.soak --config demo-run/mad.toml
 
 # Shell that sets $python to the first Python that is new enough, or says what to install.
 define find_python

@@ -46,6 +46,18 @@ class Served:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    @property
+    def peak_bytes(self) -> int:
+        """Most memory it ever held."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+        return 1024 * int(line.split()[1])
+
+    @property
+    def open_files(self) -> int:
+        """File descriptors it has open."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
     def terminate(self) -> None:
         """Send SIGTERM, as an orchestrator does."""
         assert self.process.pid is not None
