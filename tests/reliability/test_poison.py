@@ -81,7 +81,7 @@ def breaking(world: World) -> Iterator[None]:
     def spoil(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return torch.where(inputs[0][:, :1] == MADE, torch.nan, output)
 
-    handle = world.model.module[0].register_forward_hook(spoil)
+    handle = world.model.module.get_submodule("0").register_forward_hook(spoil)
     yield
     handle.remove()
 
