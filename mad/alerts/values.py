@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal, NamedTuple, TypeAlias, final
+from typing import Final, Literal, TypeAlias, final
 
 from mad.types import Alert, Site, Term
 
@@ -40,7 +40,9 @@ class Recorded:
     acknowledgement: Acknowledgement | None
 
 
-class Mechanism(NamedTuple):
+@final
+@dataclass(frozen=True, slots=True)
+class Mechanism:
     """What a charge is of."""
 
     site: Site
