@@ -80,10 +80,11 @@ class AlertLog:
                 rows.to_row(alert, sequence=sequence, incident_id=group.add(alert, sequence))
                 for sequence, alert in enumerate(fresh, start=top.sequence + 1)
             ]
+            last = top.sequence + len(fresh)
+            # First, for the database takes no alert beyond it.
+            connection.execute(update(head).values(sequence=last))
             connection.execute(insert(table), new)
             incidents.write_changed(connection, group.take_changed())
-            last = top.sequence + len(fresh)
-            connection.execute(update(head).values(sequence=last))
             connection.commit()
             self._open, self._open_as_of = group, (last, top.changes)
             self._num_open = len(group)

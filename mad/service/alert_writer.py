@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain
 from typing import Final, Literal, TypeAlias, final
 
@@ -19,6 +19,7 @@ from mad.metrics import Metrics
 from mad.monitor import Monitor
 from mad.payloads import Payload
 from mad.service.alert_spill import Spill, tell_whole
+from mad.service.clock import utc_now
 from mad.service.digests import digest
 from mad.service.worker import Worker
 from mad.types import Alert
@@ -56,10 +57,6 @@ _Job: TypeAlias = _Drafts | _Chore
 _Answer: TypeAlias = Sequence[str]
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 @final
 class AlertWriter:
     """Appends alerts of concurrent requests in one commit: what waits is the next commit.
@@ -76,7 +73,7 @@ class AlertWriter:
         metrics: Metrics,
         *,
         plan: UpkeepPlan | None = None,
-        clock: Callable[[], datetime] = _now,
+        clock: Callable[[], datetime] = utc_now,
         written: Callable[[], object] = lambda: None,
     ) -> None:
         self._log = alert_log

@@ -11,10 +11,10 @@ from mad.alerts.acknowledging import Finding
 from mad.alerts.values import Acknowledgement, Disposition, Incident, Recorded, Wanted
 from mad.errors import InputError
 from mad.service import convert
+from mad.service.answering import MAX_REQUEST_ID
 from mad.v1 import alerts_pb2 as pb
 
 MAX_COMMENT: Final = 2000
-MAX_REQUEST_ID: Final = 128
 
 _DISPOSITIONS: Final[Mapping["pb.Disposition.ValueType", Disposition]] = {
     pb.DISPOSITION_TRUE_POSITIVE: "true_positive",

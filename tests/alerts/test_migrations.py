@@ -61,13 +61,18 @@ def path(tmp_path: Path) -> Path:
 
 
 def write(shell: sqlite3.Connection, number: int, **verdict: float) -> None:
-    body = {
-        "verdict": {**asdict(ALERT.verdict), **verdict},
-        "explanation": asdict(ALERT.explanation),
-    }
     shell.execute(
         "INSERT INTO mad_alerts VALUES (?, ?, ?, 'demo', 'default', 3, '', 0, 'c0ffee', ?)",
-        (number, f"old{number}", "2026-03-01T10:30:00.000250+00:00", json.dumps(body)),
+        (number, f"old{number}", "2026-03-01T10:30:00.000250+00:00", written_body(**verdict)),
+    )
+
+
+def written_body(**verdict: float) -> str:
+    return json.dumps(
+        {
+            "verdict": {**asdict(ALERT.verdict), **verdict},
+            "explanation": asdict(ALERT.explanation),
+        }
     )
 
 
@@ -115,7 +120,7 @@ def test_an_upgraded_log_has_the_tables_of_a_new_one(path: Path, tmp_path: Path)
     for each in (path, new):
         AlertLog.open(f"sqlite:///{each}").close()
     assert triggers(path) == triggers(new)
-    assert len(triggers(new)) == 5
+    assert len(triggers(new)) == 6
 
 
 def triggers(path: Path) -> list[tuple[str]]:
@@ -144,6 +149,43 @@ def test_servers_that_open_one_log_at_once_make_it_once(log_url: str, shell: She
     for log in logs:
         log.close()
     assert shell("SELECT format FROM mad_alert_log_format") == [(2,)]
+
+
+def test_a_server_of_an_older_version_that_still_runs_cannot_write(
+    log: AlertLog, shell: Shell
+) -> None:
+    log.append(numbered(2))
+    # It numbers by itself: beyond the head, or like another alert.
+    with pytest.raises(DBAPIError, match=r"an older version of mad cannot write|duplicate key"):
+        shell(
+            "INSERT INTO mad_alerts (alert_id, time, model, baseline, version, request_id, "
+            "input_index, input_digest, body) VALUES ('old', '', '', '', 1, '', 0, '', '')"
+        )
+    log.append(numbered(1, baseline="next"))
+    assert ids(log.page("", 9, "")[0]) == ["next0", "default1", "default0"]
+
+
+def test_an_older_log_in_postgresql_is_brought_up_too(postgres: Postgres) -> None:
+    url = postgres.fresh_url()
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    tables, _, _ = FORMAT_1.partition("CREATE TRIGGER")
+    tables = tables.replace("INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT", "BIGSERIAL PRIMARY KEY")
+    with engine.begin() as shell:
+        for statement in tables.split(";")[:-1]:
+            shell.exec_driver_sql(statement)
+        shell.exec_driver_sql("INSERT INTO mad_alert_log_format (format) VALUES (1)")
+        shell.exec_driver_sql(
+            "INSERT INTO mad_alerts (alert_id, time, model, baseline, version, request_id, "
+            "input_index, input_digest, body) VALUES "
+            "('old', '2026-03-01T10:30:00.000250+00:00', 'demo', 'default', 3, '', 0, 'c0ffee', "
+            "%s)",
+            (written_body(),),
+        )
+    engine.dispose()
+    log = AlertLog.open(url)
+    log.append([replace(ALERT, alert_id="new")])
+    assert log.page("", 9, "")[0] == [replace(ALERT, alert_id=name) for name in ("new", "old")]
+    log.close()
 
 
 def test_a_log_of_a_newer_version_is_refused(log: AlertLog, log_url: str, shell: Shell) -> None:

@@ -80,9 +80,10 @@ def test_incidents_are_listed_and_closed(mad: Mad, address: str) -> None:
 def test_alerts_are_watched_as_they_come(address: str) -> None:
     command = [sys.executable, "-m", "mad.cli.main", "alerts", "--address", address, "--watch"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
-        assert watching.stdout is not None
+        out = watching.stdout
+        assert out is not None
         lines: list[str] = []
-        reader = threading.Thread(target=lambda: lines.append(watching.stdout.readline()))
+        reader = threading.Thread(target=lambda: lines.append(out.readline()))
         reader.start()
         # Whatever is raised before it watches is not shown.
         for number in range(200):

@@ -19,8 +19,9 @@ from mad.audit import AuditLog
 from mad.baseline.store import BaselineStore
 from mad.metrics import Metrics
 from mad.monitor import Monitor
+from mad.service.clock import utc_now
 from mad.service.registry import Registry
-from mad.service.server import Server, utc_now
+from mad.service.server import Server
 from tests.service.running import LIMITS
 from tests.stores import small
 from tests.worlds import tiny_world

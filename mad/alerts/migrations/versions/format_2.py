@@ -36,6 +36,9 @@ _LAST = {
 }
 _UNCHANGING = ("mad_alerts", "mad_acknowledgements")
 _REMOVED = "(SELECT removed_through FROM mad_alert_log_head)"
+_HEAD = "(SELECT sequence FROM mad_alert_log_head)"
+# A server of an older version may still run; it knows no head, and would break the numbering.
+_OLDER = "an older version of mad cannot write to this alert log"
 
 
 def upgrade() -> None:
@@ -156,6 +159,10 @@ def _make_acknowledgements() -> None:
 
 def _sqlite_guards() -> Iterator[str]:
     refuse = f"BEGIN SELECT RAISE(ABORT, '{_REFUSED}'); END"
+    yield (
+        "CREATE TRIGGER mad_alerts_in_order AFTER INSERT ON mad_alerts "
+        f"WHEN NEW.sequence > {_HEAD} BEGIN SELECT RAISE(ABORT, '{_OLDER}'); END"
+    )
     for table in _UNCHANGING:
         yield f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} {refuse}"
     for table, last in _LAST.items():
@@ -169,6 +176,15 @@ def _postgresql_guards() -> Iterator[str]:
     yield (
         "CREATE FUNCTION mad_alert_log_refuse() RETURNS trigger LANGUAGE plpgsql AS "
         f"$$ BEGIN RAISE EXCEPTION '{_REFUSED}'; END $$"
+    )
+    yield (
+        "CREATE FUNCTION mad_alerts_follow() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN IF NEW.sequence <= {_HEAD} THEN RETURN NEW; END IF; "
+        f"RAISE EXCEPTION '{_OLDER}'; END $$"
+    )
+    yield (
+        "CREATE TRIGGER mad_alerts_in_order BEFORE INSERT ON mad_alerts "
+        "FOR EACH ROW EXECUTE FUNCTION mad_alerts_follow()"
     )
     for table in _UNCHANGING:
         yield (
