@@ -111,6 +111,18 @@ async def test_a_caller_in_a_hurry_is_answered_before_its_deadline(
             check_unscored(response, "late")
 
 
+async def test_scores_that_do_not_fit_into_the_answer_are_left_out(
+    world: World, other: Other, tmp_path: Path
+) -> None:
+    request = raw(live(40), model="net")
+    async with grpc.aio.insecure_channel(other.address) as channel:
+        size = (await infer(channel, raw(live(40), "logits", model="net"))).ByteSize()
+    limits = replace(LIMITS, max_message_bytes=max(size + 100, request.ByteSize() + 100))
+    async with running(world, tmp_path, inference=plan(other), limits=limits) as service:
+        check_unscored(await infer(service.channel, request), "refused")
+        assert unscored(service, "refused") == 40
+
+
 async def health(service: Running, name: str) -> int:
     stub = health_pb2_grpc.HealthStub(service.channel)
     answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))

@@ -356,3 +356,17 @@ def test_variables_that_orchestrators_and_our_tools_set_are_no_settings(
         MAD_TASKS="/tasks",
     )
     assert load(tmp_path, MINIMAL) == expected
+
+
+def test_a_proxy_needs_to_know_its_upstream_server(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"mode = 'proxy' needs upstream\.address"):
+        load(tmp_path, f"{MINIMAL}[server]\nmode = 'proxy'")
+    proxy = "[server]\nmode = 'proxy'\n[upstream]\naddress = 'triton:8001'\n"
+    settings = load(tmp_path, MINIMAL + proxy + "activations = {act1 = 'act1_out'}")
+    assert str(settings.upstream.address) == "triton:8001"
+    assert settings.upstream.activations == {"act1": "act1_out"}
+
+
+def test_a_certificate_of_an_upstream_server_needs_tls(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"upstream: ca needs tls = true"):
+        load(tmp_path, f"{MINIMAL}[upstream]\nca = 'ca.pem'")

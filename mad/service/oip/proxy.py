@@ -38,6 +38,7 @@ class Proxy:
     signature: Signature
     upstream: Upstream
     plan: UpstreamPlan
+    max_message_bytes: int
     _late: set[asyncio.Task[Answer]] = field(default_factory=set)
     """Scores that nobody waits for any more; they count and raise alerts like any others."""
 
@@ -64,12 +65,16 @@ class Proxy:
             raise
         is_raw = passing.hide(response, extra)
         if isinstance(found, Answer):
+            scored = pb.ModelInferResponse()
             for name in wanted:
-                scores.add_output(response, name, found.judgement.verdicts, raw=is_raw)
-            scores.add_parameters(response, revision, found)
-        else:
-            self.answering.metrics.unscored(inputs_in(request), found)
-            scores.add_reason(response, found)
+                scores.add_output(scored, name, found.judgement.verdicts, raw=is_raw)
+            scores.add_parameters(scored, revision, found)
+            if response.ByteSize() + scored.ByteSize() <= self.max_message_bytes:
+                response.MergeFrom(scored)
+                return response
+            found = "refused"
+        self.answering.metrics.unscored(inputs_in(request), found)
+        scores.add_reason(response, found)
         return response
 
     async def metadata(self, context: Context) -> pb.ModelMetadataResponse:

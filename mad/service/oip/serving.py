@@ -96,7 +96,12 @@ class InferenceServing:
             assert self._plan.upstream is not None
             self._upstream.open()
             self._proxy = Proxy(
-                self._name, answering, self._signature, self._upstream, self._plan.upstream
+                name=self._name,
+                answering=answering,
+                signature=self._signature,
+                upstream=self._upstream,
+                plan=self._plan.upstream,
+                max_message_bytes=self._max_bytes,
             )
             return self._proxy
         kind = Mirror if self._plan.mode == "mirror" else Wrap

@@ -57,6 +57,7 @@ class Upstream:
         self._options = _options(max_message_bytes)
         self._credentials = _credentials(plan)
         self._is_ready = False
+        self._said = ""
         self._defaults: tuple[str, ...] = ()
         self._watching: asyncio.Task[None] | None = None
         self._channel: grpc.aio.Channel | None = None
@@ -98,7 +99,7 @@ class Upstream:
         try:
             answer = await self._ready(pb.ModelReadyRequest(**self._asked), timeout=_LOOK_S)
             metadata = pb.ModelMetadataRequest(**self._asked)
-            if answer.ready:
+            if answer.ready and not self._is_ready:
                 self._learn(await self._metadata(metadata, timeout=_LOOK_S))
         except grpc.aio.AioRpcError as error:
             raise UpstreamError(
@@ -149,16 +150,14 @@ class Upstream:
 
     async def _look(self) -> bool:
         try:
-            answer = await self._ready(pb.ModelReadyRequest(**self._asked), timeout=_LOOK_S)
-            if answer.ready and not self._is_ready:
-                self._learn(
-                    await self._metadata(pb.ModelMetadataRequest(**self._asked), timeout=_LOOK_S)
-                )
-        except (grpc.aio.AioRpcError, ConfigError) as error:
-            if self._is_ready or isinstance(error, ConfigError):
-                log.error("upstream is not ready: %s", error)  # noqa: TRY400  # not our mistake
+            await self.check()
+        except (UpstreamError, ConfigError) as error:
+            if str(error) != self._said:
+                log.error("%s", error)  # noqa: TRY400  # the operator's, or that server's
+            self._said = str(error)
             return False
-        return bool(answer.ready)
+        self._said = ""
+        return True
 
     def _learn(self, metadata: pb.ModelMetadataResponse) -> None:
         """Find out which outputs are the model's answer; ConfigError where ours are missing."""
