@@ -44,7 +44,7 @@ async def stream(
         request_serializer=pb.ModelInferRequest.SerializeToString,
         response_deserializer=pb.ModelStreamInferResponse.FromString,
     )
-    return [answer async for answer in call(iter(requests), metadata=headers, timeout=30)]
+    return [answer async for answer in call(iter(requests), metadata=headers, timeout=90)]
 
 
 def raw(

@@ -158,12 +158,13 @@ async def test_live_inputs_are_evidence_of_the_stream(service: Running) -> None:
 
 
 async def test_a_stream_is_answered_in_order_whatever_is_ready_first(service: Running) -> None:
-    sizes = [1 + (7 * index) % 10 for index in range(60)]
+    sizes = [1 + (7 * index) % 10 for index in range(24)]
     requests = [
         raw(live(size), "output", request_id=str(index)) for index, size in enumerate(sizes)
     ]
     answers = await stream(service.channel, requests)
-    assert [each.infer_response.id for each in answers] == [str(index) for index in range(60)]
+    assert {each.error_message for each in answers} == {""}
+    assert [each.infer_response.id for each in answers] == [str(index) for index in range(24)]
     assert [list(each.infer_response.outputs[0].shape) for each in answers] == [
         [size, 3] for size in sizes
     ]
