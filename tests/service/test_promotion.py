@@ -18,8 +18,9 @@ from mad.baseline.bundle import Provenance
 from mad.client import AsyncClient
 from mad.promotion import Exam
 from mad.service.promotion.promoting import PromotionPlan
+from mad.service.server import Limits
 from mad.v1 import baselines_pb2 as pb, scoring_pb2
-from tests.service.running import Running, anomalies, build, live
+from tests.service.running import LIMITS, Running, anomalies, build, gated, live
 from tests.worlds import Rows, World, ordinary, strange
 
 PLAN = PromotionPlan(
@@ -30,10 +31,10 @@ PLAN = PromotionPlan(
 
 @asynccontextmanager
 async def serving(
-    world: World, directory: Path, plan: PromotionPlan = PLAN
+    world: World, directory: Path, plan: PromotionPlan = PLAN, *, limits: Limits = LIMITS
 ) -> AsyncIterator[Running]:
     collectors = CollectorRegistry()
-    server = build(world, directory, collectors=collectors, promotion=plan)
+    server = build(world, directory, collectors=collectors, promotion=plan, limits=limits)
     address = f"127.0.0.1:{await server.start()}"
     try:
         async with AsyncClient(address) as client, grpc.aio.insecure_channel(address) as channel:
@@ -67,7 +68,7 @@ async def under_load(server: Running, *, callers: int = 4) -> AsyncIterator[list
     try:
         yield revisions
         seen = len(revisions)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(revisions) < seen + 3 * callers:
                 await asyncio.sleep(0.005)
     finally:
@@ -293,9 +294,24 @@ async def test_a_shadow_that_fails_changes_no_answer(server: Running) -> None:
 
 
 async def until(claim: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not claim():
             await asyncio.sleep(0.02)
+
+
+async def test_a_promotion_waits_for_room_among_live_traffic(world: World, tmp_path: Path) -> None:
+    limits = replace(LIMITS, max_queued_inputs=64)
+    async with serving(world, tmp_path, PLAN, limits=limits) as server:
+        server.server.store.save(world.baseline, activate=False)
+        with gated(world) as gate:
+            call = asyncio.create_task(server.client.score(live(64)))
+            await until(lambda: server.queued == 64)
+            promotion = asyncio.ensure_future(promote(server, "tiny@2"))
+            await asyncio.sleep(0.3)
+            assert not promotion.done()
+            gate.opened.set()
+            assert (await promotion).baseline.is_active
+            assert len((await call).scores) == 64
 
 
 async def test_an_alias_that_is_moved_elsewhere_is_followed(world: World, tmp_path: Path) -> None:

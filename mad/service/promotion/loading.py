@@ -1,18 +1,27 @@
 """One version from the store to where it scores: loaded beside, warmed up, swapped whole."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import assert_never, final
+from time import monotonic
+from typing import Final, TypeVar, assert_never, final
 
 from mad.baseline.pointer import Alias
 from mad.baseline.store import BaselineStore, Entry
+from mad.errors import OverloadedError
 from mad.metrics import Metrics
 from mad.monitor import Monitor
 from mad.service.batching import Batcher
 from mad.service.registry import Registry
 from mad.service.warming import warm_up
 from mad.service.watch import StreamWatch
+
+Result = TypeVar("Result")
+
+PATIENCE_S: Final = 30.0
+"""How long a change waits for room among live traffic, at each step."""
+_RETRY_S: Final = 0.02
 
 
 @final
@@ -47,8 +56,22 @@ class Loading:
         scorer = self.registry.default.scorer
         monitor = Monitor.bind(scorer.model, scorer.decomposition, baseline)
         monitor = monitor.alongside(self.registry.monitors)
-        await self.batcher.call(partial(warm_up, monitor), kind="warm-up")
+        await self.run(partial(warm_up, monitor), kind="warm-up")
         return Candidate(monitor, entry)
+
+    async def run(self, function: Callable[[], Result], *, kind: str) -> Result:
+        """Run a function in the model's thread; where too much waits, try for PATIENCE_S.
+
+        An operator who goes back from a bad version does so while traffic is heaviest.
+        """
+        until = monotonic() + PATIENCE_S
+        while True:
+            try:
+                return await self.batcher.call(function, kind=kind)
+            except OverloadedError:
+                if monotonic() > until:
+                    raise
+            await asyncio.sleep(_RETRY_S)
 
     def version(self, name: str, alias: Alias) -> int | None:
         """Return what scores here; None for a name that is not loaded, and for no shadow."""

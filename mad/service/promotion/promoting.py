@@ -122,7 +122,7 @@ class Promoting:
         candidate = await self._loading.load(name, version)
         active = None if before.version is None else await self._active(name, before.version)
         seen = [
-            await self._loading.batcher.call(look, kind="exam")
+            await self._loading.run(look, kind="exam")
             for look in slices(self._plan.exam, candidate.monitor, active)
         ]
         gates = await asyncio.to_thread(
