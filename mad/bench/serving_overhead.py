@@ -141,10 +141,11 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, action="append", help="one of them alone")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--threads", type=int, default=1, help="of torch, in each run")
+    parser.add_argument("--trusted", type=int, default=Size().trusted, help="inputs fitted on")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    costs = run(chosen.model or MODELS, Size(), rounds=chosen.rounds)
+    costs = run(chosen.model or MODELS, Size(trusted=chosen.trusted), rounds=chosen.rounds)
     show(costs, Console(width=170))
     if chosen.json:
         chosen.json.write_text(json.dumps([asdict(cost) for cost in costs], indent=2) + "\n")
