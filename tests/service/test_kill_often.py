@@ -58,7 +58,8 @@ def hear(address: str, seed: int, until: float, process: ForkServerProcess) -> s
 
     def listen(client: Client) -> None:
         for answer in client.stream(endless_alarms(seed)):
-            told.update(score.alert_id for score in answer.response.scores)
+            # One without an id is one that nobody was promised.
+            told.update(score.alert_id for score in answer.response.scores if score.alert_id)
             if time.monotonic() > until:
                 process.kill()
 
