@@ -26,7 +26,8 @@ from mad.payloads import (
     Shapes,
     check_activations,
     check_codes,
-    check_inputs,
+    check_finite,
+    check_form,
     drawn,
     observed_activations,
     observed_codes,
@@ -105,7 +106,16 @@ class Monitor:
         Raises:
             InputError: says what is wrong with which input, and what was expected.
         """
-        check_inputs(inputs, self.baseline)
+        self.check_form(inputs)
+        check_finite(inputs)
+
+    def check_form(self, inputs: Mapping[str, Shaped[Tensor, "..."]]) -> None:
+        """Do the part of ``check`` that reads no number, which takes next to no time."""
+        check_form(inputs, self.baseline)
+
+    def check_numbers(self, inputs: Inputs) -> None:
+        """Do the rest of ``check``, for inputs of the right form."""
+        check_finite(inputs)
 
     def check_activations(self, batch: ActivationBatch) -> None:
         """Refuse activations that our own run of the model could not have given.

@@ -14,7 +14,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
 )
@@ -22,11 +21,12 @@ from prometheus_client import (
 from mad import __version__
 from mad.baseline.bundle import Manifest
 from mad.metrics.alerts import AlertMetrics
+from mad.metrics.calls import CallMetrics
 from mad.metrics.fits import FitMetrics
+from mad.metrics.histogram import Child, Histogram
 from mad.metrics.promotion import PromotionMetrics
 from mad.metrics.table import (
     AUTH_REASONS,
-    CODES,
     INVALID_REASONS,
     PROBE_REASONS,
     RELOADED,
@@ -34,7 +34,6 @@ from mad.metrics.table import (
     TABLE,
     TRAFFIC,
     UNSCORED,
-    Rpc,
     Scored,
     Series,
     Unscored,
@@ -69,12 +68,17 @@ class Metrics:
         for series in TABLE:
             self._register(_with_edges(series, false_alarm_rates), registry)
         self.promotion = PromotionMetrics(self._counters, model=model)
+        self.calls = CallMetrics(self._counters, self._histograms)
         self.fits = FitMetrics(self._counters, self._histograms, model=model)
         self.alerts = AlertMetrics(self._counters, self._gauges, self._histograms, model=model)
         self._baselines: set[str] = set()
         self._revisions: dict[str, tuple[str, ...]] = {}
+        self._stages: dict[str, Child] = {}
         self._scores: dict[tuple[str, Scored], _Scores] = {}
         self._naming = threading.Lock()
+        self._batch_size = self._histograms["mad_batch_size"].labels(model)
+        self._queue_depth = self._gauges["mad_queue_depth"].labels(model)
+        self._in_flight = self._gauges["mad_requests_in_flight"].labels(model)
         self._start_at_zero()
 
     def baseline_loaded(self, manifest: Manifest, *, digest: str) -> None:
@@ -99,14 +103,17 @@ class Metrics:
 
     def batch_ran(self, size: int, stage_seconds: Mapping[str, float]) -> None:
         """The model ran once, on ``size`` inputs."""
-        self._histograms["mad_batch_size"].labels(self._model).observe(size)
+        self._batch_size.observe(size)
         self.stages_ran(stage_seconds)
 
     def stages_ran(self, stage_seconds: Mapping[str, float]) -> None:
         """Take the time of each stage, of a run of the model or of what was run elsewhere."""
-        stages = self._histograms["mad_stage_duration_seconds"]
         for stage, seconds in stage_seconds.items():
-            stages.labels(self._model, stage).observe(seconds)
+            child = self._stages.get(stage)
+            if child is None:
+                stages = self._histograms["mad_stage_duration_seconds"]
+                child = self._stages[stage] = stages.labels(self._model, stage)
+            child.observe(seconds)
 
     def scored(self, baseline: str, traffic: Scored, verdicts: Sequence[Verdict]) -> None:
         """Inputs of one kind of traffic were scored by a baseline, given by name."""
@@ -191,26 +198,15 @@ class Metrics:
 
     def queue_depth(self, inputs: int) -> None:
         """So many inputs wait now."""
-        self._gauges["mad_queue_depth"].labels(self._model).set(inputs)
+        self._queue_depth.set(inputs)
 
     def request_started(self) -> None:
         """A request for scores came in."""
-        self._gauges["mad_requests_in_flight"].labels(self._model).inc()
+        self._in_flight.inc()
 
     def request_ended(self) -> None:
         """A request for scores was answered, or given up."""
-        self._gauges["mad_requests_in_flight"].labels(self._model).dec()
-
-    def rpc_started(self, rpc: Rpc) -> None:
-        """A call of a method this server has came in."""
-        self._counters["grpc_server_started_total"].labels(*rpc).inc()
-        for code in CODES:
-            self._counters["grpc_server_handled_total"].labels(*rpc, code)
-
-    def rpc_handled(self, rpc: Rpc, *, code: str, seconds: float) -> None:
-        """A call ended with a status such as ``OK``."""
-        self._counters["grpc_server_handled_total"].labels(*rpc, code).inc()
-        self._histograms["grpc_server_handling_seconds"].labels(*rpc).observe(seconds)
+        self._in_flight.dec()
 
     def _register(self, series: Series, registry: CollectorRegistry) -> None:
         name, text, labels = series.name, series.help, series.labels
@@ -220,15 +216,12 @@ class Metrics:
             case "gauge":
                 self._gauges[name] = Gauge(name, text, labels, registry=registry)
             case "histogram":
-                self._histograms[name] = Histogram(
-                    name, text, labels, registry=registry, buckets=series.edges
-                )
+                self._histograms[name] = Histogram(series, registry)
             case _:
                 assert_never(series.kind)
 
     def _start_at_zero(self) -> None:
         self.queue_depth(0)
-        self._gauges["mad_requests_in_flight"].labels(self._model)
         for name in (
             "mad_audit_log_errors_total",
             "mad_stream_left_out_inputs_total",
@@ -277,13 +270,13 @@ class _Scores:
     """The series every input moves, kept at hand: finding them costs more than moving them."""
 
     inputs: Counter
-    surprise: Histogram
-    mechanism: Histogram
-    novelty: Histogram
-    p_value: Histogram
-    description: Histogram
-    residual: Histogram
-    components: Histogram
+    surprise: Child
+    mechanism: Child
+    novelty: Child
+    p_value: Child
+    description: Child
+    residual: Child
+    components: Child
 
 
 def _with_edges(series: Series, false_alarm_rates: Iterable[float]) -> Series:
@@ -292,6 +285,6 @@ def _with_edges(series: Series, false_alarm_rates: Iterable[float]) -> Series:
     return replace(series, edges=tuple(sorted({*series.edges, *false_alarm_rates})))
 
 
-def _observe(histogram: Histogram, value: float) -> None:
+def _observe(histogram: Child, value: float) -> None:
     if math.isfinite(value):
         histogram.observe(value)

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Final, final
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter
+
+from mad.metrics.histogram import Histogram
 
 FIT_STATES: Final = ("queued", "running", "candidate", "failed", "cancelled")
 REJECTED_REASONS: Final = ("invalid", "quarantined")

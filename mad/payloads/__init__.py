@@ -5,7 +5,7 @@ only which components were active.
 """
 
 from mad.payloads.batches import ActivationBatch, CodeBatch, Payload, ViewCodes, size_of
-from mad.payloads.checks import check_activations, check_codes, check_inputs
+from mad.payloads.checks import check_activations, check_codes, check_finite, check_form
 from mad.payloads.observed import observed_activations, observed_codes
 from mad.payloads.wanted import Shapes, drawn, zeros
 
@@ -17,7 +17,8 @@ __all__ = [
     "ViewCodes",
     "check_activations",
     "check_codes",
-    "check_inputs",
+    "check_finite",
+    "check_form",
     "drawn",
     "observed_activations",
     "observed_codes",

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import count
 from typing import Final, final
 
 from mad.errors import ForbiddenError, InputError, TooLargeError
@@ -27,6 +28,9 @@ from mad.service.watch import StreamWatch
 from mad.types import Measure
 
 MAX_REQUEST_ID: Final = 128
+_SERVER: Final = uuid.uuid4().hex
+_NAMELESS: Final = count(1)
+"""Requests without an id get one of these in log lines."""
 
 
 @final
@@ -111,7 +115,7 @@ class Answering:
                 f"request_id {caller_id[:MAX_REQUEST_ID]!r} has {len(caller_id)} characters; send "
                 f"at most {MAX_REQUEST_ID}, all printable"
             )
-        request_id.set(caller_id or uuid.uuid4().hex)
+        request_id.set(caller_id or f"{_SERVER}-{next(_NAMELESS)}")
         self.metrics.request_started()
         try:
             yield
@@ -129,7 +133,7 @@ class Answering:
                 work = partial(_judge_codes, monitor, payload)
                 judgement = await self.batcher.run(work, size=size, kind="codes")
             case _:
-                monitor.check(payload)
+                monitor.check_form(payload)
                 is_live = question.traffic == "live" and not question.is_dry_run
                 shadow = self.registry.shadow if is_live else None
                 if monitor is not self.registry.default:
@@ -150,6 +154,8 @@ class Answering:
     ) -> Mapping[int, str]:
         monitor = question.monitor
         self.watch.feed(monitor.baseline.revision, judgement.verdicts)
+        if not any(verdict.is_alert for verdict in judgement.verdicts):
+            return {}
         alerts = drafts(
             monitor, judgement, question.payload, request_id=question.request_id, time=now
         )

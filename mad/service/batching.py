@@ -109,9 +109,10 @@ class Batcher:
     async def judge(
         self, monitor: Monitor, inputs: Inputs, *, shadow: Monitor | None = None
     ) -> Judgement:
-        """Judge checked inputs, in company of other requests.
+        """Judge inputs of the right form, in company of other requests.
 
-        A ``shadow`` judges the same run of the model, is counted, and changes no answer.
+        A ``shadow`` judges the same run of the model, is counted, and changes no answer. Raises
+        InputError for numbers that are not finite.
         """
         request = _Request(
             inputs=batch_size(inputs),
@@ -179,6 +180,13 @@ class Batcher:
             return error
 
     def _judge(self, requests: Sequence[_Request]) -> Sequence[Judgement | Exception]:
+        """Judge requests together; those that cannot be do not spoil it for the others."""
+        refused = {each: error for each in requests if (error := _unfit(each))}
+        fit = [each for each in requests if each not in refused]
+        judged = iter(self._judge_fit(fit))
+        return [refused.get(each) or next(judged) for each in requests]
+
+    def _judge_fit(self, requests: Sequence[_Request]) -> Sequence[Judgement | Exception]:
         if len(requests) > 1:
             try:
                 joined = self._run(requests[0], join([each.values for each in requests]))
@@ -197,7 +205,10 @@ class Batcher:
 
     def _judge_slice(self, request: _Request, start: int) -> Judgement:
         self._admission.check(request)
-        return self._run(request, _rows(request.values, start, start + self._max_batch))
+        values = request.values
+        if request.inputs > self._max_batch:
+            values = _rows(values, start, start + self._max_batch)
+        return self._run(request, values)
 
     def _run(self, request: _Request, inputs: Inputs) -> Judgement:
         size = batch_size(inputs)
@@ -215,6 +226,15 @@ class Batcher:
 
 def _joining(first: _Request, waiting: Iterator[Job]) -> Iterator[Job]:
     return (job for job in waiting if isinstance(job, _Request) and job.joins(first))
+
+
+def _unfit(request: _Request) -> InputError | None:
+    # Here rather than before it is queued: in the event loop it would hold up every other call.
+    try:
+        request.monitor.check_numbers(request.values)
+    except InputError as error:
+        return error
+    return None
 
 
 def join(parts: Sequence[Inputs]) -> Inputs:

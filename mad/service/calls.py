@@ -3,9 +3,10 @@
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias, final
 
 import grpc
@@ -18,7 +19,7 @@ from mad.service.deadline import deadline, deadline_of
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 RpcKind: TypeAlias = Literal["unary", "client_stream", "server_stream", "bidi_stream"]
-Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
+Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 Parse: TypeAlias = Callable[[bytes], Message]
 
 
@@ -28,7 +29,11 @@ class Call:
 
     rpc: Rpc
     context: Context
-    metadata: Metadata = ()
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the caller sent beside the request."""
+        return tuple(self.context.invocation_metadata() or ())
 
     @property
     def path(self) -> str:
@@ -41,21 +46,36 @@ class Call:
         return f"{self.rpc.service}/{self.rpc.method}"
 
 
-Around: TypeAlias = Callable[[Call], AbstractAsyncContextManager[None]]
+@final
+@dataclass(frozen=True, kw_only=True)
+class Around:
+    """What happens around every call.
+
+    ``admit`` raises for a call that may not be, ``hold`` keeps a place for a call that streams, and
+    ``refuse`` ends a call with the status of an error. ``trace`` is around all of it; None does
+    nothing.
+    """
+
+    metrics: Metrics
+    admit: Callable[[Call], None]
+    hold: Callable[[Call], AbstractContextManager[None]]
+    refuse: Callable[[Call, Exception], Awaitable[None]]
+    trace: Callable[[Call], AbstractContextManager[None]] | None = None
 
 
 @final
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Runs every call, the reading of its bytes included, inside the given contexts.
+    """Runs every call, the reading of its bytes included, inside what is around calls.
 
-    The first is outermost. gRPC reads requests before it calls a handler and answers UNKNOWN when
-    that fails; here the handler reads them, so that unreadable bytes are an error like any other.
-    So is a single answer too large to send, which gRPC would drop after the call has succeeded.
+    gRPC reads requests before it calls a handler and answers UNKNOWN when that fails; here the
+    handler reads them, so that unreadable bytes are an error like any other. So is a single answer
+    too large to send, which gRPC would drop after the call has succeeded.
     """
 
-    def __init__(self, *around: Around, max_message_bytes: int) -> None:
+    def __init__(self, around: Around, *, max_message_bytes: int) -> None:
         self._around = around
         self._max_bytes = max_message_bytes
+        self._known: dict[str, RpcHandler] = {}
 
     async def intercept_service(
         self,
@@ -63,10 +83,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "RpcHandler | None":
         """Wrap the handler; an unknown method has none."""
+        path: str = handler_call_details.method
+        if known := self._known.get(path):
+            return known
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        return _wrapped(handler, handler_call_details, self._around, self._max_bytes)
+        # Only what a server has comes here, so callers cannot make it grow.
+        wrapped = self._known[path] = _wrapped(handler, path, self._around, self._max_bytes)
+        return wrapped
 
 
 def check_size(num_bytes: int, max_bytes: int) -> None:
@@ -78,26 +103,6 @@ def check_size(num_bytes: int, max_bytes: int) -> None:
         )
 
 
-@asynccontextmanager
-async def counted(call: Call, metrics: Metrics) -> AsyncIterator[None]:
-    """Count a call, the status it ends with, and its time."""
-    metrics.rpc_started(call.rpc)
-    start = time.perf_counter()
-    code = "OK"
-    try:
-        yield
-    except asyncio.CancelledError:
-        # gRPC cancels for both; None stands for a call without a deadline.
-        left_s: float | None = call.context.time_remaining()
-        code = "CANCELLED" if left_s is None or left_s > 0 else "DEADLINE_EXCEEDED"
-        raise
-    except BaseException:
-        code = code_of(call.context)
-        raise
-    finally:
-        metrics.rpc_handled(call.rpc, code=code, seconds=time.perf_counter() - start)
-
-
 def code_of(context: Context) -> str:
     """Name the status a call was aborted with; gRPC gives it as a number."""
     number = context.code()
@@ -106,36 +111,30 @@ def code_of(context: Context) -> str:
     )
 
 
-def _wrapped(
-    handler: RpcHandler,
-    details: grpc.HandlerCallDetails,
-    around: Sequence[Around],
-    max_bytes: int,
-) -> RpcHandler:
-    service, _, method = details.method.lstrip("/").rpartition("/")
-    metadata: Metadata = tuple(details.invocation_metadata or ())
+def _wrapped(handler: RpcHandler, path: str, around: Around, max_bytes: int) -> RpcHandler:
+    service, _, method = path.lstrip("/").rpartition("/")
     rpc = Rpc(_kind(handler), service, method)
     begin = _begin(handler)
     serialise: Callable[[Any], bytes] | None = handler.response_serializer
     assert serialise is not None
 
-    async def unary(request: object, context: Context) -> bytes:
-        async with _inside(around, Call(rpc, context, metadata)):
-            content = serialise(await begin(request, context))
-            check_size(len(content), max_bytes)
-            return content
+    async def one(request: object, context: Context) -> bytes:
+        content = serialise(await begin(request, context))
+        check_size(len(content), max_bytes)
+        return content
 
-    async def streaming(request: object, context: Context) -> None:
-        async with _inside(around, Call(rpc, context, metadata)):
-            answers = begin(request, context)
-            if inspect.isawaitable(answers):
-                await answers  # it writes to the context itself
-                return
-            # Closed here and now: a cancelled call would leave the generator to the collector.
-            async with aclosing(answers):
-                async for answer in answers:
-                    await context.write(answer)
+    async def many(request: object, context: Context) -> None:
+        answers = begin(request, context)
+        if inspect.isawaitable(answers):
+            await answers  # it writes to the context itself
+            return
+        # Closed here and now: a cancelled call would leave the generator to the collector.
+        async with aclosing(answers):
+            async for answer in answers:
+                await context.write(answer)
 
+    inside = _inside if around.trace is None else _traced
+    unary, streaming = partial(inside, around, rpc, one), partial(inside, around, rpc, many)
     make, behave, serialiser = {
         "unary": (grpc.unary_unary_rpc_method_handler, unary, None),
         "client_stream": (grpc.stream_unary_rpc_method_handler, unary, None),
@@ -184,10 +183,49 @@ def _kind(handler: RpcHandler) -> RpcKind:
             return "bidi_stream"
 
 
-@asynccontextmanager
-async def _inside(around: Sequence[Around], call: Call) -> AsyncIterator[None]:
-    deadline.set(deadline_of(call.context.time_remaining()))
-    async with AsyncExitStack() as stack:
-        for enter in around:
-            await stack.enter_async_context(enter(call))
-        yield
+async def _traced(
+    around: Around,
+    rpc: Rpc,
+    answer: Callable[[object, Context], Awaitable[Any]],
+    request: object,
+    context: Context,
+) -> Any:  # noqa: ANN401  # of any handler
+    assert around.trace is not None
+    with around.trace(Call(rpc, context)):
+        return await _inside(around, rpc, answer, request, context)
+
+
+async def _inside(
+    around: Around,
+    rpc: Rpc,
+    answer: Callable[[object, Context], Awaitable[Any]],
+    request: object,
+    context: Context,
+) -> Any:  # noqa: ANN401  # of any handler
+    # No context managers here, though they would read better: this is done for every call.
+    call = Call(rpc, context)
+    deadline.set(deadline_of(context.time_remaining()))
+    around.metrics.calls.started(rpc)
+    start = time.perf_counter()
+    code = "OK"
+    try:
+        around.admit(call)
+        if rpc.kind == "unary":
+            return await answer(request, context)
+        with around.hold(call):
+            return await answer(request, context)
+    except asyncio.CancelledError:
+        # gRPC cancels for both; None stands for a call without a deadline.
+        left_s: float | None = context.time_remaining()
+        code = "CANCELLED" if left_s is None or left_s > 0 else "DEADLINE_EXCEEDED"
+        raise
+    except grpc.aio.AbortError:
+        code = code_of(context)
+        raise
+    except Exception as error:  # noqa: BLE001  # it ends the call with its status
+        try:
+            await around.refuse(call, error)
+        finally:
+            code = code_of(context)
+    finally:
+        around.metrics.calls.handled(rpc, code=code, seconds=time.perf_counter() - start)

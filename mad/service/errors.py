@@ -1,8 +1,7 @@
 """Our errors to gRPC status codes, in one table, applied to every call."""
 
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Final
 
@@ -103,14 +102,7 @@ def _shortened(text: str) -> str:
     return f"{text[:_MAX_HEAD]} ... {text[len(text) - _MAX_TEXT + _MAX_HEAD + 5 :]}"
 
 
-@asynccontextmanager
-async def translated(call: Call, metrics: Metrics) -> AsyncIterator[None]:
-    """Abort a call with the status of the error that leaves its body."""
-    request_id.set("")
-    try:
-        yield
-    except grpc.aio.AbortError:
-        raise
-    except Exception as error:  # noqa: BLE001  # answer_to logs what is not ours
-        code, text = answer_to(error, metrics, method=call.method)
-        await call.context.abort(code, text, details.trailers(error, code, text))
+async def refuse(call: Call, error: Exception, *, metrics: Metrics) -> None:
+    """Abort a call with the status of the error that left its body."""
+    code, text = answer_to(error, metrics, method=call.method)
+    await call.context.abort(code, text, details.trailers(error, code, text))

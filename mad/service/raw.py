@@ -1,9 +1,10 @@
 """Elements as the wire has them, row-major and little-endian, whatever the protocol."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,20 @@ MAX_AXES: Final = 16
 _MAX_EXTENT: Final = 2**31 - 1
 _MAX_STRIDE: Final = 2**63 - 1
 _MAX_SHOWN: Final = 80
+_NUMPY: Final[Mapping[torch.dtype, type[np.generic]]] = {
+    torch.bool: np.bool_,
+    torch.int8: np.int8,
+    torch.int16: np.int16,
+    torch.int32: np.int32,
+    torch.int64: np.int64,
+    torch.uint8: np.uint8,
+    torch.uint16: np.uint16,
+    torch.uint32: np.uint32,
+    torch.uint64: np.uint64,
+    torch.float16: np.float16,
+    torch.float32: np.float32,
+    torch.float64: np.float64,
+}
 
 
 def check_shape(name: str, shape: Sequence[int]) -> None:
@@ -32,15 +47,20 @@ def tensor(name: str, shape: Sequence[int], dtype: torch.dtype, content: bytes) 
         if math.prod(extent or 1 for extent in shape) > _MAX_STRIDE:
             raise InputError(f"{name} has shape {list(shape)}; send a smaller one")
         return torch.empty(tuple(shape), dtype=dtype)
-    # A copy, because tensors are writable and the message's bytes are not.
-    read = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    if dtype is torch.bool and int(largest := read.max()) > 1:
-        raise InputError(f"{name} is BOOL with a byte of {int(largest)}; write 0 or 1")
-    return read.view(dtype).reshape(tuple(shape))
+    # A copy, because tensors are writable and the message's bytes are not. By NumPy, because torch
+    # lets other threads in at each of its operations, which costs the event loop its turn.
+    read = np.frombuffer(bytearray(content), dtype=_NUMPY.get(dtype, np.uint8))
+    if dtype is torch.bool and (largest := int(read.view(np.uint8).max())) > 1:
+        raise InputError(f"{name} is BOOL with a byte of {largest}; write 0 or 1")
+    if dtype not in _NUMPY:
+        return torch.from_numpy(read).view(dtype).reshape(tuple(shape))
+    return torch.from_numpy(read.reshape(shape))
 
 
 def raw_bytes(value: Tensor) -> bytes:
     """Return a tensor's elements."""
+    if value.dtype in _NUMPY:
+        return value.numpy(force=True).tobytes()
     flat = value.detach().to("cpu").reshape(-1)
     return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
 

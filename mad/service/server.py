@@ -21,14 +21,14 @@ from mad.monitor import Monitor
 from mad.service.alert_desk import AlertDesk
 from mad.service.alert_writer import UpkeepPlan
 from mad.service.answering import Answering
-from mad.service.auth.guard import Access, Guard, admitted
+from mad.service.auth.guard import Access, Guard
 from mad.service.auth.probing import Probing
 from mad.service.baselines import BaselineServicer
 from mad.service.batching import Batcher
 from mad.service.calibration import CalibrationServicer
-from mad.service.calls import CallInterceptor, counted
+from mad.service.calls import Around, CallInterceptor
 from mad.service.clock import utc_now
-from mad.service.errors import translated
+from mad.service.errors import refuse
 from mad.service.fit_jobs.fits import Fits
 from mad.service.fit_jobs.setup import FitSetup
 from mad.service.observed import Observations
@@ -237,17 +237,15 @@ class Server:
         return port
 
     def _compose(self) -> grpc.aio.Server:
-        around = (
-            *((self.tracing.traced,) if self.tracing.is_on else ()),
-            partial(counted, metrics=self.metrics),
-            partial(translated, metrics=self.metrics),
-            partial(admitted, guard=self.guard),
-            partial(shared, shares=self._shares),
+        around = Around(
+            metrics=self.metrics,
+            admit=self.guard.admit,
+            hold=partial(shared, shares=self._shares),
+            refuse=partial(refuse, metrics=self.metrics),
+            trace=self.tracing.traced if self.tracing.is_on else None,
         )
         server = grpc.aio.server(
-            interceptors=[
-                CallInterceptor(*around, max_message_bytes=self.limits.max_message_bytes)
-            ],
+            interceptors=[CallInterceptor(around, max_message_bytes=self.limits.max_message_bytes)],
             options=options(max_message_bytes=self.limits.max_message_bytes),
         )
         answering = Answering(

@@ -1,8 +1,8 @@
 """What each caller has in hand, and how much more it may ask for."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -120,10 +120,10 @@ class Shares:
             self._shares.pop(name, None)
 
 
-@asynccontextmanager
-async def shared(call: Call, shares: Shares) -> AsyncIterator[None]:
+@contextmanager
+def shared(call: Call, shares: Shares) -> Iterator[None]:
     """Count a call that streams for as long as it lasts."""
-    if call.rpc.kind == "unary" or call.rpc.service in _UNCOUNTED:
+    if call.rpc.service in _UNCOUNTED:
         yield
         return
     with shares.stream():

@@ -5,8 +5,8 @@ and statuses, and the request's id: no input, no exception, no principal.
 """
 
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, final
 
 from mad.errors import ConfigError
@@ -82,8 +82,8 @@ class Tracing:
         span = self._tracer.start_span(name, start_time=began_ns, attributes=attributes)
         span.end(end_time=time.time_ns() if ended_ns is None else ended_ns)
 
-    @asynccontextmanager
-    async def traced(self, call: Call) -> AsyncIterator[None]:
+    @contextmanager
+    def traced(self, call: Call) -> Iterator[None]:
         """Write a span of a call, below the one that its metadata names as ``traceparent``.
 
         Calls of gRPC's own services, health and reflection, have none.

@@ -5,7 +5,9 @@ for a person to say, and evidence that once sufficed would take long to wane by 
 goes on growing or waning meanwhile, and per-input alerts are not affected.
 """
 
+import asyncio
 import logging
+import math
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -31,6 +33,8 @@ log = logging.getLogger(__name__)
 MAX_PENDING: Final = 65_536
 """Inputs that may wait for a stuck disk; further ones are left out, whatever their surprise."""
 _SEED_BITS: Final = 63
+_REST_S: Final = 0.1
+"""Inputs are taken in so often: it costs more than a call does, for one input as for many."""
 _MEASURED: Final[Mapping[Measure, Callable[[Verdict], float]]] = {
     "surprise": lambda verdict: verdict.surprise_bits,
     "mechanism": lambda verdict: verdict.mechanism_bits,
@@ -104,6 +108,8 @@ class StreamWatch:
         self._stream = self._restored() or self._begun()
         self._publish()
         self._worker: Worker[_Job, _Answer] = Worker("stream", choose=_everything, work=self._do)
+        self._unfed: list[float] = []
+        self._feeding: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Begin to take inputs, in the running event loop."""
@@ -111,6 +117,7 @@ class StreamWatch:
 
     async def close(self) -> None:
         """Take in what waits, write a last checkpoint, and stop."""
+        self._pass_on()
         await self._worker.close()
         self._save()
 
@@ -119,16 +126,38 @@ class StreamWatch:
 
         Those of another baseline are left out, and those whose measure is not known, as of codes.
         """
+        if revision != self._fed.revision:
+            return
         of = _MEASURED[self._fed.alert_on]
-        measured = np.array([of(verdict) for verdict in verdicts])
-        measured = measured[~np.isnan(measured)]
-        if revision != self._fed.revision or not measured.size:
+        measured = [bits for bits in map(of, verdicts) if not math.isnan(bits)]
+        if self._pending + len(self._unfed) + len(measured) > MAX_PENDING:
+            self._metrics.stream_left_out(len(measured))
             return
-        count = measured.size
-        if self._pending + count > MAX_PENDING:
-            self._metrics.stream_left_out(count)
+        self._unfed += measured
+        if self._feeding is None:
+            self._feeding = asyncio.get_running_loop().call_later(_REST_S, self._pass_on)
+
+    async def look(self) -> Snapshot:
+        """Return the stream after everything fed so far."""
+        self._pass_on()
+        _, now = await self._worker.submit(_Asked(is_reset=False))
+        return now
+
+    async def reset(self) -> tuple[Snapshot, Snapshot]:
+        """Begin a new stream; return the one that ended, and the new one."""
+        self._pass_on()
+        return await self._worker.submit(_Asked(is_reset=True))
+
+    def _pass_on(self) -> None:
+        """Hand what was fed to the stream's thread."""
+        if self._feeding is not None:
+            self._feeding.cancel()
+            self._feeding = None
+        count = len(self._unfed)
+        if not count:
             return
-        fed = _Fed(measured)
+        fed = _Fed(np.array(self._unfed))
+        self._unfed = []
         try:
             taken = self._worker.enqueue(fed)
         except MadError:  # it closes, as the last of the calls under way are cut off
@@ -137,20 +166,12 @@ class StreamWatch:
         self._count(count)
         taken.add_done_callback(lambda _: self._count(-count))
 
-    async def look(self) -> Snapshot:
-        """Return the stream after everything fed so far."""
-        _, now = await self._worker.submit(_Asked(is_reset=False))
-        return now
-
-    async def reset(self) -> tuple[Snapshot, Snapshot]:
-        """Begin a new stream; return the one that ended, and the new one."""
-        return await self._worker.submit(_Asked(is_reset=True))
-
     def switch(self, baseline: Baseline) -> None:
         """Begin a new stream against another baseline, with what is fed from now on.
 
         Evidence and alarms of the one before are gone: they were against what no longer scores.
         """
+        self._pass_on()
         self._fed = baseline.manifest
         with suppress(MadError):  # it closes
             self._worker.enqueue(_Switched(baseline))

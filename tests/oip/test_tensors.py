@@ -9,7 +9,8 @@ from hypothesis import given, strategies as st
 from numpy.typing import NDArray
 
 from mad.service.oip import inference_pb2 as pb
-from mad.service.oip.tensors import DATATYPES, add_output, inputs
+from mad.service.oip.heads import Heads
+from mad.service.oip.tensors import DATATYPES, inputs, written
 
 NUMBERS = {
     "BOOL": (torch.bool, "bool_contents", st.booleans()),
@@ -52,13 +53,12 @@ def test_every_datatype_is_tried() -> None:
 @given(data=st.data())
 def test_raw_elements_come_back_bit_for_bit(datatype: str, data: st.DataObject) -> None:
     tensor = data.draw(tensors(datatype))
-    response = pb.ModelInferResponse()
-    add_output(response, "it", tensor)
+    response = Heads("net", "1").response("", [written("it", tensor)])
     request = pb.ModelInferRequest(raw_input_contents=response.raw_output_contents)
-    (written,) = response.outputs
-    request.inputs.add(name=written.name, datatype=written.datatype, shape=written.shape)
+    (output,) = response.outputs
+    request.inputs.add(name=output.name, datatype=output.datatype, shape=output.shape)
     read = inputs(request)["it"]
-    assert (written.datatype, read.dtype, read.shape) == (datatype, tensor.dtype, tensor.shape)
+    assert (output.datatype, read.dtype, read.shape) == (datatype, tensor.dtype, tensor.shape)
     assert np.array_equal(bits(read), bits(tensor))
 
 
@@ -75,6 +75,5 @@ def test_typed_elements_are_the_numbers_sent(datatype: str, data: st.DataObject)
 
 
 def test_raw_elements_are_little_endian_and_row_major() -> None:
-    response = pb.ModelInferResponse()
-    add_output(response, "it", torch.tensor([[1, 2], [3, 256]], dtype=torch.int16).T)
-    assert response.raw_output_contents[0] == b"\1\0\3\0\2\0\0\1"
+    output = written("it", torch.tensor([[1, 2], [3, 256]], dtype=torch.int16).T)
+    assert output.content == b"\1\0\3\0\2\0\0\1"

@@ -13,7 +13,7 @@ from mad.capture.hooks import capture
 from mad.capture.model import MonitoredModel
 from mad.service.oip import inference_pb2 as pb
 from mad.service.oip.model import SERVICE
-from mad.service.oip.tensors import add_output, inputs
+from mad.service.oip.tensors import inputs, written
 from tests.worlds import tiny_module
 
 OUTPUTS = {"logits": "4", "layer_one": "1", "layer_three": "3"}
@@ -58,7 +58,9 @@ class Other:
             added = response.outputs.add(name=name, datatype="FP32", shape=tensor.shape)
             added.contents.fp32_contents.extend(tensor.flatten().tolist())
         else:
-            add_output(response, name, tensor)
+            raw = written(name, tensor)
+            response.outputs.add(name=name, datatype=raw.datatype, shape=raw.shape)
+            response.raw_output_contents.append(raw.content)
 
     async def ready(self, request: pb.ModelReadyRequest, _: Any) -> pb.ModelReadyResponse:
         return pb.ModelReadyResponse(ready=self.is_ready and request.name == "net")

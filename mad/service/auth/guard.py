@@ -1,8 +1,8 @@
 """The gate before every call: who calls, and may they."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, final
@@ -98,11 +98,15 @@ class Guard:
             return server.add_insecure_port(address)
         return server.add_secure_port(address, self._certificates.credentials())
 
-    def admit(self, call: Call) -> Principal:
-        """Return who calls.
+    def admit(self, call: Call) -> None:
+        """Let a call happen as who makes it, or not at all.
 
         Raises UnauthenticatedError if they do not say so truly, ForbiddenError if they may not.
         """
+        caller.set(self._admitted(call))
+
+    def _admitted(self, call: Call) -> Principal:
+        """Return who calls; raises as ``admit``."""
         needed = METHODS.get(call.path)
         known = self._known
         if needed is None:
@@ -156,13 +160,6 @@ class Guard:
     def _read_certificates(self) -> str:
         assert self._certificates is not None
         return self._certificates.reload()
-
-
-@asynccontextmanager
-async def admitted(call: Call, guard: Guard) -> AsyncIterator[None]:
-    """Let a call happen as who makes it, or not at all."""
-    caller.set(guard.admit(call))
-    yield
 
 
 def _identified(known: _Known, call: Call) -> Principal:

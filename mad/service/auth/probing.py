@@ -11,8 +11,9 @@ ratios against a caller who does it more often, never below zero (Page's test). 
 import logging
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final, Literal, TypeAlias, final
 
 from mad.baseline.bundle import Manifest
@@ -49,6 +50,18 @@ class _Bet:
         return _Bet(math.log2(suspected / chance), math.log2((1 - suspected) / (1 - chance)))
 
 
+@cache
+def _bets(rate: float, reference: int) -> tuple[float, Mapping[Reason, _Bet]]:
+    """Return the p-value that is near to the rate, and what to bet."""
+    # A rarity of b bits is that of one in 2**b: 90 % of the threshold's bits is this p-value.
+    near = rate**NEAR
+    step = 1 / (reference + 1)
+    return near, {
+        "near_threshold": _Bet.against(near - rate + step),
+        "near_duplicate": _Bet.against(near),
+    }
+
+
 @final
 @dataclass(slots=True)
 class _Caller:
@@ -73,13 +86,7 @@ class Probing:
     def saw(self, name: str, manifest: Manifest, verdicts: Iterable[Verdict]) -> None:
         """Take in what a caller, by name, learnt of its inputs; the name is empty for anybody."""
         rate = manifest.false_alarm_rate
-        # A rarity of b bits is that of one in 2**b: 90 % of the threshold's bits is this p-value.
-        near = rate**NEAR
-        step = 1 / (manifest.reference_inputs + 1)
-        bets: dict[Reason, _Bet] = {
-            "near_threshold": _Bet.against(near - rate + step),
-            "near_duplicate": _Bet.against(near),
-        }
+        near, bets = _bets(rate, manifest.reference_inputs)
         caller = self._caller(name)
         for verdict in verdicts:
             is_surprising = verdict.p_value <= near

@@ -1,15 +1,15 @@
 """Scores as outputs and parameters of a response, beside the model's own."""
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, final
-
-import numpy as np
+from typing import Final, Literal, final
 
 from mad.errors import ForbiddenError
 from mad.service.answering import Answer
 from mad.service.caller import caller
 from mad.service.oip import inference_pb2 as pb
+from mad.service.oip.heads import Output
 from mad.types import Verdict
 
 EXTENSION: Final = "mad_scores"
@@ -18,16 +18,19 @@ EXTENSION: Final = "mad_scores"
 @final
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """One number of each verdict; ``field`` carries it where contents are typed."""
+    """One number of each verdict; ``field`` carries it where contents are typed.
+
+    ``code`` is how its bytes are held; see array.
+    """
 
     datatype: str
     field: str
-    dtype: type[np.generic]
+    code: Literal["d", "B"]
     of: Callable[[Verdict], float]
 
 
 def _real(of: Callable[[Verdict], float]) -> _Column:
-    return _Column("FP64", "fp64_contents", np.float64, of)
+    return _Column("FP64", "fp64_contents", "d", of)
 
 
 _COLUMNS: Final[Mapping[str, _Column]] = {
@@ -35,7 +38,7 @@ _COLUMNS: Final[Mapping[str, _Column]] = {
     "mad.mechanism_bits": _real(lambda verdict: verdict.mechanism_bits),
     "mad.novelty_bits": _real(lambda verdict: verdict.novelty_bits),
     "mad.p_value": _real(lambda verdict: verdict.p_value),
-    "mad.is_alert": _Column("BOOL", "bool_contents", np.bool_, lambda verdict: verdict.is_alert),
+    "mad.is_alert": _Column("BOOL", "bool_contents", "B", lambda verdict: verdict.is_alert),
 }
 NAMES: Final = tuple(_COLUMNS)
 """The outputs that are scores."""
@@ -80,7 +83,7 @@ def add_output(
     numbers = list(map(column.of, verdicts))
     output = response.outputs.add(name=name, datatype=column.datatype, shape=(len(numbers),))
     if raw:
-        response.raw_output_contents.append(np.array(numbers, column.dtype).tobytes())
+        response.raw_output_contents.append(array(column.code, numbers).tobytes())
     else:
         getattr(output.contents, column.field).extend(numbers)
 
@@ -89,6 +92,13 @@ def add_reason(response: pb.ModelInferResponse, reason: str) -> None:
     """Say why there are no scores, to a caller that may read them."""
     if may_read():
         response.parameters["mad.unscored"].string_param = reason
+
+
+def written(name: str, verdicts: Sequence[Verdict]) -> Output:
+    """Write a score of each input as raw bytes."""
+    column = _COLUMNS[name]
+    content = array(column.code, map(column.of, verdicts)).tobytes()
+    return Output(name, column.datatype, (len(verdicts),), content)
 
 
 def add_parameters(response: pb.ModelInferResponse, revision: str, answer: Answer) -> None:

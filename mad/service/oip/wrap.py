@@ -2,12 +2,14 @@
 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 from mad.errors import InputError
 from mad.service.answering import Answering, Question
 from mad.service.calls import Context
 from mad.service.oip import inference_pb2 as pb, scores, tensors
+from mad.service.oip.heads import Heads
 from mad.service.oip.model import ServedName, Signature
 from mad.service.oip.request import Options, check_plain, options
 from mad.service.raw import shown
@@ -22,6 +24,10 @@ class Wrap:
     answering: Answering
     signature: Signature
 
+    @cached_property
+    def _heads(self) -> Heads:
+        return Heads(self.name.model, self.name.version)
+
     async def infer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
         """Run the model; InputError for inputs and outputs that it does not have."""
         asked = options(request)
@@ -32,16 +38,15 @@ class Wrap:
         question = ask(self.answering, request, asked)
         answer = await self.answering.answer(question)
         own = tensors.carried(answer.judgement.outputs)
-        response = pb.ModelInferResponse(
-            model_name=self.name.model, model_version=self.name.version, id=request.id
-        )
+        outputs = []
         for name in asked.outputs or (*own, *wanted):
             if name in wanted:
-                scores.add_output(response, name, answer.judgement.verdicts)
+                outputs.append(scores.written(name, answer.judgement.verdicts))
             elif name in own:
-                tensors.add_output(response, name, own[name])
+                outputs.append(tensors.written(name, own[name]))
             else:
                 raise InputError(f"the model did not return {shown(name)} for this input")
+        response = self._heads.response(request.id, outputs)
         scores.add_parameters(response, question.monitor.baseline.revision, answer)
         return response
 

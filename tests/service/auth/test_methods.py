@@ -1,6 +1,7 @@
 """Every method of every service, called in every role, against a table written here."""
 
 import asyncio
+from contextlib import nullcontext
 from functools import partial
 
 import grpc
@@ -9,11 +10,10 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from mad.service.auth.guard import admitted
 from mad.service.auth.methods import METHODS
 from mad.service.caller import ROLES
-from mad.service.calls import CallInterceptor
-from mad.service.errors import translated
+from mad.service.calls import Around, CallInterceptor
+from mad.service.errors import refuse
 from mad.service.server import SERVICES
 from mad.v1 import alerts_pb2, baselines_pb2, calibration_pb2, scoring_pb2, streams_pb2
 from tests.service.auth.conftest import bearer, streaming, unary
@@ -124,11 +124,14 @@ async def steal(_request: object, _context: object) -> bytes:
 
 @pytest.mark.parametrize("role", [*sorted(ROLES), ""])
 async def test_a_method_without_a_row_is_denied_to_everybody(guarded: Running, role: str) -> None:
-    around = (
-        partial(translated, metrics=guarded.server.metrics),
-        partial(admitted, guard=guarded.server.guard),
+    metrics = guarded.server.metrics
+    around = Around(
+        metrics=metrics,
+        admit=guarded.server.guard.admit,
+        hold=lambda _: nullcontext(),
+        refuse=partial(refuse, metrics=metrics),
     )
-    server = grpc.aio.server(interceptors=[CallInterceptor(*around, max_message_bytes=1000)])
+    server = grpc.aio.server(interceptors=[CallInterceptor(around, max_message_bytes=1000)])
     name, _, method = WITHOUT_A_ROW.rpartition("/")
     handler = grpc.unary_unary_rpc_method_handler(
         steal, request_deserializer=bytes, response_serializer=bytes
