@@ -37,7 +37,9 @@ async def serving(
     server = build(world, directory, collectors=collectors, promotion=plan, limits=limits)
     address = f"127.0.0.1:{await server.start()}"
     try:
-        async with AsyncClient(address) as client, grpc.aio.insecure_channel(address) as channel:
+        # A busy machine may take its time: what is claimed here is that no call fails.
+        own = AsyncClient(address, timeout_s=100)
+        async with own as client, grpc.aio.insecure_channel(address) as channel:
             yield Running(server, collectors, address, client, channel)
     finally:
         await server.drain(lame_duck_s=0, grace_s=1)
