@@ -113,7 +113,8 @@ class Answering:
         if len(caller_id) > MAX_REQUEST_ID or not caller_id.isprintable():
             raise InputError(
                 f"request_id {caller_id[:MAX_REQUEST_ID]!r} has {len(caller_id)} characters; send "
-                f"at most {MAX_REQUEST_ID}, all printable"
+                f"at most {MAX_REQUEST_ID}, all printable",
+                field="request_id",
             )
         request_id.set(caller_id or f"{_SERVER}-{next(_NAMELESS)}")
         self.metrics.request_started()

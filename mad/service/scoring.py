@@ -57,7 +57,10 @@ class ScoringServicer(rpc.ScoringServiceServicer):
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
         """Split the surprise of one input; raises no alert."""
         if not 0 <= request.max_charges <= MAX_CHARGES:
-            raise InputError(f"max_charges is {request.max_charges}; ask for 0 to {MAX_CHARGES}")
+            raise InputError(
+                f"max_charges is {request.max_charges}; ask for 0 to {MAX_CHARGES}",
+                field="max_charges",
+            )
         with self.answering.in_flight(""):
             monitor = self.answering.registry.resolve(request.baseline, model=request.model)
             inputs = convert.inputs(request.inputs)
@@ -130,5 +133,7 @@ def _scores(answer: Answer, *, explained: bool) -> Iterator[pb.Score]:
 def _traffic(options: pb.ScoreOptions) -> Traffic:
     traffic = _TRAFFIC.get(options.traffic)
     if traffic is None:
-        raise InputError(f"traffic is {options.traffic}; use one of {pb.Traffic.keys()}")
+        raise InputError(
+            f"traffic is {options.traffic}; use one of {pb.Traffic.keys()}", field="options.traffic"
+        )
     return traffic

@@ -194,6 +194,16 @@ def test_a_deadline_that_has_passed_is_not_tried(admission: Admission, clock: Cl
         admission.admitted(job(clock, 0)).__enter__()
 
 
+async def test_a_program_is_told_which_field_is_wrong(service: Running) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await service.client.explain(live(1), max_charges=-1)
+    bad = error_details_pb2.BadRequest()
+    assert rpc_status.from_call(refused.value).details[0].Unpack(bad)
+    (violation,) = bad.field_violations
+    assert violation.field == "max_charges"
+    assert violation.description == "max_charges is -1; ask for 0 to 1024"
+
+
 def test_a_retry_that_may_be_in_time_is_left_to_grpc() -> None:
     error = OverloadedError("later", retry_after_s=0.25)
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
