@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from mad.client import SERVICE_CONFIG, AsyncClient, request
+from mad.v1 import alerts_pb2
 from mad.v1.scoring_pb2_grpc import ScoringServiceStub
 from tests.reliability.processes import Served, serving
 from tests.reliability.serving import Plan
@@ -122,6 +123,10 @@ async def test_idle_streams_and_watchers_hold_up_no_drain(tmp_path: Path) -> Non
         async with AsyncClient(served.address) as client:
             stream = client.scoring.ScoreStream()
             await stream.wait_for_connection()
+            watch = client.alert.WatchAlerts(alerts_pb2.WatchAlertsRequest())
+            watching = asyncio.ensure_future(watch.read())
             served.terminate()
             assert await asyncio.to_thread(served.exit_code, 30) == 0
             assert await stream.code() is grpc.StatusCode.UNAVAILABLE
+            with pytest.raises(grpc.aio.AioRpcError, match="UNAVAILABLE"):
+                await watching
