@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mad.client import AsyncClient, Scored, request
+from mad.client import AsyncClient, ScoreRequest, request
 from mad.deployment import Deployment
 from mad.errors import ConfigError
 
@@ -133,7 +133,7 @@ class _Ends:
     answered: int = 0
     failed: int = 0
 
-    async def ask(self, client: AsyncClient, message: Scored) -> None:
+    async def ask(self, client: AsyncClient, message: ScoreRequest) -> None:
         """Make one call."""
         try:
             await client.score(message)
@@ -144,7 +144,7 @@ class _Ends:
 
 
 async def _closed_loop(
-    client: AsyncClient, messages: Sequence[Scored], *, seconds: float
+    client: AsyncClient, messages: Sequence[ScoreRequest], *, seconds: float
 ) -> _Ends:
     """Ask as fast as answers come."""
     ends = _Ends()
@@ -161,7 +161,7 @@ async def _closed_loop(
 
 
 async def _open_loop(
-    client: AsyncClient, messages: Sequence[Scored], *, per_s: float, seconds: float
+    client: AsyncClient, messages: Sequence[ScoreRequest], *, per_s: float, seconds: float
 ) -> _Ends:
     """Ask so often, whether or not answers come."""
     ends = _Ends()

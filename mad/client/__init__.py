@@ -21,7 +21,7 @@ from mad.client.messages import (
 from mad.client.score_stream import ScoreStream
 from mad.client.service_config import SERVICE_CONFIG
 from mad.client.unanswered import RequestError
-from mad.v1.scoring_pb2 import ScoreResponse
+from mad.v1.scoring_pb2 import ScoreRequest, ScoreResponse
 
 __all__ = [
     "DEFAULT_TIMEOUT_S",
@@ -31,6 +31,7 @@ __all__ = [
     "AsyncScoreStream",
     "Client",
     "RequestError",
+    "ScoreRequest",
     "ScoreResponse",
     "ScoreStream",
     "Scored",

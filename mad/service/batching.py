@@ -15,11 +15,12 @@ from typing import TypeAlias, TypeVar, cast, final
 import torch
 
 from mad.errors import ConfigError, ExpiredError, InputError
-from mad.judgement import Judgement, Rows
+from mad.judgement import Judgement
 from mad.metrics import Metrics
 from mad.monitor import Monitor
 from mad.service.admission import Admission, Job
 from mad.service.deadline import deadline
+from mad.service.joining import concatenate, has_batch_axis, join, split
 from mad.service.shadowing import Shadowing
 from mad.service.shares import Shares
 from mad.service.worker import Worker
@@ -190,7 +191,7 @@ class Batcher:
         if len(requests) > 1:
             try:
                 joined = self._run(requests[0], join([each.values for each in requests]))
-                if _has_batch_axis(joined):
+                if has_batch_axis(joined):
                     return split(joined, [each.inputs for each in requests])
             except Exception:
                 log.info("a joint batch failed; its requests run one by one", exc_info=True)
@@ -216,9 +217,7 @@ class Batcher:
             observed = request.monitor.scorer.observe(inputs)
             judgement = request.monitor.judge_observed(observed)
             # What has no batch axis is run once more for each request, and counted then.
-            if request.shadow is not None and (
-                size == request.inputs or _has_batch_axis(judgement)
-            ):
+            if request.shadow is not None and (size == request.inputs or has_batch_axis(judgement)):
                 self._shadowing.judge(request.shadow, request.monitor, observed, inputs)
         self._metrics.batch_ran(size, judgement.stage_seconds)
         return judgement
@@ -235,67 +234,6 @@ def _unfit(request: _Request) -> InputError | None:
     except InputError as error:
         return error
     return None
-
-
-def join(parts: Sequence[Inputs]) -> Inputs:
-    """Concatenate inputs of one signature along the batch axis."""
-    return {name: torch.cat([part[name] for part in parts], dim=0) for name in parts[0]}
-
-
-def split(whole: Judgement, sizes: Sequence[int]) -> list[Judgement]:
-    """Give each of the requests judged together its own rows."""
-    assert _has_batch_axis(whole)
-    parts = []
-    start = 0
-    for size in sizes:
-        stop = start + size
-        explanations = {
-            row - start: kept for row, kept in whole.explanations.items() if start <= row < stop
-        }
-        outputs = {name: output[start:stop] for name, output in whole.outputs.items()}
-        verdicts = whole.verdicts[start:stop]
-        rows = (Rows(whole.rows[0].sets, start, stop),)
-        parts.append(Judgement(outputs, verdicts, explanations, whole.stage_seconds, rows))
-        start = stop
-    return parts
-
-
-def concatenate(parts: Sequence[Judgement]) -> Judgement:
-    """Join the judgements of consecutive slices of one request; one slice stays as it is.
-
-    Raises InputError for several slices of outputs that have no batch axis to be joined along.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    sizes = [len(part.verdicts) for part in parts]
-    if not all(map(_has_batch_axis, parts)):
-        raise InputError(
-            f"the model's outputs {sorted(parts[0].outputs)} do not all have a batch axis; send "
-            f"at most {sizes[0]} inputs a request"
-        )
-    starts = [sum(sizes[:index]) for index in range(len(sizes))]
-    return Judgement(
-        outputs={
-            name: torch.cat([part.outputs[name] for part in parts], dim=0)
-            for name in parts[0].outputs
-        },
-        verdicts=tuple(verdict for part in parts for verdict in part.verdicts),
-        explanations={
-            start + row: kept
-            for start, part in zip(starts, parts, strict=True)
-            for row, kept in part.explanations.items()
-        },
-        stage_seconds={
-            stage: sum(part.stage_seconds[stage] for part in parts)
-            for stage in parts[0].stage_seconds
-        },
-        rows=tuple(rows for part in parts for rows in part.rows),
-    )
-
-
-def _has_batch_axis(judgement: Judgement) -> bool:
-    count = len(judgement.verdicts)
-    return all(output.shape[:1] == (count,) for output in judgement.outputs.values())
 
 
 def _rows(inputs: Inputs, start: int, stop: int) -> Inputs:

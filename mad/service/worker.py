@@ -88,9 +88,6 @@ class Worker(Generic[Job, Answer]):
             if self._closing:
                 return
             await self._arrived.wait()
-            # What came by the same turn of the event loop is one group: no timer, and fewer hops
-            # to the thread and back.
-            await asyncio.sleep(0)
             self._arrived.clear()
 
     def _take(self) -> Sequence[_Ticket[Job, Answer]]:
