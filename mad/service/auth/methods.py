@@ -46,6 +46,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, _Roles]]] = {
         ),
         _INFER,
     ),
+    "envoy.service.ext_proc.v3.ExternalProcessor": {"Process": _READ},
     # What a balancer asks before it knows anybody's token.
     "grpc.health.v1.Health": dict.fromkeys(("Check", "Watch", "List"), frozenset[Role]()),
     "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": ROLES},

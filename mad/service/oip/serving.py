@@ -11,6 +11,7 @@ from mad.capture.hooks import Outputs
 from mad.errors import ConfigError
 from mad.monitor import Monitor
 from mad.service.answering import Answering
+from mad.service.oip.ext_proc import servicer as ext_proc
 from mad.service.oip.mirror import Mirror
 from mad.service.oip.mode import Mode
 from mad.service.oip.model import ONLY_VERSION, ServedName, Signature
@@ -26,13 +27,15 @@ class InferencePlan:
     """How the protocol is answered: by the model here, by an upstream server, or with nothing.
 
     ``model`` and ``version`` are what callers call the model; empty, they are its name in the
-    settings and any version. A proxy, and nothing else, has an upstream server.
+    settings and any version. A proxy, and nothing else, has an upstream server. ``reaction``
+    is what Envoy's external processing does with alerts; None does not serve it.
     """
 
     mode: Literal["wrap", "proxy", "mirror"] = "wrap"
     model: str = ""
     version: str = ""
     upstream: UpstreamPlan | None = None
+    reaction: ext_proc.Reaction | None = None
 
 
 @final
@@ -78,6 +81,11 @@ class InferenceServing:
             draining=draining,
         )
         add_to_server(servicer, server)
+        if self._plan.reaction is not None:
+            processor = ext_proc.ExternalProcessor(
+                answering=answering, reaction=self._plan.reaction
+            )
+            ext_proc.add_to_server(processor, server)
 
     async def start(self, changed: Callable[[], Awaitable[None]]) -> None:
         """Look after the upstream server from now on; ``changed`` is awaited when it did."""

@@ -9,6 +9,7 @@ import pytest
 from mad.service.auth.guard import Access
 from mad.service.auth.principals import entry
 from mad.service.caller import ROLES
+from mad.service.oip.serving import InferencePlan
 from tests.service.running import Running, running
 from tests.worlds import World
 
@@ -56,5 +57,6 @@ def replace(file: Path, content: str) -> Path:
 async def guarded(world: World, tmp_path: Path) -> AsyncIterator[Running]:
     roles = {str(role): [role] for role in sorted(ROLES)}
     file = write_principals(tmp_path / "tokens.toml", roles)
-    async with running(world, tmp_path, access=Access(principals=file, poll_s=0.05)) as service:
+    access, inference = Access(principals=file, poll_s=0.05), InferencePlan(reaction="tell")
+    async with running(world, tmp_path, access=access, inference=inference) as service:
         yield service

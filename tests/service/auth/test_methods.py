@@ -52,6 +52,7 @@ MAY = {
     "inference.GRPCInferenceService/ModelInfer": "infer",
     "inference.GRPCInferenceService/ModelStreamInfer": "infer",
     "inference.GRPCInferenceService/RepositoryIndex": "infer",
+    "envoy.service.ext_proc.v3.ExternalProcessor/Process": "score.read",
     "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": ALL,
 }
 OPEN = {"grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch", "grpc.health.v1.Health/List"}
@@ -69,7 +70,7 @@ def methods() -> list[str]:
         for service in file.DESCRIPTOR.services_by_name.values()
     ]
     ours = [f"{one.full_name}/{method.name}" for one in services for method in one.methods]
-    return ours + [method for method in MAY if method.startswith("inference.")]
+    return ours + [method for method in MAY if method.startswith(("inference.", "envoy."))]
 
 
 SERVED = [
