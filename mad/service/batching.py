@@ -51,8 +51,8 @@ class _Request(Job):
 
     def joins(self, other: "_Request") -> bool:
         """Whether both can be judged in one run of the model."""
-        mine, theirs = (self.monitor, self.shadow), (other.monitor, other.shadow)
-        return mine == theirs and self.signature == other.signature
+        is_alike = self.monitor is other.monitor and self.shadow is other.shadow
+        return is_alike and self.signature == other.signature
 
 
 @final

@@ -94,7 +94,15 @@ class Worker(Generic[Job, Answer]):
         wanted = self._wanted()
         if (first := next(wanted, None)) is None:
             return []
-        return [self._waiting.pop(job) for job in self._choose(chain([first], wanted))]
+        return [self._waiting.pop(job) for job in self._chosen(first, wanted)]
+
+    def _chosen(self, first: Job, others: Iterator[Job]) -> Sequence[Job]:
+        try:
+            return self._choose(chain([first], others))
+        except Exception:
+            # The thread must go on: jobs that nobody does would wait for ever.
+            log.exception("jobs cannot be chosen from; the oldest is done alone")
+            return [first]
 
     def _wanted(self) -> Iterator[Job]:
         for ticket in tuple(self._waiting.values()):

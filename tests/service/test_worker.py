@@ -93,3 +93,16 @@ async def test_a_job_that_is_refused_is_not_done_and_the_others_are() -> None:
     assert [str(each) for each in done] == ["2", "4", "three", "8", "10", "three"]
     assert doubling.groups == [[1, 2, 4], [5]]
     await doubling.worker.close()
+
+
+async def test_a_choice_that_fails_holds_up_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    def choose(waiting: Iterable[int]) -> Sequence[int]:
+        raise RuntimeError(f"cannot choose among {len(list(waiting))}")
+
+    worker: Worker[int, int] = Worker("odd", choose=choose, work=lambda jobs: [2 * jobs[0]])
+    worker.start()
+    callers = [asyncio.create_task(worker.submit(job)) for job in (1, 2, 3)]
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(*callers) == [2, 4, 6]
+    await worker.close()
+    assert "cannot choose among 3" in caplog.text

@@ -2,7 +2,11 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
+
+# In a folder of its own: it brings files that MLServer needs in another version.
+sys.path.insert(0, str(Path(sys.prefix) / "xds"))
 
 from envoy.config.core.v3 import base_pb2
 from envoy.service.ext_proc.v3 import external_processor_pb2
