@@ -109,6 +109,7 @@ class StreamWatch:
         self._publish()
         self._worker: Worker[_Job, _Answer] = Worker("stream", choose=_everything, work=self._do)
         self._unfed: list[float] = []
+        self._is_closed = False
         self._feeding: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -118,6 +119,7 @@ class StreamWatch:
     async def close(self) -> None:
         """Take in what waits, write a last checkpoint, and stop."""
         self._pass_on()
+        self._is_closed = True
         await self._worker.close()
         self._save()
 
@@ -130,7 +132,8 @@ class StreamWatch:
             return
         of = _MEASURED[self._fed.alert_on]
         measured = [bits for bits in map(of, verdicts) if not math.isnan(bits)]
-        if self._pending + len(self._unfed) + len(measured) > MAX_PENDING:
+        waiting = self._pending + len(self._unfed)
+        if self._is_closed or waiting + len(measured) > MAX_PENDING:
             self._metrics.stream_left_out(len(measured))
             return
         self._unfed += measured
