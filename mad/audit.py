@@ -241,7 +241,7 @@ def _line(record: Record) -> bytes:
         "event": record.event,
         "principal": record.principal,
         "subject": record.subject,
-        "fields": _plain(record.fields),
+        "fields": plain(record.fields),
         "previous": record.previous,
     }
     line = json.dumps(content, separators=(",", ":"), allow_nan=False).encode() + b"\n"
@@ -253,7 +253,7 @@ def _line(record: Record) -> bytes:
     return line
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Return what JSON can hold; a number that is not finite becomes its name."""
     match value:
         case float() if not math.isfinite(value):
@@ -261,9 +261,9 @@ def _plain(value: object) -> object:
         case None | bool() | int() | float() | str():
             return value
         case Mapping():
-            return {str(key): _plain(each) for key, each in value.items()}
+            return {str(key): plain(each) for key, each in value.items()}
         case list() | tuple():
-            return [_plain(each) for each in value]
+            return [plain(each) for each in value]
         case _:
             return str(value)
 

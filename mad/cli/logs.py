@@ -5,12 +5,13 @@ Whatever a name, an id or a message holds, a line stays one line and drives no t
 
 import json
 import logging
-import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias, final
+
+from mad.audit import plain
 
 Format: TypeAlias = Literal["auto", "json", "text"]
 """``auto`` is text on a terminal and JSON elsewhere."""
@@ -82,25 +83,10 @@ def _told(formatter: logging.Formatter, record: logging.LogRecord, asked: Asked)
         if value := named[key] or known():
             told[key] = str(value)
     if fields:
-        told["fields"] = {key: _plain(value) for key, value in fields.items()}
+        told["fields"] = {key: plain(value) for key, value in fields.items()}
     if record.exc_info:
         told["traceback"] = formatter.formatException(record.exc_info)
     return told
-
-
-def _plain(value: object) -> object:
-    """Return what JSON can hold: it has no infinity, and no values of ours."""
-    match value:
-        case float() if not math.isfinite(value):
-            return str(value)
-        case None | bool() | int() | float() | str():
-            return value
-        case Mapping():
-            return {str(key): _plain(one) for key, one in value.items()}
-        case list() | tuple():
-            return [_plain(one) for one in value]
-        case _:
-            return str(value)
 
 
 def _printable(text: str) -> str:
