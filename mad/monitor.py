@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
 
+import numpy as np
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
@@ -257,18 +258,17 @@ def _of_mechanism_alone(verdict: Verdict) -> Verdict:
 
 
 def _parts(ledger: Ledger, weighed: Weighed) -> Iterator[tuple[Part, ...]]:
+    sites, terms = zip(*ledger.keys, strict=True)
     rows = zip(ledger.bits.tolist(), weighed.rarity.tolist(), ledger.marginal.tolist(), strict=True)
     for bits, rarity, marginal in rows:
-        each = zip(ledger.keys, bits, rarity, marginal, strict=True)
-        yield tuple(
-            Part(site, term, own, rare, None if math.isnan(alone) else alone)
-            for (site, term), own, rare, alone in each
-        )
+        alone = [None if math.isnan(one) else one for one in marginal]
+        yield tuple(map(Part._make, zip(sites, terms, bits, rarity, alone, strict=True)))
 
 
 def _active_components(observed: Observed) -> list[int]:
-    counts = torch.stack([activity.counts for activity in observed.activity.values()])
-    return [int(count) for count in counts.sum(dim=0)]
+    ends = np.stack([one.offsets.numpy() for one in observed.activity.values()]).sum(axis=0)
+    counts: list[int] = np.diff(ends).tolist()
+    return counts
 
 
 def _same(what: str, revision: str, wanted: str, found: str) -> None:

@@ -40,7 +40,9 @@ def to_row(alert: Alert, *, sequence: int, incident_id: str) -> dict[str, str | 
         "input_digest": alert.input_digest,
         "body": json.dumps(
             {
-                "verdict": _written(alert.verdict, parts=_all(alert.verdict.parts)),
+                "verdict": _written(
+                    alert.verdict, parts=[part._asdict() for part in alert.verdict.parts]
+                ),
                 "explanation": _written(
                     alert.explanation,
                     charges=_all(alert.explanation.charges),

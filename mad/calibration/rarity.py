@@ -77,15 +77,12 @@ class Rarity:
         wanted = np.ascontiguousarray(lengths.T.numpy())
         within = np.minimum(wanted, curves.last)
         after = torch.searchsorted(self.knots, torch.from_numpy(within), right=True).numpy()
-        left = curves.first + np.maximum(after - 1, 0)
-        right = curves.first + np.minimum(after, self.knots.shape[1] - 1)
-        low, start, end = curves.knots[left], curves.rarity[left], curves.rarity[right]
-        width = curves.knots[right] - low
-        # A left knot that is also the right one is an end of the curve: any width will do.
-        share = (within - low) / np.where(width > 0, width, 1.0)
-        counted = np.minimum(start + share.clip(0.0, 1.0) * (end - start), end)
-        beyond = np.maximum(wanted - curves.last, 0.0) / curves.scale
-        return torch.from_numpy(np.ascontiguousarray((counted + beyond).T))
+        piece = after + curves.first
+        share = (within - curves.low.take(piece)) / curves.width.take(piece)
+        start, end = curves.start.take(piece), curves.end.take(piece)
+        counted = np.minimum(start + np.maximum(share, 0.0) * (end - start), end)
+        counted += (wanted - within) / curves.scale
+        return torch.from_numpy(np.ascontiguousarray(counted.T))
 
     def of(self, parts: Bool[Tensor, " part"]) -> "Rarity":
         """Return the same for some of the parts."""
@@ -94,10 +91,18 @@ class Rarity:
     @cached_property
     def _curves(self) -> "_Curves":
         parts, knots = self.knots.shape
+        left = torch.arange(-1, knots).clamp_min(0)
+        right = torch.arange(knots + 1).clamp_max(knots - 1)
+        low = self.knots[:, left]
+        width = self.knots[:, right] - low
+        # A left knot that is also the right one is an end of the curve: any width will do.
+        width = torch.where(width > 0, width, 1.0)
         return _Curves(
-            np.arange(0, parts * knots, knots)[:, None],
-            self.knots.flatten().numpy(),
-            self.rarity.flatten().numpy(),
+            np.arange(0, parts * (knots + 1), knots + 1)[:, None],
+            low.numpy(),
+            width.numpy(),
+            self.rarity[:, left].numpy(),
+            self.rarity[:, right].numpy(),
             self.knots[:, -1:].numpy(),
             self.scale.unsqueeze(1).numpy() * math.log(2),
         )
@@ -106,11 +111,17 @@ class Rarity:
 @final
 @dataclass(frozen=True)
 class _Curves:
-    """The curves one after another: numpy does a few numbers in a third of torch's time."""
+    """Curves piece by piece, one more than knots: numpy is three times as fast with few numbers.
+
+    Those of a part begin at ``first`` of the flat arrays. A piece begins at the length ``low``, and
+    goes from rarity ``start`` to ``end`` over its ``width``.
+    """
 
     first: Int64[np.ndarray, "part 1"]
-    knots: Float64[np.ndarray, " every"]
-    rarity: Float64[np.ndarray, " every"]
+    low: Float64[np.ndarray, "part piece"]
+    width: Float64[np.ndarray, "part piece"]
+    start: Float64[np.ndarray, "part piece"]
+    end: Float64[np.ndarray, "part piece"]
     last: Float64[np.ndarray, "part 1"]
     scale: Float64[np.ndarray, "part 1"]
 

@@ -58,16 +58,16 @@ class Weighing:
         # length is never more than one of rarity.
         parts = Rarity.fit(columns, least_scale=1 / math.log(2))
         sites = _Sites.of(place, of_mechanism)
-        mechanism, novelty = sites.evidence(parts.bits(columns))
-        power = torch.tensor([_repeated(mechanism), _repeated(novelty)], dtype=torch.float64)
-        evidence = torch.from_numpy(_evidence(mechanism, novelty, power.tolist()))
+        by_site = sites.evidence(parts.bits(columns))
+        power = torch.tensor([_repeated(one) for one in sites.split(by_site)], dtype=torch.float64)
+        evidence = torch.from_numpy(_evidence(by_site, sites, power.tolist()))
         return Weighing(parts, Rarity.fit(evidence), place, of_mechanism, power)
 
     def weigh(self, ledger: Ledger) -> Weighed:
         """Return how rare each input's lengths are; infinite lengths are infinitely rare."""
         rarity = self.parts.bits(_columns(ledger))
-        mechanism, novelty = self._sites.evidence(rarity)
-        told = torch.from_numpy(_evidence(mechanism, novelty, self.power.tolist()))
+        by_site = self._sites.evidence(rarity)
+        told = torch.from_numpy(_evidence(by_site, self._sites, self.power.tolist()))
         totals = self.totals.bits(told)
         return Weighed(rarity[:, : len(ledger.keys)], *totals.T.contiguous().unbind())
 
@@ -92,9 +92,10 @@ def _is_combined(ledger: Ledger) -> Bool[Tensor, " part"]:
 
 
 def _columns(ledger: Ledger) -> Float64[Tensor, "batch column"]:
-    combined = _is_combined(ledger)
-    combination = ledger.bits[:, combined] - ledger.marginal[:, combined]
-    return torch.cat([ledger.bits, combination], dim=1)
+    bits, marginal = ledger.bits.numpy(), ledger.marginal.numpy()
+    combined = np.flatnonzero(~np.isnan(marginal[0]))
+    combination = bits.take(combined, axis=1) - marginal.take(combined, axis=1)
+    return torch.from_numpy(np.concatenate([bits, combination], axis=1))
 
 
 def _layout(ledger: Ledger) -> tuple[Int64[Tensor, " column"], Bool[Tensor, " column"]]:
@@ -114,31 +115,41 @@ Evidence: TypeAlias = Float64[np.ndarray, "batch _"]
 @final
 @dataclass(frozen=True)
 class _Sites:
-    """Which columns are averaged for each site: of the mechanism's terms, and of the others.
+    """Which columns are averaged for each site: of the mechanism's terms, then of the others.
 
-    Columns are brought in the order of their sites, which begin at ``starts``.
+    Columns are brought in this ``order``, in which those of a site begin at ``starts``; ``counts``
+    is how many they are. The first ``of_mechanism`` sites are those of the mechanism's terms.
     """
 
-    mechanism: Int64[np.ndarray, " own"]
-    mechanism_starts: Int64[np.ndarray, " site"]
-    novelty: Int64[np.ndarray, " others"]
-    novelty_starts: Int64[np.ndarray, " other_site"]
+    order: Int64[np.ndarray, " column"]
+    starts: Int64[np.ndarray, " site"]
+    counts: Int64[np.ndarray, " site"]
+    of_mechanism: int
 
     @staticmethod
     def of(place: Int64[Tensor, " column"], of_mechanism: Bool[Tensor, " column"]) -> "_Sites":
         """Work out what each weighing needs, once."""
         own, others = (kind.nonzero().squeeze(1).numpy() for kind in (of_mechanism, ~of_mechanism))
-        sites = place.numpy()
-        return _Sites(*_in_order(own, sites), *_in_order(others, sites))
+        (first, starts), (then, later) = (_in_order(one, place.numpy()) for one in (own, others))
+        every = np.concatenate([starts, len(first) + later])
+        counts = np.diff(every, append=len(place))
+        return _Sites(np.concatenate([first, then]), every, counts, len(starts))
 
-    def evidence(self, rarity: Float64[Tensor, "batch column"]) -> tuple[Evidence, Evidence]:
+    def evidence(self, rarity: Float64[Tensor, "batch column"]) -> Evidence:
         """Average the evidence of each site's parts: of the mechanism's, and of the others."""
-        finite = np.minimum(rarity.numpy(), _MOST_BITS)
+        finite = np.minimum(rarity.numpy().take(self.order, axis=1), _MOST_BITS)
         each = math.log(CALIBRATOR) + (1 - CALIBRATOR) * math.log(2) * finite
-        return (
-            _averaged(each[:, self.mechanism], self.mechanism_starts),
-            _averaged(each[:, self.novelty], self.novelty_starts),
-        )
+        largest = np.maximum.reduceat(each, self.starts, axis=1)
+        each -= largest.repeat(self.counts, axis=1)
+        total = np.add.reduceat(np.exp(each, out=each), self.starts, axis=1)
+        averaged: Evidence = largest + np.log(total / self.counts)
+        return averaged
+
+    def split(
+        self, by_site: Float64[np.ndarray, "*share batch _"]
+    ) -> tuple[Float64[np.ndarray, "*share batch _"], Float64[np.ndarray, "*share batch _"]]:
+        """Return that of the mechanism's terms, and that of the others."""
+        return by_site[..., : self.of_mechanism], by_site[..., self.of_mechanism :]
 
 
 def _in_order(
@@ -153,18 +164,6 @@ _MOST_BITS: Final = 1e12
 """Stands for an infinite rarity where rarities are averaged."""
 
 
-def _averaged(
-    each: Float64[np.ndarray, "batch own"], starts: Int64[np.ndarray, " site"]
-) -> Evidence:
-    if not len(starts):
-        return each[:, :0]
-    columns = np.diff(starts, append=each.shape[1])
-    largest = np.maximum.reduceat(each, starts, axis=1)
-    total = np.add.reduceat(np.exp(each - largest.repeat(columns, axis=1)), starts, axis=1)
-    averaged: Evidence = largest + np.log(total / columns)
-    return averaged
-
-
 def _repeated(by_site: Evidence) -> float:
     """Return the power that undoes what sites repeat of each other, at most one."""
     if not by_site.shape[1]:
@@ -174,26 +173,27 @@ def _repeated(by_site: Evidence) -> float:
 
 
 def _evidence(
-    mechanism: Evidence, novelty: Evidence, power: Sequence[float]
+    by_site: Evidence, sites: _Sites, power: Sequence[float]
 ) -> Float64[np.ndarray, "batch 3"]:
-    """Return ``ln`` of the evidence of both kinds of terms together, the first, and the others."""
-    of_mechanism, of_novelty = _together(mechanism, power[0]), _together(novelty, power[1])
-    both = np.logaddexp(
-        of_mechanism + math.log(MECHANISM_PRIOR), of_novelty + math.log1p(-MECHANISM_PRIOR)
-    )
-    surprise = both if mechanism.shape[1] else of_novelty
-    told = np.stack([surprise, of_mechanism, of_novelty], axis=1)
-    return np.where(told > 1e-3 * _MOST_BITS, np.inf, told)
+    """Return ``ln`` of the evidence of both kinds of terms together, the first, and the others.
+
+    Evidence is multiplied over the sites affected, for every share of them, and averaged.
+    """
+    some = np.logaddexp(_LOG_OTHERS, by_site + _LOG_SHARES)
+    told = np.empty((len(AFFECTED), len(by_site), 3))
+    for kind, (own, shared) in enumerate(
+        zip(sites.split(by_site), sites.split(some), strict=True), 1
+    ):
+        shared.sum(axis=2, out=told[:-1, :, kind])
+        np.multiply(own.sum(axis=1), power[kind - 1], out=told[-1, :, kind])
+    together = np.logaddexp.reduce(told[:, :, 1:], axis=0) - math.log(len(AFFECTED))
+    both = np.logaddexp.reduce(together + _LOG_PRIORS, axis=1)
+    told[0, :, 1:] = together
+    told[0, :, 0] = both if sites.of_mechanism else together[:, 1]
+    return np.where(told[0] > 1e-3 * _MOST_BITS, np.inf, told[0])
 
 
 _SHARES: Final = np.array(AFFECTED[:-1])[:, None, None]
-
-
-def _together(by_site: Evidence, power: float) -> Float64[np.ndarray, " batch"]:
-    """Multiply evidence over the sites affected, for every share of them, and average."""
-    if not by_site.shape[1]:
-        return np.zeros(len(by_site))
-    some = np.logaddexp(np.log1p(-_SHARES), by_site + np.log(_SHARES)).sum(axis=2)
-    shares = np.concatenate([some, power * by_site.sum(axis=1)[None]])
-    together: Float64[np.ndarray, " batch"] = np.logaddexp.reduce(shares, axis=0)
-    return together - math.log(len(AFFECTED))
+_LOG_SHARES: Final = np.log(_SHARES)
+_LOG_OTHERS: Final = np.log1p(-_SHARES)
+_LOG_PRIORS: Final = np.array([math.log(MECHANISM_PRIOR), math.log1p(-MECHANISM_PRIOR)])

@@ -139,7 +139,7 @@ def write_lines(
 
 def _told(verdict: "Verdict") -> dict[str, object]:
     parts = [
-        asdict(part) | {"rare_combination_bits": part.rare_combination_bits}
+        part._asdict() | {"rare_combination_bits": part.rare_combination_bits}
         for part in verdict.parts
     ]
     return asdict(verdict) | {"parts": parts}

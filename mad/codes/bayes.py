@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor
 
 from mad.codes.base import SetCode
 from mad.codes.sets.clusters import entropy_of_choice, mixed_lengths, posterior, with_choice
+from mad.codes.sets.experts import ExpertsCode
+from mad.codes.sets.joint import Joint
+from mad.codes.sets.mixture import MixtureCode
 from mad.types import Activity, Bits, Context
 
 
@@ -34,6 +38,8 @@ class BayesCode:
 
     def lengths(self, activity: Activity, context: Context) -> Bits:
         """Return the code length of each active set, in bits."""
+        if self._clusters is not None:
+            return mixed_lengths(self._clusters.of(activity, context))
         return mixed_lengths(self._joint(activity, context))
 
     def contributions(
@@ -65,6 +71,17 @@ class BayesCode:
         """Return the mean of the codes' rates by their weights."""
         share = self.weight.expand(context.numel(), -1)
         return _mean(share, [member.rates(context) for member in self.members])
+
+    @cached_property
+    def _clusters(self) -> Joint | None:
+        """The clusters of all codes, each code's with its weight; None where one has no clusters.
+
+        The probability of a set is their sum, whichever code they are of.
+        """
+        own = [one for one in self.members if isinstance(one, MixtureCode | ExpertsCode)]
+        if len(own) < len(self.members):
+            return None
+        return Joint.side_by_side([one.joint for one in own], self.weight.log())
 
     def _joint(self, activity: Activity, context: Context) -> Float64[Tensor, "batch member"]:
         lengths = [member.lengths(activity, context) for member in self.members]

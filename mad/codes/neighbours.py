@@ -27,6 +27,9 @@ MIN_KEPT = 2 * SUPPORT
 
 _CHUNK = 512
 
+_VANISHED = -100.0
+"""``ln`` of a share of the largest kernel that no sum in double precision can show."""
+
 
 @final
 @dataclass(frozen=True)
@@ -154,7 +157,8 @@ def _step(coordinates: int) -> float:
 def _log_sum(nats: Float64[Tensor, "chunk kept"]) -> Float64[Tensor, " chunk"]:
     """Return ``ln`` of the sum of kernels, given ``ln`` of each, which are written over."""
     largest = nats.amax(dim=1, keepdim=True)
-    summed = nats.sub_(largest).exp_().sum(dim=1)
+    # Kernels that vanish beside the largest would take a processor's slow path for tiny numbers.
+    summed = nats.sub_(largest).clamp_min_(_VANISHED).exp_().sum(dim=1)
     return summed.log_().add_(largest.squeeze(1))
 
 

@@ -71,7 +71,7 @@ class OutputCode:
         """Return ``-log2 P(y | A)``; its cost grows with active components and known outputs."""
         scores = self._scores(activity)
         own = scores.gather(1, rows_of(self.contexts, context).unsqueeze(1)).squeeze(1)
-        return torch.where(context >= 0, _log2_sum(scores) - own, 0.0)
+        return (_log2_sum(scores) - own).mul_(context >= 0)
 
     def contributions(
         self, activity: Activity, context: Context

@@ -21,10 +21,10 @@ from mad.codes.sets.clusters import (
     mixed_lengths,
     number_of_clusters,
     posterior,
-    summed,
     with_choice,
 )
 from mad.codes.sets.independent import krichevsky_trofimov
+from mad.codes.sets.joint import Joint
 from mad.codes.sets.odds import leaning, moved
 from mad.codes.sets.samples import as_activity
 from mad.codes.statistics import KeptSets, SetCounts
@@ -131,16 +131,14 @@ class ExpertsCode:
         return self._mean(place, self.weight[place], torch.sigmoid)
 
     def _joint(self, activity: Activity, context: Context) -> Float64[Tensor, "batch cluster"]:
-        place = rows_of(self.contexts, context)
-        odds = self.odds[place[activity.rows], activity.components].unsqueeze(1)
-        shifts = summed(self.shift, activity.components, activity.offsets)
-        own = torch.zeros(len(activity), 1, dtype=torch.float64).index_add_(0, activity.rows, odds)
-        return (self._start[place] + own).add_(shifts)
+        return self.joint.of(activity, context)
 
     @cached_property
-    def _start(self) -> Float64[Tensor, "context_and_any cluster"]:
-        """``ln`` of the probability of each cluster and of no component."""
-        return self.weight.log() + self.base
+    def joint(self) -> Joint:
+        """What each active component adds to ``ln`` of the probability with each cluster."""
+        every = slice(0, self.shift.shape[1])
+        start = self.weight.log() + self.base
+        return Joint(self.contexts, start, self.shift, ((every, self.odds.T),))
 
     def _mean(
         self,

@@ -20,10 +20,10 @@ from mad.codes.sets.clusters import (
     mixed_lengths,
     number_of_clusters,
     posterior,
-    summed,
     with_choice,
 )
 from mad.codes.sets.independent import krichevsky_trofimov
+from mad.codes.sets.joint import Joint
 from mad.codes.sets.samples import as_activity
 from mad.codes.statistics import KeptSets, SetCounts
 from mad.types import Activity, Bits, Context
@@ -115,13 +115,13 @@ class MixtureCode:
         return self.weight[rows_of(self.contexts, context)] @ self.rate.T
 
     def _joint(self, activity: Activity, context: Context) -> Float64[Tensor, "batch cluster"]:
-        own = summed(self._log_odds, activity.components, activity.offsets)
-        return self._start[rows_of(self.contexts, context)] + own
+        return self.joint.of(activity, context)
 
     @cached_property
-    def _start(self) -> Float64[Tensor, "context_and_any cluster"]:
-        """``ln`` of the probability of each cluster and of no component."""
-        return self.weight.log() - self._silence.sum(dim=0)
+    def joint(self) -> Joint:
+        """What each active component adds to ``ln`` of the probability with each cluster."""
+        start = self.weight.log() - self._silence.sum(dim=0)
+        return Joint(self.contexts, start, self._log_odds)
 
     @cached_property
     def _log_odds(self) -> Float64[Tensor, "component cluster"]:

@@ -34,10 +34,10 @@ class Latents:
         values: Float[Tensor, "batch slot"], components: Int64[Tensor, "batch slot"]
     ) -> "Latents":
         """Keep the non-zero ones among as many candidates for each vector, ascending in a row."""
-        active = values != 0
-        if values.numel() and active.all():
-            offsets = torch.arange(0, values.numel() + 1, values.shape[1])
+        if values.numel() and values.detach().numpy().all():
+            offsets = sparse.even_offsets(*values.shape)
             return Latents(offsets, components.flatten(), values.flatten())
+        active = values != 0
         return Latents(sparse.offsets_of(active.sum(dim=1)), components[active], values[active])
 
     @staticmethod

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, Protocol, final, runtime_checkable
 
 import torch
@@ -50,6 +51,33 @@ def products(
         return _dots(vectors, components, offsets, directions) if known is None else known
     found: Tensor = _Products.apply(vectors, directions, components, offsets, known)  # type: ignore[no-untyped-call]  # torch
     return found
+
+
+def even_products(
+    vectors: Float[Tensor, "batch coordinate"],
+    components: Int64[Tensor, "batch slot"],
+    directions: Float[Tensor, "component coordinate"],
+) -> Float[Tensor, "batch slot"]:
+    """Return the inner products of each vector with as many directions, without gradients.
+
+    Law: they are those of ``products``, to the last place.
+    """
+    offsets, rows = _even(*components.shape)
+    found: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+        vectors.contiguous(), directions, components.view(-1), offsets[:-1], rows, 0
+    )
+    return found.view_as(components)
+
+
+def even_offsets(batch: int, slots: int) -> Int64[Tensor, " offsets"]:
+    """Return where entries begin if each vector has as many; it may be shared, so only read it."""
+    return _even(batch, slots)[0]
+
+
+@lru_cache(maxsize=64)
+def _even(batch: int, slots: int) -> tuple[Tensor, Tensor]:
+    rows = torch.arange(batch).repeat_interleave(slots)
+    return torch.arange(0, batch * slots + 1, max(slots, 1)), rows
 
 
 def offsets_of(counts: Int64[Tensor, " batch"]) -> Int64[Tensor, " offsets"]:
