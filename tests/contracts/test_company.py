@@ -13,9 +13,20 @@ from mad.capture.model import MonitoredModel
 from mad.components.dictionaries.plan import DictionaryPlan
 from mad.components.joined import Joined
 from mad.fit import FitPlan, fit, split, train_dictionaries
+from mad.fit.plan import SetCodeName
 from mad.monitor import Monitor
 from mad.types import Verdict
-from tests.worlds import CREATED, Rows, layered_module, ordinary, quiet, strange, tiny_module
+from tests.same import same
+from tests.worlds import (
+    CREATED,
+    Rows,
+    layered_module,
+    ordinary,
+    quiet,
+    strange,
+    tiny_module,
+    tiny_world,
+)
 
 MOST = 8
 Kind = Literal["convolution", "attention", "fussy", "coupled"]
@@ -79,7 +90,7 @@ def numbers(verdict: Verdict) -> list[float]:
 
 def assert_same(found: Sequence[Verdict], expected: Sequence[Verdict]) -> None:
     for one, other in zip(found, expected, strict=True):
-        assert numbers(one) == pytest.approx(numbers(other), rel=1e-9, abs=1e-12)
+        assert numbers(one) == same(numbers(other))
         assert (one.is_alert, one.context) == (other.is_alert, other.context)
 
 
@@ -100,6 +111,18 @@ def alone(kind: Kind) -> tuple[Verdict, ...]:
 def test_company_and_place_change_no_bit(kind: Kind, rows: list[int]) -> None:
     together = monitor(kind).judge({"x": INPUTS[rows]}).verdicts
     assert_same(together, [alone(kind)[row] for row in rows])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("set_code", get_args(SetCodeName))
+def test_every_kind_of_code_charges_the_same_in_any_company(set_code: SetCodeName) -> None:
+    plan = FitPlan(name="company", false_alarm_rate=0.05, set_code=set_code, magnitudes=True)
+    watched = tiny_world(plan).monitor.steadied(most=MOST)
+    own = [watched.judge({"x": row.unsqueeze(0)}).verdicts[0] for row in INPUTS]
+    for size in (2, 3, 5, 8, 13, len(INPUTS)):
+        for rows in torch.arange(len(INPUTS)).flip(0).split(size):
+            together = watched.judge({"x": INPUTS[rows]}).verdicts
+            assert_same(together, [own[row] for row in rows.tolist()])
 
 
 def test_explanations_are_of_the_same_bits() -> None:

@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 
 from mad.codes.accounting import ledger
 from mad.scoring import context_of
+from tests.same import same
 from tests.worlds import World, ordinary, strange, tiny_world
 
 
@@ -44,8 +45,9 @@ def test_one_by_one_equals_batched(world: World) -> None:
     together = monitor.judge({"x": x}).verdicts
     for row, verdict in enumerate(together):
         (alone,) = monitor.judge({"x": x[row : row + 1]}).verdicts
-        assert alone.description_bits == pytest.approx(verdict.description_bits, rel=1e-9)
-        assert alone.surprise_bits == pytest.approx(verdict.surprise_bits, rel=1e-9, abs=1e-12)
+        assert [alone.description_bits, alone.surprise_bits] == same(
+            [verdict.description_bits, verdict.surprise_bits]
+        )
         assert (alone.is_alert, alone.context) == (verdict.is_alert, verdict.context)
 
 

@@ -61,6 +61,21 @@ def test_the_unit_of_a_part_does_not_matter() -> None:
     torch.testing.assert_close(found.surprise, expected.surprise, rtol=1e-6, atol=1e-6)
 
 
+def test_company_changes_no_bit_of_a_weight() -> None:
+    # Sums of eight sites and more are taken in pairs, or not, by how rows lie in memory.
+    keys = tuple((f"{site}", term) for site in range(17) for term in TERMS)
+    generator = torch.Generator().manual_seed(4)
+    bits = 100 * torch.rand(400, len(keys), generator=generator, dtype=torch.float64)
+    marginal = torch.tensor([0.5 if term == "set" else torch.nan for _, term in keys]).double()
+    ledger = Ledger(keys, bits, marginal.expand_as(bits))
+    weighing = Weighing.fit(ledger)
+    together = weighing.weigh(ledger)
+    for row in range(40):
+        alone = weighing.weigh(Ledger(keys, bits[row : row + 1], marginal.unsqueeze(0)))
+        for measure in ("surprise", "mechanism", "novelty"):
+            assert getattr(alone, measure)[0] == getattr(together, measure)[row]
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, len(KEYS) - 1), st.floats(0, 100), st.integers(0, 10_000))
 def test_more_bits_are_never_less_surprising(part: int, more: float, seed: int) -> None:

@@ -14,6 +14,7 @@ from mad.client import request
 from mad.fit import fit
 from mad.monitor import Monitor
 from mad.v1 import scoring_pb2 as pb, verdict_pb2
+from tests.same import same
 from tests.service.running import LIMITS, Running, running
 from tests.worlds import CREATED, PLAN, Rows, World, numbered, ordinary, quiet
 
@@ -28,7 +29,7 @@ Bits: TypeAlias = dict[tuple[str, int], tuple[float, ...]]
 
 @dataclass(frozen=True)
 class Checked:
-    """Answers that were each what the revision it names says, to float64 rounding."""
+    """Answers that were each, bit for bit, what the revision it names says of the input alone."""
 
     expected: Bits
     seen: Counter[str] = field(default_factory=Counter)
@@ -36,9 +37,7 @@ class Checked:
     def check(self, index: int, answer: pb.ScoreResponse) -> None:
         """Check one answer."""
         (score,) = answer.scores
-        # Sums of float64 may be taken in another order in other company.
-        expected = self.expected[answer.baseline_revision, index]
-        assert measures(score.verdict) == pytest.approx(expected, rel=1e-9)
+        assert measures(score.verdict) == same(self.expected[answer.baseline_revision, index])
         self.seen[answer.baseline_revision] += 1
 
 

@@ -19,6 +19,7 @@ from mad.service.errors import INTERNAL_TEXT
 from mad.service.raw import raw_bytes
 from mad.v1.scoring_pb2 import ScoreOptions, ScoreRequest, ScoreResponse
 from mad.v1.scoring_pb2_grpc import ScoringServiceStub
+from tests.same import same
 from tests.service.running import (
     INNERMOST,
     LIMITS,
@@ -49,7 +50,7 @@ async def test_company_changes_no_verdict(service: Running, world: World) -> Non
         gate.opened.set()
         together = [bits(answer) for answer in await asyncio.gather(*answers)]
     assert gate.sizes == [1, 8]
-    assert together == [pytest.approx(one, rel=1e-9, abs=1e-12) for one in alone]
+    assert together == [same(one) for one in alone]
 
 
 async def test_a_lone_request_waits_for_no_company(service: Running, world: World) -> None:

@@ -4,12 +4,12 @@ import asyncio
 import random
 from pathlib import Path
 
-import pytest
 import torch
 
 from mad.client import request
 from mad.v1.scoring_pb2 import ScoreRequest, ScoreResponse
 from mad.v1.verdict_pb2 import Verdict
+from tests.same import same
 from tests.service.running import gated, running, until
 from tests.worlds import World, ordinary, strange
 
@@ -61,4 +61,4 @@ async def test_bits_do_not_depend_on_company_transport_or_process(
             found += zip(rows, of(await again.client.score(message)), strict=True)
     assert len(found) == 3 * 4 * len(INPUTS)
     for row, own in found:
-        assert own == pytest.approx(alone[row], rel=1e-9, abs=1e-12)
+        assert own == same(alone[row])

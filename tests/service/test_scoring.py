@@ -10,6 +10,7 @@ from torch import Tensor
 from mad.client import request, tensor
 from mad.types import Verdict
 from mad.v1 import scoring_pb2 as pb, verdict_pb2
+from tests.same import same
 from tests.service.running import Running, anomalies, live
 from tests.worlds import World
 
@@ -77,8 +78,8 @@ async def test_a_request_above_the_batch_size_is_scored_in_slices(service: Runni
     inputs = {"x": torch.cat([live(30)["x"], anomalies(3)["x"]])}
     answer = await service.client.score(inputs, options=pb.ScoreOptions(include_outputs=True))
     expected = service.server.registry.resolve("").judge(inputs).verdicts
-    assert [score.verdict.surprise_bits for score in answer.scores] == pytest.approx(
-        [verdict.surprise_bits for verdict in expected], rel=1e-9, abs=1e-12
+    assert [score.verdict.surprise_bits for score in answer.scores] == same(
+        [verdict.surprise_bits for verdict in expected]
     )
     assert list(answer.outputs[0].shape) == [33, 3]
     assert [bool(score.alert_id) for score in answer.scores[-4:]] == [False, True, True, True]

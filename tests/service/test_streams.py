@@ -10,6 +10,7 @@ import torch
 
 from mad.client import request
 from mad.v1 import scoring_pb2 as pb
+from tests.same import same
 from tests.service.running import LIMITS, POISON, Running, anomalies, gated, live, until
 from tests.worlds import World
 
@@ -21,8 +22,8 @@ async def test_a_stream_answers_each_request_under_its_id(service: Running) -> N
     for answer in answers:
         monitor = service.server.registry.resolve("")
         expected = monitor.judge(live(2, seed=int(answer.request_id))).verdicts
-        assert [score.verdict.surprise_bits for score in answer.response.scores] == pytest.approx(
-            [verdict.surprise_bits for verdict in expected], rel=1e-9, abs=1e-12
+        assert [score.verdict.surprise_bits for score in answer.response.scores] == same(
+            [verdict.surprise_bits for verdict in expected]
         )
 
 
