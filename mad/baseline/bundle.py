@@ -69,7 +69,7 @@ class Manifest:
     seed: int
     library_versions: Mapping[str, str]
 
-    @property
+    @cached_property
     def revision(self) -> str:
         """Name and version, such as ``default@7``."""
         return f"{self.name}@{self.version}"

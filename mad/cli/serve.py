@@ -52,7 +52,9 @@ def serve(
     settings = settings.model_copy(update={"server": server})
     if check:
         raise typer.Exit(_checked(config, settings))
-    asyncio.run(_serve(settings, ports_file))
+    from mad.service import event_loop
+
+    event_loop.run(_serve(settings, ports_file))
 
 
 def _checked(config: Path, settings: Settings) -> int:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Final, final
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
 
+from mad.metrics.counter import Counter
 from mad.metrics.histogram import Histogram
 
 DISPOSITIONS: Final = ("true_positive", "false_positive", "expected")

@@ -1,23 +1,31 @@
 """The series that calls move, whatever their method."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import final
 
-from prometheus_client import Counter
-
-from mad.metrics.histogram import Child, Histogram
+from mad.metrics.counter import Counter
+from mad.metrics.histogram import Histogram
 from mad.metrics.table import CODES, Rpc
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class _Calls:
-    """The series of one method, by status where a call has ended: finding them costs the most."""
+class CallSeries:
+    """The series of one method, kept at hand: finding them costs more than moving them."""
 
-    started: Counter
-    handled: dict[str, Counter]
-    seconds: Child
+    def __init__(self, rpc: Rpc, started: Counter, handled: Counter, seconds: Histogram) -> None:
+        self.started = started.labels(*rpc)
+        self._rpc = rpc
+        self._handled = handled
+        self._by_code = {code: handled.labels(*rpc, code) for code in CODES}
+        self._seconds = seconds.labels(*rpc)
+
+    def ended(self, code: str, seconds: float) -> None:
+        """A call ended with a status such as ``OK``."""
+        count = self._by_code.get(code)
+        if count is None:
+            count = self._by_code[code] = self._handled.labels(*self._rpc, code)
+        count.inc()
+        self._seconds.observe(seconds)
 
 
 @final
@@ -30,26 +38,7 @@ class CallMetrics:
         self._started = counters["grpc_server_started_total"]
         self._handled = counters["grpc_server_handled_total"]
         self._seconds = histograms["grpc_server_handling_seconds"]
-        self._known: dict[Rpc, _Calls] = {}
 
-    def started(self, rpc: Rpc) -> None:
-        """A call of a method this server has came in."""
-        self._of(rpc).started.inc()
-
-    def handled(self, rpc: Rpc, *, code: str, seconds: float) -> None:
-        """A call ended with a status such as ``OK``."""
-        calls = self._of(rpc)
-        if code not in calls.handled:
-            calls.handled[code] = self._handled.labels(*rpc, code)
-        calls.handled[code].inc()
-        calls.seconds.observe(seconds)
-
-    def _of(self, rpc: Rpc) -> _Calls:
-        calls = self._known.get(rpc)
-        if calls is None:
-            calls = self._known[rpc] = _Calls(
-                self._started.labels(*rpc),
-                {code: self._handled.labels(*rpc, code) for code in CODES},
-                self._seconds.labels(*rpc),
-            )
-        return calls
+    def of(self, rpc: Rpc) -> CallSeries:
+        """Return the series of a method that this server has; they exist from now on."""
+        return CallSeries(rpc, self._started, self._handled, self._seconds)

@@ -1,30 +1,25 @@
 """What happens in one server, and the series that each event moves."""
 
-import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import version
 from itertools import product
 from platform import python_version
 from typing import Final, assert_never, final
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    ProcessCollector,
-    disable_created_metrics,
-)
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
 
 from mad import __version__
 from mad.baseline.bundle import Manifest
 from mad.metrics.alerts import AlertMetrics
 from mad.metrics.calls import CallMetrics
+from mad.metrics.counter import Counter, nothing_waits
 from mad.metrics.fits import FitMetrics
 from mad.metrics.histogram import Child, Histogram
 from mad.metrics.promotion import PromotionMetrics
+from mad.metrics.scores import SERIES as SCORES, ScoreMetrics
 from mad.metrics.table import (
     AUTH_REASONS,
     INVALID_REASONS,
@@ -58,8 +53,6 @@ class Metrics:
     def __init__(
         self, registry: CollectorRegistry, *, model: str, false_alarm_rates: Iterable[float]
     ) -> None:
-        # One more series a counter, and no rule of ours reads it.
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left it out
         ProcessCollector(registry=registry)
         self._model = model
         self._counters: dict[str, Counter] = {}
@@ -74,11 +67,14 @@ class Metrics:
         self._baselines: set[str] = set()
         self._revisions: dict[str, tuple[str, ...]] = {}
         self._stages: dict[str, Child] = {}
-        self._scores: dict[tuple[str, Scored], _Scores] = {}
         self._naming = threading.Lock()
+        self._scores = ScoreMetrics(
+            self._counters, self._histograms, model=model, label_of=self._baseline
+        )
         self._batch_size = self._histograms["mad_batch_size"].labels(model)
-        self._queue_depth = self._gauges["mad_queue_depth"].labels(model)
-        self._in_flight = self._gauges["mad_requests_in_flight"].labels(model)
+        self._queued = self._in_flight = 0
+        self._gauges["mad_queue_depth"].labels(model).set_function(lambda: self._queued)
+        self._gauges["mad_requests_in_flight"].labels(model).set_function(lambda: self._in_flight)
         self._start_at_zero()
 
     def baseline_loaded(self, manifest: Manifest, *, digest: str) -> None:
@@ -117,21 +113,7 @@ class Metrics:
 
     def scored(self, baseline: str, traffic: Scored, verdicts: Sequence[Verdict]) -> None:
         """Inputs of one kind of traffic were scored by a baseline, given by name."""
-        label = self._baseline(baseline)
-        scores = self._scores.get((label, traffic))
-        if scores is None:
-            scores = self._scores[label, traffic] = self._scores_of(label, traffic)
-        scores.inputs.inc(len(verdicts))
-        for verdict in verdicts:
-            residual = [part.bits for part in verdict.parts if part.term == "residual"]
-            _observe(scores.surprise, verdict.surprise_bits)
-            _observe(scores.mechanism, verdict.mechanism_bits)
-            _observe(scores.novelty, verdict.novelty_bits)
-            _observe(scores.description, verdict.description_bits)
-            _observe(scores.p_value, verdict.p_value)
-            if residual:
-                _observe(scores.residual, sum(residual))
-            scores.components.observe(verdict.active_components)
+        self._scores.scored(baseline, traffic, verdicts)
 
     def alert_raised(self, baseline: str, count: int = 1) -> None:
         """Alerts of a baseline, given by name, were raised."""
@@ -198,30 +180,33 @@ class Metrics:
 
     def queue_depth(self, inputs: int) -> None:
         """So many inputs wait now."""
-        self._queue_depth.set(inputs)
+        self._queued = inputs
 
     def request_started(self) -> None:
         """A request for scores came in."""
-        self._in_flight.inc()
+        self._in_flight += 1
 
     def request_ended(self) -> None:
         """A request for scores was answered, or given up."""
-        self._in_flight.dec()
+        self._in_flight -= 1
 
     def _register(self, series: Series, registry: CollectorRegistry) -> None:
         name, text, labels = series.name, series.help, series.labels
+        before = self._count_in if name in SCORES else nothing_waits
         match series.kind:
             case "counter":
-                self._counters[name] = Counter(name, text, labels, registry=registry)
+                self._counters[name] = Counter(series, registry, before_read=before)
             case "gauge":
                 self._gauges[name] = Gauge(name, text, labels, registry=registry)
             case "histogram":
-                self._histograms[name] = Histogram(series, registry)
+                self._histograms[name] = Histogram(series, registry, before_read=before)
             case _:
                 assert_never(series.kind)
 
+    def _count_in(self) -> None:
+        self._scores.count_in()
+
     def _start_at_zero(self) -> None:
-        self.queue_depth(0)
         for name in (
             "mad_audit_log_errors_total",
             "mad_stream_left_out_inputs_total",
@@ -250,41 +235,8 @@ class Metrics:
                 self._baselines.add(name)
             return name if name in self._baselines else "other"
 
-    def _scores_of(self, baseline: str, traffic: Scored) -> "_Scores":
-        labels = (self._model, baseline)
-        return _Scores(
-            self._counters["mad_inputs_scored_total"].labels(*labels, traffic),
-            self._histograms["mad_surprise_shannons"].labels(*labels, traffic),
-            self._histograms["mad_mechanism_shannons"].labels(*labels, traffic),
-            self._histograms["mad_novelty_shannons"].labels(*labels, traffic),
-            self._histograms["mad_p_value"].labels(*labels, traffic),
-            self._histograms["mad_description_shannons"].labels(*labels),
-            self._histograms["mad_residual_shannons"].labels(*labels),
-            self._histograms["mad_components_active"].labels(*labels),
-        )
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class _Scores:
-    """The series every input moves, kept at hand: finding them costs more than moving them."""
-
-    inputs: Counter
-    surprise: Child
-    mechanism: Child
-    novelty: Child
-    p_value: Child
-    description: Child
-    residual: Child
-    components: Child
-
 
 def _with_edges(series: Series, false_alarm_rates: Iterable[float]) -> Series:
     if series.name != "mad_p_value":
         return series
     return replace(series, edges=tuple(sorted({*series.edges, *false_alarm_rates})))
-
-
-def _observe(histogram: Child, value: float) -> None:
-    if math.isfinite(value):
-        histogram.observe(value)

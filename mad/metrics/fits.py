@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Final, final
 
-from prometheus_client import Counter
-
+from mad.metrics.counter import Counter
 from mad.metrics.histogram import Histogram
 
 FIT_STATES: Final = ("queued", "running", "candidate", "failed", "cancelled")

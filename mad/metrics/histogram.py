@@ -5,7 +5,7 @@ rest of a call. What is exported is the same.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, final
 
 import numpy as np
@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
+from mad.metrics.counter import nothing_waits
 from mad.metrics.table import Series
 
 _KEPT: Final = 512
@@ -21,10 +22,20 @@ _KEPT: Final = 512
 
 @final
 class Histogram:
-    """All children of one series; safe to use from any thread."""
+    """All children of one series; safe to use from any thread.
 
-    def __init__(self, series: Series, registry: CollectorRegistry) -> None:
+    ``before_read`` is called before it is exported, to count in what waits.
+    """
+
+    def __init__(
+        self,
+        series: Series,
+        registry: CollectorRegistry,
+        *,
+        before_read: Callable[[], None] = nothing_waits,
+    ) -> None:
         self._series = series
+        self._before_read = before_read
         self._edges = (*series.edges, np.inf)
         self._children: dict[tuple[str, ...], Child] = {}
         self._making = threading.Lock()
@@ -47,6 +58,7 @@ class Histogram:
 
     def collect(self) -> Iterator[Metric]:
         """Export every child."""
+        self._before_read()
         family = self._family()
         bounds = [_bound(edge) for edge in self._edges]
         for values, child in list(self._children.items()):
@@ -80,6 +92,13 @@ class Child:
         """Count a finite value in the first bucket whose edge is not below it."""
         with self._lock:
             self._values.append(value)
+            if len(self._values) >= _KEPT:
+                self._fold()
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count finite values."""
+        with self._lock:
+            self._values += values
             if len(self._values) >= _KEPT:
                 self._fold()
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final, final
 
-from prometheus_client import Counter
+from mad.metrics.counter import Counter
 
 ALIASES: Final = ("active", "shadow")
 OUTCOMES: Final = ("loaded", "failed")

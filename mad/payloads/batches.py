@@ -66,4 +66,4 @@ def size_of(payload: Payload) -> int:
     """Return how many inputs there are; of tensors that differ, as many as the largest has."""
     if isinstance(payload, ActivationBatch | CodeBatch):
         return payload.size
-    return max(map(len, payload.values()))
+    return max([tensor.size(0) for tensor in payload.values()])

@@ -34,6 +34,7 @@ class Job:
     is_wanted: bool = field(default=True, init=False)
     is_taken: bool = field(default=False, init=False)
     expected_s: float = field(default=0.0, init=False)
+    caller: str = field(default="", init=False)
 
 
 @final
@@ -61,28 +62,29 @@ class Admission:
         self._alone_waiting: dict[Job, float] = {}
         self._busy_until = 0.0
 
-    @contextmanager
-    def admitted(self, job: Job) -> Iterator[None]:
-        """Hold a job's place until its caller has its answer or leaves.
+    def admit(self, job: Job) -> None:
+        """Hold a place for a job, until it is released.
 
         Raises ExpiredError for a deadline that has passed, and OverloadedError for a full queue, a
         deadline that would pass first, or a caller that has its share.
         """
         if job.alone:
             job.expected_s = self._alone_pace(job.alone).seconds(job.inputs)
-        wait_s = self._wait_s(job)
+        now = self._clock()
+        wait_s = self._wait_s(job, now)
         self._check_room(job, wait_s)
-        self._check_time(job, wait_s)
-        with self._shares.request(job.inputs):
-            self._count(job.inputs)
-            self._wait(job)
-            try:
-                yield
-            finally:
-                job.is_wanted = False
-                self._count(-job.inputs)
-                if not job.is_taken:
-                    self._leave(job)
+        self._check_time(job, wait_s, now)
+        job.caller = self._shares.take(job.inputs)
+        self._count(job.inputs)
+        self._wait(job)
+
+    def release(self, job: Job) -> None:
+        """Give up a job's place: its caller has its answer, or has left."""
+        job.is_wanted = False
+        self._count(-job.inputs)
+        if not job.is_taken:
+            self._leave(job)
+        self._shares.give_back(job.caller)
 
     def check(self, job: Job) -> None:
         """Raise ExpiredError where nobody waits for a job any more."""
@@ -128,12 +130,12 @@ class Admission:
         pace = self._alone_pace(alone) if alone else self._pace
         pace.observe(inputs, seconds)
 
-    def _wait_s(self, job: Job) -> float:
+    def _wait_s(self, job: Job, now: float) -> float:
         """Return when a job would be done; 0 for a server that is idle.
 
         An idle server always works: else one slow run could have it refuse everything for ever.
         """
-        busy_s = max(self._busy_until - self._clock(), 0.0)
+        busy_s = max(self._busy_until - now, 0.0)
         if not (busy_s or self._waiting or self._alone_waiting):
             return 0.0
         alone_s = sum(self._alone_waiting.values()) + job.expected_s
@@ -148,8 +150,8 @@ class Admission:
                 retry_after_s=wait_s + MIN_RETRY_S,
             )
 
-    def _check_time(self, job: Job, wait_s: float) -> None:
-        left_s = job.deadline - self._clock()
+    def _check_time(self, job: Job, wait_s: float, now: float) -> None:
+        left_s = job.deadline - now
         if left_s <= 0:
             raise ExpiredError("the deadline has passed already; allow more time")
         if HEADROOM * wait_s > left_s:

@@ -2,13 +2,12 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import count
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 from mad.errors import ForbiddenError, InputError, TooLargeError
 from mad.judgement import Judgement
@@ -34,8 +33,7 @@ _NAMELESS: Final = count(1)
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Question(NamedTuple):
     """What a request asks, whatever protocol it came by.
 
     ``monitor`` is what the registry resolved for it; ``request_id`` is the caller's, or empty.
@@ -49,8 +47,7 @@ class Question:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What the caller may know of what was found.
 
     That is by which measure, ids of the alerts raised by row, durable, and when.
@@ -94,6 +91,7 @@ class Answering:
         monitor = question.monitor
         began_ns = time.time_ns()
         judgement = await self._judged(question)
+        who = caller.get()
         if self.tracing.is_on:
             self.tracing.stages(began_ns, judgement.stage_seconds)
         now = self.clock()
@@ -101,15 +99,19 @@ class Answering:
         self.observations.feed(monitor.baseline, question.traffic, judgement)
         ids: Mapping[int, str] = {}
         if question.traffic == "live" and not question.is_dry_run:
-            ids = await self._raised(question, judgement, now)
+            self.watch.feed(monitor.baseline.revision, judgement.verdicts)
+            if any(verdict.is_alert for verdict in judgement.verdicts):
+                ids = await self._raised(question, judgement, now)
         if question.traffic == "live":
-            self.probing.saw(caller.get().name, monitor.baseline.manifest, judgement.verdicts)
-        told = coarse.told(judgement, caller.get(), step_bits=self.coarse_bits)
+            self.probing.saw(who.name, monitor.baseline.manifest, judgement.verdicts)
+        told = coarse.told(judgement, who, step_bits=self.coarse_bits)
         return Answer(told, _measure(monitor, question.payload), ids, now)
 
-    @contextmanager
-    def in_flight(self, caller_id: str) -> Iterator[None]:
-        """Count a request and name it in log lines; InputError for an id that cannot be kept."""
+    def begin(self, caller_id: str) -> None:
+        """Count a request, which is to ``end``, and name it in log lines.
+
+        Raises InputError for an id that cannot be kept.
+        """
         if len(caller_id) > MAX_REQUEST_ID or not caller_id.isprintable():
             raise InputError(
                 f"request_id {caller_id[:MAX_REQUEST_ID]!r} has {len(caller_id)} characters; send "
@@ -118,10 +120,10 @@ class Answering:
             )
         request_id.set(caller_id or f"{_SERVER}-{next(_NAMELESS)}")
         self.metrics.request_started()
-        try:
-            yield
-        finally:
-            self.metrics.request_ended()
+
+    def end(self) -> None:
+        """A request was answered, or given up."""
+        self.metrics.request_ended()
 
     async def _judged(self, question: Question) -> Judgement:
         monitor, payload = question.monitor, question.payload
@@ -154,9 +156,6 @@ class Answering:
         self, question: Question, judgement: Judgement, now: datetime
     ) -> Mapping[int, str]:
         monitor = question.monitor
-        self.watch.feed(monitor.baseline.revision, judgement.verdicts)
-        if not any(verdict.is_alert for verdict in judgement.verdicts):
-            return {}
         alerts = drafts(
             monitor, judgement, question.payload, request_id=question.request_id, time=now
         )

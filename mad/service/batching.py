@@ -122,8 +122,11 @@ class Batcher:
             values=inputs,
             shadow=shadow,
         )
-        with self._admission.admitted(request):
+        self._admission.admit(request)
+        try:
             return cast("Judgement", await self._worker.submit(request))
+        finally:
+            self._admission.release(request)
 
     async def explain(
         self, monitor: Monitor, inputs: Inputs, *, max_charges: int
@@ -140,8 +143,11 @@ class Batcher:
         # In a copy of the request's context, so that lines logged there carry its id.
         told = partial(copy_context().run, function)
         single = _Single(inputs=size, deadline=deadline.get(), alone=kind, function=told)
-        with self._admission.admitted(single):
+        self._admission.admit(single)
+        try:
             return cast("Result", await self._worker.submit(single))
+        finally:
+            self._admission.release(single)
 
     async def call(self, function: Callable[[], Result], *, kind: str = "call") -> Result:
         """Run a function of no inputs in the model's thread."""
@@ -181,25 +187,33 @@ class Batcher:
             return error
 
     def _judge(self, requests: Sequence[_Request]) -> Sequence[Judgement | Exception]:
-        """Judge requests together; those that cannot be do not spoil it for the others."""
-        refused = {each: error for each in requests if (error := _unfit(each))}
-        fit = [each for each in requests if each not in refused]
-        judged = iter(self._judge_fit(fit))
-        return [refused.get(each) or next(judged) for each in requests]
+        """Judge requests together; those that cannot be do not spoil it for the others.
 
-    def _judge_fit(self, requests: Sequence[_Request]) -> Sequence[Judgement | Exception]:
-        if len(requests) > 1:
-            try:
-                joined = self._run(requests[0], join([each.values for each in requests]))
-                if has_batch_axis(joined):
-                    return split(joined, [each.inputs for each in requests])
-            except Exception:
-                log.info("a joint batch failed; its requests run one by one", exc_info=True)
+        Their numbers are looked through here rather than before they are queued: in the event loop
+        it would hold up every other call.
+        """
+        if len(requests) == 1:
+            return [self._judge_alone(requests[0])]
+        try:
+            joined = join([each.values for each in requests])
+            requests[0].monitor.check_numbers(joined)
+            judged = self._run(requests[0], joined)
+            if has_batch_axis(judged):
+                return split(judged, [each.inputs for each in requests])
+        except InputError:
+            refused = {each: error for each in requests if (error := _unfit(each))}
+            if refused:
+                fit = [each for each in requests if each not in refused]
+                found = iter(self._judge(fit) if fit else ())
+                return [refused.get(each) or next(found) for each in requests]
+        except Exception:
+            log.info("a joint batch failed; its requests run one by one", exc_info=True)
         return [self._judge_alone(each) for each in requests]
 
     def _judge_alone(self, request: _Request) -> Judgement | Exception:
         starts = range(0, request.inputs, self._max_batch)
         try:
+            request.monitor.check_numbers(request.values)
             return concatenate([self._judge_slice(request, start) for start in starts])
         except Exception as error:  # noqa: BLE001  # the caller's future carries it on
             return error
@@ -228,7 +242,6 @@ def _joining(first: _Request, waiting: Iterator[Job]) -> Iterator[Job]:
 
 
 def _unfit(request: _Request) -> InputError | None:
-    # Here rather than before it is queued: in the event loop it would hold up every other call.
     try:
         request.monitor.check_numbers(request.values)
     except InputError as error:

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, Literal, NamedTuple, TypeAlias, final
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
 from mad.errors import TooLargeError, UnreadableError
 from mad.metrics import Metrics, Rpc
+from mad.metrics.calls import CallSeries
 from mad.service.deadline import deadline, deadline_of
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -23,8 +24,7 @@ Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 Parse: TypeAlias = Callable[[bytes], Message]
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One call under way."""
 
     rpc: Rpc
@@ -134,7 +134,9 @@ def _wrapped(handler: RpcHandler, path: str, around: Around, max_bytes: int) -> 
                 await context.write(answer)
 
     inside = _inside if around.trace is None else _traced
-    unary, streaming = partial(inside, around, rpc, one), partial(inside, around, rpc, many)
+    series = around.metrics.calls.of(rpc)
+    unary = partial(inside, around, rpc, series, one)
+    streaming = partial(inside, around, rpc, series, many)
     make, behave, serialiser = {
         "unary": (grpc.unary_unary_rpc_method_handler, unary, None),
         "client_stream": (grpc.stream_unary_rpc_method_handler, unary, None),
@@ -186,18 +188,20 @@ def _kind(handler: RpcHandler) -> RpcKind:
 async def _traced(
     around: Around,
     rpc: Rpc,
+    series: CallSeries,
     answer: Callable[[object, Context], Awaitable[Any]],
     request: object,
     context: Context,
 ) -> Any:  # noqa: ANN401  # of any handler
     assert around.trace is not None
     with around.trace(Call(rpc, context)):
-        return await _inside(around, rpc, answer, request, context)
+        return await _inside(around, rpc, series, answer, request, context)
 
 
 async def _inside(
     around: Around,
     rpc: Rpc,
+    series: CallSeries,
     answer: Callable[[object, Context], Awaitable[Any]],
     request: object,
     context: Context,
@@ -205,7 +209,7 @@ async def _inside(
     # No context managers here, though they would read better: this is done for every call.
     call = Call(rpc, context)
     deadline.set(deadline_of(context.time_remaining()))
-    around.metrics.calls.started(rpc)
+    series.started.inc()
     start = time.perf_counter()
     code = "OK"
     try:
@@ -228,4 +232,4 @@ async def _inside(
         finally:
             code = code_of(context)
     finally:
-        around.metrics.calls.handled(rpc, code=code, seconds=time.perf_counter() - start)
+        series.ended(code, time.perf_counter() - start)

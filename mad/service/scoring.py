@@ -40,8 +40,7 @@ class ScoringServicer(rpc.ScoringServiceServicer):
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
         """Return one score for each input, in order."""
-        with self.answering.in_flight(request.request_id):
-            return await self._score(request)
+        return await self._counted(request)
 
     def ScoreStream(
         self, request_iterator: AsyncIterator[pb.ScoreStreamRequest], context: Context
@@ -61,7 +60,8 @@ class ScoringServicer(rpc.ScoringServiceServicer):
                 f"max_charges is {request.max_charges}; ask for 0 to {MAX_CHARGES}",
                 field="max_charges",
             )
-        with self.answering.in_flight(""):
+        self.answering.begin("")
+        try:
             monitor = self.answering.registry.resolve(request.baseline, model=request.model)
             inputs = convert.inputs(request.inputs)
             monitor.check(inputs)
@@ -76,6 +76,8 @@ class ScoringServicer(rpc.ScoringServiceServicer):
             if request.include_counterfactuals:
                 find = partial(monitor.counterfactuals, inputs, explanation)
                 without = await self.answering.batcher.call(find, kind="counterfactuals")
+        finally:
+            self.answering.end()
         return pb.ExplainResponse(
             verdict=convert.verdict(verdict),
             explanation=convert.explanation(explanation),
@@ -88,13 +90,19 @@ class ScoringServicer(rpc.ScoringServiceServicer):
         answer = pb.ScoreStreamResponse(request_id=request.request_id)
         try:
             check_open(self.draining)
-            with self.answering.in_flight(request.request_id):
-                answer.response.CopyFrom(await self._score(request))
-                check_size(answer.ByteSize(), self.max_message_bytes)
+            answer.response.CopyFrom(await self._counted(request))
+            check_size(answer.ByteSize(), self.max_message_bytes)
         except Exception as error:  # noqa: BLE001  # answer_to logs what is not ours
             code, text = answer_to(error, self.answering.metrics, method="ScoreStream")
             answer.error.CopyFrom(pb.StreamError(code=code.value[0], message=text))
         return answer
+
+    async def _counted(self, request: pb.ScoreRequest) -> pb.ScoreResponse:
+        self.answering.begin(request.request_id)
+        try:
+            return await self._score(request)
+        finally:
+            self.answering.end()
 
     async def _score(self, request: pb.ScoreRequest) -> pb.ScoreResponse:
         traffic = _traffic(request.options)

@@ -49,22 +49,26 @@ class Shares:
         self._shares: dict[str, _Share] = {}
         self._streams = 0
 
-    @contextmanager
-    def request(self, inputs: int) -> Iterator[None]:
-        """Take a request of so many inputs in hand; raises OverloadedError beyond the limits."""
+    def take(self, inputs: int) -> str:
+        """Take a request of so many inputs in hand; raises OverloadedError beyond the limits.
+
+        Returns whom to ``give_back`` to; empty for a caller that nobody counts.
+        """
         who = caller.get()
-        if who == ANYONE:
-            yield
-            return
+        if who is ANYONE:
+            return ""
         share = self._share(who.name)
         self._check_requests(who.name, share)
         self._take_inputs(who.name, share, inputs)
         share.requests += 1
-        try:
-            yield
-        finally:
+        return who.name
+
+    def give_back(self, name: str) -> None:
+        """A request of a caller has ended."""
+        if name:
+            share = self._share(name)
             share.requests -= 1
-            self._forget(who.name, share)
+            self._forget(name, share)
 
     @contextmanager
     def stream(self) -> Iterator[None]:

@@ -1,8 +1,9 @@
 """Answer the requests of one stream as they come, several at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Final, TypeVar
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Final, Generic, TypeVar, final
 
 from mad.errors import ShuttingDownError
 
@@ -12,12 +13,11 @@ stream that ends under a message on its way, and its caller never learns why it 
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
-Value = TypeVar("Value")
 
 
 async def answered(
     requests: AsyncIterator[Request],
-    answer: Callable[[Request], Awaitable[Response]],
+    answer: Callable[[Request], Coroutine[Any, Any, Response]],
     *,
     at_once: int,
     draining: asyncio.Event,
@@ -29,29 +29,22 @@ async def answered(
     is to refuse what still comes, so that its caller stops sending; the stream ends with
     ShuttingDownError when that has happened, or a moment later.
     """
-    finished: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
-    running: dict[asyncio.Task[Response], None] = {}
-    drain = _launch(_lingered(draining), finished)
-    reading: asyncio.Task[Request | None] | None = _launch(anext(requests, None), finished)
-    is_open = True
+    hand = _Hand(answer, at_once=at_once, in_order=in_order)
+    drain, reading = hand.tell(_lingered(draining)), hand.tell(hand.read(requests))
     try:
-        while is_open or running:
-            task = await finished.get()
-            is_open = is_open and not drain.done()
-            if task in running:
-                while ready := _deliverable(running, task, in_order=in_order):
-                    del running[ready]
-                    yield ready.result()
-            elif task is reading:
-                reading = None
-                request: Request | None = task.result()
-                is_open = is_open and request is not None
-                if request is not None:
-                    running[_launch(answer(request), finished)] = None
-            if is_open and reading is None and len(running) < at_once:
-                reading = _launch(anext(requests, None), finished)
+        while True:
+            for response in hand.answers():
+                yield response
+            if drain.done():
+                reading.cancel()
+            elif reading.done():
+                reading.result()  # what could not be read ends the stream
+            if not hand.running and (drain.done() or reading.done()):
+                break
+            await hand.news.wait()
+            hand.news.clear()
     finally:
-        await _cancel(drain, *running, *([reading] if reading else []))
+        await _cancel(drain, reading, *hand.running)
     check_open(draining)
 
 
@@ -61,33 +54,63 @@ def check_open(draining: asyncio.Event) -> None:
         raise ShuttingDownError("the server is shutting down; open the stream to another replica")
 
 
-def _deliverable(
-    running: Mapping[asyncio.Task[Response], None],
-    finished: asyncio.Task[Response],
-    *,
-    in_order: bool,
-) -> asyncio.Task[Response] | None:
-    """Return whose answer comes next, if it is there, now that a task has finished."""
-    if not in_order:
-        return finished if finished in running else None
-    oldest = next(iter(running), None)
-    return oldest if oldest and oldest.done() else None
+@final
+class _Hand(Generic[Request, Response]):
+    """The requests of one stream that are being answered: one task each, and nothing else."""
+
+    def __init__(
+        self,
+        answer: Callable[[Request], Coroutine[Any, Any, Response]],
+        *,
+        at_once: int,
+        in_order: bool,
+    ) -> None:
+        self.running: dict[asyncio.Task[Response], None] = {}
+        self.news = asyncio.Event()
+        self._answer = answer
+        self._at_once = at_once
+        self._in_order = in_order
+        self._finished: deque[asyncio.Task[Response]] = deque()
+        self._room = asyncio.Event()
+
+    def tell(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something beside, whose end is news."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(lambda _: self.news.set())
+        return task
+
+    async def read(self, requests: AsyncIterator[Request]) -> None:
+        """Take requests in hand as they come, as long as there is room."""
+        async for request in requests:
+            task = asyncio.create_task(self._answer(request))
+            self.running[task] = None
+            task.add_done_callback(self._ended)
+            while len(self.running) >= self._at_once:
+                self._room.clear()
+                await self._room.wait()
+
+    def answers(self) -> Iterator[Response]:
+        """Hand over the answers that are there and whose turn it is."""
+        while task := self._next():
+            del self.running[task]
+            self._room.set()
+            yield task.result()
+
+    def _next(self) -> asyncio.Task[Response] | None:
+        if not self._in_order:
+            return self._finished.popleft() if self._finished else None
+        self._finished.clear()
+        oldest = next(iter(self.running), None)
+        return oldest if oldest and oldest.done() else None
+
+    def _ended(self, task: asyncio.Task[Response]) -> None:
+        self._finished.append(task)
+        self.news.set()
 
 
 async def _lingered(draining: asyncio.Event) -> None:
     await draining.wait()
     await asyncio.sleep(LINGER_S)
-
-
-def _launch(
-    work: Awaitable[Value], finished: asyncio.Queue[asyncio.Task[Any]]
-) -> asyncio.Task[Value]:
-    async def run() -> Value:
-        return await work
-
-    task = asyncio.create_task(run())
-    task.add_done_callback(finished.put_nowait)
-    return task
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
 from itertools import chain
+from queue import SimpleQueue
 from typing import Generic, TypeVar, final
 
 from mad.errors import ShuttingDownError
@@ -16,12 +17,6 @@ Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True, eq=False)
-class _Ticket(Generic[Job, Answer]):
-    job: Job
-    answer: asyncio.Future[Answer]
-
-
 @final
 class Worker(Generic[Job, Answer]):
     """Runs one group of jobs at a time in its own thread; no timer holds a group back.
@@ -29,6 +24,9 @@ class Worker(Generic[Job, Answer]):
     ``choose`` picks the next group from the waiting jobs, oldest first, and always takes the
     oldest. ``work`` does a group in the thread and returns an answer, or the error, for each job.
     ``refuse`` looks at each job before it is chosen from; one that gets an error is not done.
+
+    A group costs the event loop two callbacks and no task: an executor's future alone, at one call
+    a group, is a good part of what a call costs.
     """
 
     def __init__(
@@ -39,18 +37,26 @@ class Worker(Generic[Job, Answer]):
         work: Callable[[Sequence[Job]], Sequence[Answer | Exception]],
         refuse: Callable[[Job], Exception | None] = lambda _: None,
     ) -> None:
+        self._name = name
         self._choose = choose
         self._work = work
         self._refuse = refuse
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
-        self._waiting: dict[Job, _Ticket[Job, Answer]] = {}
-        self._arrived = asyncio.Event()
+        self._waiting: dict[Job, asyncio.Future[Answer]] = {}
+        self._groups: SimpleQueue[Sequence[Job] | None] = SimpleQueue()
+        self._under_way: Sequence[asyncio.Future[Answer]] = ()
+        self._is_due = False
         self._closing = False
-        self._loop: asyncio.Task[None] | None = None
+        self._idle = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin to work, in the running event loop."""
-        self._loop = asyncio.create_task(self._run())
+        self._loop = asyncio.get_running_loop()
+        # Nobody waits for it at exit: a worker that was not closed has nothing that must be done.
+        self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+        self._thread.start()
+        self._wake()
 
     async def submit(self, job: Job) -> Answer:
         """Queue a job and wait for its answer.
@@ -68,66 +74,83 @@ class Worker(Generic[Job, Answer]):
         """Queue a job, which is compared by identity; raises as ``submit`` does."""
         if self._closing:
             raise ShuttingDownError("the server is shutting down; ask another replica")
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[job] = _Ticket(job, answer)
-        self._arrived.set()
+        answer = self._waiting[job] = asyncio.get_running_loop().create_future()
+        self._wake()
         return answer
 
     async def close(self) -> None:
         """Refuse new jobs, finish those that wait, end the thread."""
         self._closing = True
-        self._arrived.set()
-        if self._loop is not None:
-            await self._loop
-        await asyncio.to_thread(self._thread.shutdown)
+        if self._thread is None:
+            return
+        self._wake()
+        await self._idle.wait()
+        self._groups.put(None)
+        await asyncio.to_thread(self._thread.join)
 
-    async def _run(self) -> None:
-        while True:
-            while group := self._take():
-                await self._do(group)
-            if self._closing:
-                return
-            await self._arrived.wait()
-            self._arrived.clear()
+    def _wake(self) -> None:
+        """Begin a group soon, unless one is under way: it is when that ends."""
+        if self._loop is None or self._is_due or self._under_way:
+            return
+        # Not at once, so that what arrives at the same time is one group.
+        self._is_due = True
+        self._loop.call_soon(self._begin)
 
-    def _take(self) -> Sequence[_Ticket[Job, Answer]]:
+    def _begin(self) -> None:
+        self._is_due = False
+        group = self._take()
+        if group:
+            self._under_way = [self._waiting.pop(job) for job in group]
+            self._groups.put(group)
+        elif self._closing:
+            self._idle.set()
+
+    def _take(self) -> Sequence[Job]:
         wanted = self._wanted()
         if (first := next(wanted, None)) is None:
-            return []
-        return [self._waiting.pop(job) for job in self._chosen(first, wanted)]
-
-    def _chosen(self, first: Job, others: Iterator[Job]) -> Sequence[Job]:
+            return ()
         try:
-            return self._choose(chain([first], others))
+            return self._choose(chain([first], wanted))
         except Exception:
             # The thread must go on: jobs that nobody does would wait for ever.
             log.exception("jobs cannot be chosen from; the oldest is done alone")
             return [first]
 
     def _wanted(self) -> Iterator[Job]:
-        for ticket in tuple(self._waiting.values()):
-            # A cancelled caller has given up its ticket before it gets to run and withdraw its job.
-            if ticket.answer.done():
+        for job, answer in tuple(self._waiting.items()):
+            # A cancelled caller has given up its future before it gets to run and withdraw its job.
+            if answer.done():
                 continue
-            if error := self._refuse(ticket.job):
-                del self._waiting[ticket.job]
-                ticket.answer.set_exception(error)
+            if error := self._refuse(job):
+                del self._waiting[job]
+                answer.set_exception(error)
                 continue
-            yield ticket.job
+            yield job
 
-    async def _do(self, group: Sequence[_Ticket[Job, Answer]]) -> None:
-        answers: Sequence[Answer | Exception]
+    def _serve(self) -> None:
+        """Do one group after the other, in the thread."""
+        assert self._loop is not None
+        while group := self._groups.get():
+            answers = self._done(group)
+            with suppress(RuntimeError):  # the loop has closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._finish, answers)
+
+    def _done(self, group: Sequence[Job]) -> Sequence[Answer | Exception]:
         try:
-            jobs = [ticket.job for ticket in group]
-            loop = asyncio.get_running_loop()
-            answers = await loop.run_in_executor(self._thread, self._work, jobs)
+            answers = self._work(group)
+            assert len(answers) == len(group)
         except Exception as error:
             log.exception("a group of jobs failed")
-            answers = [error] * len(group)
-        for ticket, answer in zip(group, answers, strict=True):
-            if ticket.answer.done():
+            return [error] * len(group)
+        return answers
+
+    def _finish(self, answers: Sequence[Answer | Exception]) -> None:
+        waiting, self._under_way = self._under_way, ()
+        for future, answer in zip(waiting, answers, strict=True):
+            if future.done():
                 continue
             if isinstance(answer, Exception):
-                ticket.answer.set_exception(answer)
+                future.set_exception(answer)
             else:
-                ticket.answer.set_result(answer)
+                future.set_result(answer)
+        self._begin()

@@ -53,7 +53,8 @@ def test_every_datatype_is_tried() -> None:
 @given(data=st.data())
 def test_raw_elements_come_back_bit_for_bit(datatype: str, data: st.DataObject) -> None:
     tensor = data.draw(tensors(datatype))
-    response = Heads("net", "1").response("", [written("it", tensor)])
+    content = Heads("net", "1").response("", [written("it", tensor)])
+    response = pb.ModelInferResponse.FromString(content)
     request = pb.ModelInferRequest(raw_input_contents=response.raw_output_contents)
     (output,) = response.outputs
     request.inputs.add(name=output.name, datatype=output.datatype, shape=output.shape)

@@ -176,22 +176,21 @@ def test_the_wait_counts_what_waits_and_what_is_under_way(
     admission: Admission, clock: Clock
 ) -> None:
     busy, waiting = job(clock, 60, inputs=10), job(clock, 60, inputs=10)
-    with admission.admitted(busy):
-        admission.take([busy])
-        with admission.admitted(waiting):
-            # 2 s under way, 2 s for what waits, 1.1 s of its own, and as much again.
-            with admission.admitted(job(clock, 12)):
-                pass
-            with pytest.raises(OverloadedError, match="would take about 5"):
-                admission.admitted(job(clock, 9)).__enter__()
-            clock.now += 2
-            with admission.admitted(job(clock, 7.5)):
-                pass
+    admission.admit(busy)
+    admission.take([busy])
+    admission.admit(waiting)
+    # 2 s under way, 2 s for what waits, 1.1 s of its own, and as much again.
+    admission.admit(soon := job(clock, 12))
+    admission.release(soon)
+    with pytest.raises(OverloadedError, match="would take about 5"):
+        admission.admit(job(clock, 9))
+    clock.now += 2
+    admission.admit(job(clock, 7.5))
 
 
 def test_a_deadline_that_has_passed_is_not_tried(admission: Admission, clock: Clock) -> None:
     with pytest.raises(ExpiredError, match="the deadline has passed already"):
-        admission.admitted(job(clock, 0)).__enter__()
+        admission.admit(job(clock, 0))
 
 
 async def test_a_program_is_told_which_field_is_wrong(service: Running) -> None:
@@ -239,21 +238,24 @@ def called_by(name: str) -> Iterator[None]:
 
 def test_a_caller_may_have_so_many_requests_and_streams_and_others_are_not_affected() -> None:
     shares = Shares(CallerLimits(requests_per_caller=1, streams_per_caller=1))
-    with called_by("ann"), shares.request(5), shares.stream():
+    with called_by("ann"), shares.stream():
+        ann = shares.take(5)
         with pytest.raises(OverloadedError, match="ann has 1 requests under way") as refused:
-            shares.request(1).__enter__()
+            shares.take(1)
         with pytest.raises(OverloadedError, match="ann has 1 streams open and may have at most 1"):
             shares.stream().__enter__()
-        with called_by("bob"), shares.request(5), shares.stream():
-            pass
+        with called_by("bob"), shares.stream():
+            shares.take(5)
+        shares.give_back(ann)
     assert refused.value.reason == "rate_limit"
-    with called_by("ann"), shares.request(1), shares.stream():
-        pass
+    with called_by("ann"), shares.stream():
+        shares.take(1)
 
 
 def test_callers_whom_nobody_asked_share_the_whole_server() -> None:
     shares = Shares(CallerLimits(requests_per_caller=1, streams_per_caller=1, streams=2))
-    with shares.request(5), shares.request(5), shares.stream(), shares.stream():
+    assert [shares.take(5), shares.take(5)] == ["", ""]
+    with shares.stream(), shares.stream():
         third = shares.stream()
         with pytest.raises(OverloadedError, match="2 streams are open and this server has at most"):
             third.__enter__()
@@ -262,12 +264,10 @@ def test_callers_whom_nobody_asked_share_the_whole_server() -> None:
 def test_a_caller_pays_for_a_large_request_afterwards(clock: Clock) -> None:
     shares = Shares(CallerLimits(inputs_per_second_per_caller=10), clock=clock)
     with called_by("ann"):
-        with shares.request(30):
-            pass
+        shares.give_back(shares.take(30))
         clock.now = 1.9
         with pytest.raises(OverloadedError, match="ann may send 10 inputs a second") as refused:
-            shares.request(1).__enter__()
+            shares.take(1)
         assert refused.value.retry_after_s == pytest.approx(0.2)
         clock.now = 2.1
-        with shares.request(1):
-            pass
+        assert shares.take(1) == "ann"

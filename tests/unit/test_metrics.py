@@ -90,8 +90,8 @@ def busy(metrics: Metrics) -> Metrics:
     metrics.invalid_input("input")
     metrics.queue_depth(5)
     metrics.request_started()
-    metrics.calls.started(SCORE)
-    metrics.calls.handled(SCORE, code="OK", seconds=0.01)
+    metrics.calls.of(SCORE).started.inc()
+    metrics.calls.of(SCORE).ended("OK", 0.01)
     return metrics
 
 
@@ -199,7 +199,7 @@ def test_alerts_start_at_zero_so_that_a_rate_sees_the_first(
 def test_a_new_method_starts_its_errors_at_zero(
     metrics: Metrics, registry: CollectorRegistry
 ) -> None:
-    metrics.calls.started(SCORE)
+    metrics.calls.of(SCORE)
     labels = {"grpc_type": "unary", "grpc_service": SCORE.service, "grpc_method": "Score"}
     assert (
         registry.get_sample_value(

@@ -5,7 +5,6 @@ echoes by a small baseline; ``echo`` answers with the verdict of one input for a
 what is left is what a call costs.
 """
 
-import asyncio
 import sys
 import tempfile
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from mad.judgement import Judgement
 from mad.metrics import Metrics
 from mad.monitor import Monitor
 from mad.scoring import Scorer
+from mad.service import event_loop
 from mad.service.clock import utc_now
 from mad.service.registry import Registry
 from mad.service.server import Limits, Server
@@ -128,4 +128,4 @@ def _quiet(stage: str, *, done: int, total: int, note: str = "") -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    asyncio.run(serve(int(sys.argv[2]), int(sys.argv[3]), is_scored=sys.argv[1] == "scored"))
+    event_loop.run(serve(int(sys.argv[2]), int(sys.argv[3]), is_scored=sys.argv[1] == "scored"))

@@ -90,6 +90,8 @@ class Probing:
         caller = self._caller(name)
         for verdict in verdicts:
             is_surprising = verdict.p_value <= near
+            if not is_surprising and not caller.evidence_bits:
+                continue
             found: dict[Reason, bool] = {
                 "near_threshold": is_surprising and verdict.p_value > rate,
                 "near_duplicate": is_surprising and _is_repeated(caller, verdict),
@@ -98,7 +100,9 @@ class Probing:
                 self._count(name, caller, reason, bet.hit_bits if found[reason] else bet.miss_bits)
 
     def _caller(self, name: str) -> _Caller:
-        caller = self._callers.setdefault(name, _Caller())
+        caller = self._callers.get(name)
+        if caller is None:
+            caller = self._callers[name] = _Caller()
         self._callers.move_to_end(name)
         if len(self._callers) > MAX_CALLERS:
             self._callers.popitem(last=False)
@@ -109,7 +113,10 @@ class Probing:
         if evidence >= _ENOUGH_BITS:
             evidence = 0.0
             self._suspect(name, caller, reason)
-        caller.evidence_bits[reason] = evidence
+        if evidence:
+            caller.evidence_bits[reason] = evidence
+        else:
+            caller.evidence_bits.pop(reason, None)
 
     def _suspect(self, name: str, caller: _Caller, reason: Reason) -> None:
         self._metrics.probing_suspected(reason)

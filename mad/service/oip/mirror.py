@@ -1,7 +1,7 @@
 """Score what a proxy copies to us; its caller is answered by another server, and never waits."""
 
 from dataclasses import dataclass
-from typing import Final, final
+from typing import final
 
 from mad.errors import ExpiredError, OverloadedError, ShuttingDownError
 from mad.service.answering import Answering
@@ -11,8 +11,6 @@ from mad.service.oip.model import ServedName, Signature
 from mad.service.oip.request import options
 from mad.service.oip.unscored import inputs_in, reason_of
 from mad.service.oip.wrap import ask
-
-_NOTHING: Final = pb.ModelInferResponse()
 
 
 @final
@@ -24,7 +22,7 @@ class Mirror:
     answering: Answering
     signature: Signature
 
-    async def infer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+    async def infer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
         """Score the inputs; InputError for those that the model does not take."""
         question = ask(self.answering, request, options(request))
         try:
@@ -32,7 +30,7 @@ class Mirror:
         except (OverloadedError, ExpiredError, ShuttingDownError) as error:
             reason = reason_of(error, self.answering.metrics, method="ModelInfer")
             self.answering.metrics.unscored(inputs_in(request), reason)
-        return _NOTHING
+        return b""
 
     async def metadata(self, context: Context) -> pb.ModelMetadataResponse:
         """Describe the model."""

@@ -15,8 +15,8 @@ class Mode(Protocol):
         """What callers call the model."""
         ...
 
-    async def infer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
-        """Answer a request for this model."""
+    async def infer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
+        """Answer a request for this model with an encoded ModelInferResponse."""
         ...
 
     async def metadata(self, context: Context) -> pb.ModelMetadataResponse:

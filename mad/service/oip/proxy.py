@@ -42,7 +42,7 @@ class Proxy:
     _late: set[asyncio.Task[Answer]] = field(default_factory=set)
     """Scores that nobody waits for any more; they count and raise alerts like any others."""
 
-    async def infer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+    async def infer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
         """Return the upstream server's answer with scores, or raise its error.
 
         Raises InputError, BaselineNotFoundError or ForbiddenError for what a request asks of us
@@ -68,14 +68,14 @@ class Proxy:
             scored = pb.ModelInferResponse()
             for name in wanted:
                 scores.add_output(scored, name, found.judgement.verdicts, raw=is_raw)
-            scores.add_parameters(scored, revision, found)
+            scored.MergeFromString(scores.parameters(revision, found))
             if response.ByteSize() + scored.ByteSize() <= self.max_message_bytes:
                 response.MergeFrom(scored)
-                return response
+                return response.SerializeToString()
             found = "refused"
         self.answering.metrics.unscored(inputs_in(request), found)
         scores.add_reason(response, found)
-        return response
+        return response.SerializeToString()
 
     async def metadata(self, context: Context) -> pb.ModelMetadataResponse:
         """Return what the upstream server says of the model, but for scores of its own."""

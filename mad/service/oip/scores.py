@@ -3,12 +3,14 @@
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import attrgetter
 from typing import Final, Literal, final
 
 from mad.errors import ForbiddenError
 from mad.service.answering import Answer
 from mad.service.caller import caller
-from mad.service.oip import inference_pb2 as pb
+from mad.service.oip import inference_pb2 as pb, wire
 from mad.service.oip.heads import Output
 from mad.types import Verdict
 
@@ -28,25 +30,30 @@ class _Column:
     code: Literal["d", "B"]
     of: Callable[[Verdict], float]
 
+    def numbers(self, verdicts: Sequence[Verdict]) -> "array[float]":
+        """Return it of each verdict."""
+        return array(self.code, map(self.of, verdicts))
 
-def _real(of: Callable[[Verdict], float]) -> _Column:
-    return _Column("FP64", "fp64_contents", "d", of)
+
+def _real(name: str) -> _Column:
+    return _Column("FP64", "fp64_contents", "d", attrgetter(name))
 
 
 _COLUMNS: Final[Mapping[str, _Column]] = {
-    "mad.surprise_bits": _real(lambda verdict: verdict.surprise_bits),
-    "mad.mechanism_bits": _real(lambda verdict: verdict.mechanism_bits),
-    "mad.novelty_bits": _real(lambda verdict: verdict.novelty_bits),
-    "mad.p_value": _real(lambda verdict: verdict.p_value),
-    "mad.is_alert": _Column("BOOL", "bool_contents", "B", lambda verdict: verdict.is_alert),
+    "mad.surprise_bits": _real("surprise_bits"),
+    "mad.mechanism_bits": _real("mechanism_bits"),
+    "mad.novelty_bits": _real("novelty_bits"),
+    "mad.p_value": _real("p_value"),
+    "mad.is_alert": _Column("BOOL", "bool_contents", "B", attrgetter("is_alert")),
 }
+_READERS: Final = frozenset({"score.read", "score.coarse"})
 NAMES: Final = tuple(_COLUMNS)
 """The outputs that are scores."""
 
 
 def may_read() -> bool:
     """Tell whether the caller may see scores, be it in steps: an answer has what it may see."""
-    return bool(caller.get().roles & {"score.read", "score.coarse"})
+    return not _READERS.isdisjoint(caller.get().roles)
 
 
 def wanted(requested: Sequence[str]) -> tuple[str, ...]:
@@ -80,10 +87,10 @@ def add_output(
 ) -> None:
     """Append a score of each input, in the form that the response's other outputs have."""
     column = _COLUMNS[name]
-    numbers = list(map(column.of, verdicts))
+    numbers = column.numbers(verdicts)
     output = response.outputs.add(name=name, datatype=column.datatype, shape=(len(numbers),))
     if raw:
-        response.raw_output_contents.append(array(column.code, numbers).tobytes())
+        response.raw_output_contents.append(numbers.tobytes())
     else:
         getattr(output.contents, column.field).extend(numbers)
 
@@ -97,18 +104,24 @@ def add_reason(response: pb.ModelInferResponse, reason: str) -> None:
 def written(name: str, verdicts: Sequence[Verdict]) -> Output:
     """Write a score of each input as raw bytes."""
     column = _COLUMNS[name]
-    content = array(column.code, map(column.of, verdicts)).tobytes()
-    return Output(name, column.datatype, (len(verdicts),), content)
+    return Output(name, column.datatype, (len(verdicts),), column.numbers(verdicts).tobytes())
 
 
-def add_parameters(response: pb.ModelInferResponse, revision: str, answer: Answer) -> None:
-    """Say what was found in a few parameters, if the caller may read them."""
+def parameters(revision: str, answer: Answer) -> bytes:
+    """Say what was found in a few encoded parameters; in none to a caller that may not read it."""
     if not may_read():
-        return
+        return b""
     verdicts = answer.judgement.verdicts
-    parameters = response.parameters
-    parameters["mad.baseline"].string_param = revision
-    parameters["mad.alert"].bool_param = any(verdict.is_alert for verdict in verdicts)
-    parameters["mad.surprise_bits_max"].double_param = max(it.surprise_bits for it in verdicts)
+    found = (
+        _of_revision(revision)
+        + wire.truth("mad.alert", value=any(it.is_alert for it in verdicts))
+        + wire.real("mad.surprise_bits_max", max([it.surprise_bits for it in verdicts]))
+    )
     if answer.alert_ids:
-        parameters["mad.alert_ids"].string_param = ",".join(filter(None, answer.alert_ids.values()))
+        found += wire.text("mad.alert_ids", ",".join(filter(None, answer.alert_ids.values())))
+    return found
+
+
+@lru_cache
+def _of_revision(revision: str) -> bytes:
+    return wire.text("mad.baseline", revision)

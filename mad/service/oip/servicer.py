@@ -12,7 +12,7 @@ from mad import __version__
 from mad.service.answering import Answering
 from mad.service.calls import Context, check_size
 from mad.service.errors import answer_to
-from mad.service.oip import inference_pb2 as pb, scores
+from mad.service.oip import inference_pb2 as pb, scores, wire
 from mad.service.oip.mode import Mode
 from mad.service.oip.model import SERVICE
 from mad.service.streaming import answered, check_open
@@ -86,9 +86,7 @@ class InferenceServicer:
             index.models.add(name=name.model, version=name.version, state=state)
         return index
 
-    async def model_infer(
-        self, request: pb.ModelInferRequest, context: Context
-    ) -> pb.ModelInferResponse:
+    async def model_infer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
         """Answer with the model's outputs and the scores."""
         try:
             return await self._inferred(request, context)
@@ -97,11 +95,11 @@ class InferenceServicer:
 
     async def model_stream_infer(
         self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
-    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+    ) -> AsyncIterator[bytes]:
         """Answer each request, in their order; an error is an answer, or ends it if so asked."""
         ends = (_GRPC_ERRORS, "true") in (context.invocation_metadata() or ())
 
-        async def answer(request: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
+        async def answer(request: pb.ModelInferRequest) -> bytes:
             return await self._stream_answer(request, context, raises=ends)
 
         answers = answered(
@@ -117,29 +115,30 @@ class InferenceServicer:
         except grpc.aio.AioRpcError as error:
             await _pass_on(error, context)
 
-    async def _inferred(
-        self, request: pb.ModelInferRequest, context: Context
-    ) -> pb.ModelInferResponse:
+    async def _inferred(self, request: pb.ModelInferRequest, context: Context) -> bytes:
         self.mode.name.check(request.model_name, request.model_version)
-        with self.answering.in_flight(request.id):
+        self.answering.begin(request.id)
+        try:
             return await self.mode.infer(request, context)
+        finally:
+            self.answering.end()
 
     async def _stream_answer(
         self, request: pb.ModelInferRequest, context: Context, *, raises: bool
-    ) -> pb.ModelStreamInferResponse:
+    ) -> bytes:
         try:
             check_open(self.draining)
             response = await self._inferred(request, context)
             if _WANTS_FINAL in request.parameters:
-                response.parameters[_FINAL].bool_param = True
-            check_size(response.ByteSize(), self.max_message_bytes)
-            return pb.ModelStreamInferResponse(infer_response=response)
+                response += wire.truth(_FINAL, value=True)
+            check_size(len(response), self.max_message_bytes)
+            return wire.streamed(response)
         except Exception as error:
             if raises:
                 raise
             answer = pb.ModelStreamInferResponse(error_message=self._told(error))
             answer.infer_response.id = request.id
-            return answer
+            return answer.SerializeToString()
 
     def _told(self, error: Exception) -> str:
         if isinstance(error, grpc.aio.AioRpcError):
@@ -172,8 +171,9 @@ def add_to_server(servicer: InferenceServicer, server: grpc.aio.Server) -> None:
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
 
 
-def _serialised(message: Message) -> bytes:
-    return message.SerializeToString()
+def _serialised(message: Message | bytes) -> bytes:
+    # What is answered often is encoded already.
+    return message if isinstance(message, bytes) else message.SerializeToString()
 
 
 async def _pass_on(error: grpc.aio.AioRpcError, context: Context) -> NoReturn:

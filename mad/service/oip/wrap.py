@@ -28,7 +28,7 @@ class Wrap:
     def _heads(self) -> Heads:
         return Heads(self.name.model, self.name.version)
 
-    async def infer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+    async def infer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
         """Run the model; InputError for inputs and outputs that it does not have."""
         asked = options(request)
         check_plain(request)
@@ -46,9 +46,8 @@ class Wrap:
                 outputs.append(tensors.written(name, own[name]))
             else:
                 raise InputError(f"the model did not return {shown(name)} for this input")
-        response = self._heads.response(request.id, outputs)
-        scores.add_parameters(response, question.monitor.baseline.revision, answer)
-        return response
+        found = scores.parameters(question.monitor.baseline.revision, answer)
+        return self._heads.response(request.id, outputs, found)
 
     async def metadata(self, context: Context) -> pb.ModelMetadataResponse:
         """Describe the model."""

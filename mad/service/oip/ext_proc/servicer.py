@@ -66,8 +66,11 @@ class ExternalProcessor:
             question = Question(
                 monitor=monitor, payload=tensors.inputs(request), request_id=request.id
             )
-            with self.answering.in_flight(request.id):
+            self.answering.begin(request.id)
+            try:
                 answer = await self.answering.answer(question)
+            finally:
+                self.answering.end()
         except Exception as error:  # noqa: BLE001  # reason_of logs what is not ours
             reason = reason_of(error, self.answering.metrics, method="Process")
             self.answering.metrics.unscored(inputs_in(request), reason)
