@@ -16,6 +16,24 @@ _PLACES: Final = "/usr/lib/postgresql"
 _USER: Final = "postgres"
 
 
+def _owner() -> pwd.struct_passwd:
+    """Return a user other than root."""
+    try:
+        return pwd.getpwnam(_USER)
+    except KeyError:
+        return pwd.getpwnam("nobody")
+
+
+_OWNER: Final = _owner()
+# PostgreSQL refuses to run as root. Python would have to fork to change the user, and the child
+# then runs gRPC's handlers of forks: beside a server under load, one in some hundred hangs or dies.
+_AS_OWNER: Final = (
+    ("setpriv", f"--reuid={_OWNER.pw_uid}", f"--regid={_OWNER.pw_gid}", "--clear-groups", "--")
+    if os.geteuid() == 0
+    else ()
+)
+
+
 def binaries() -> Path | None:
     """Return the directory of the newest server's programs; None if there is no server."""
     found = sorted(Path(_PLACES).glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
@@ -39,7 +57,7 @@ class Postgres:
         # Its user must reach it, and a socket's path is short.
         directory = Path(tempfile.mkdtemp(prefix="mad-pg-"))
         if os.geteuid() == 0:
-            shutil.chown(directory, _owner())
+            shutil.chown(directory, _OWNER.pw_uid)
         server = cls(programs, directory)
         server._run("initdb", "--no-sync", "-A", "trust", "-U", _USER, "-D", directory / "data")
         return server
@@ -73,27 +91,23 @@ class Postgres:
         return f"{_USER}@/postgres?host={self.directory}"
 
     def _run(self, program: str, *arguments: str | Path) -> None:
-        # What it starts must not hold a pipe of ours, which would never end; PostgreSQL refuses
-        # to run as root.
-        as_user = {"user": _owner(), "group": _owner()} if os.geteuid() == 0 else {}
+        # What it starts must not hold a pipe of ours, which would never end.
         with tempfile.TemporaryFile() as said:
-            done = subprocess.run(  # type: ignore[call-overload]  # of a mapping of arguments
-                [self.programs / program, *arguments],
+            done = subprocess.run(
+                [*_AS_OWNER, self.programs / program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
                 cwd=self.directory,
                 check=False,
                 timeout=100,
-                **as_user,
             )
             said.seek(0)
-            assert done.returncode == 0, said.read().decode()
+            assert done.returncode == 0, (
+                f"{program} ended with {done.returncode}: {said.read().decode()}{self._logged()}"
+            )
 
-
-def _owner() -> str:
-    """Return a user other than root."""
-    try:
-        return pwd.getpwnam(_USER).pw_name
-    except KeyError:
-        return "nobody"
+    def _logged(self) -> str:
+        """Return the end of what the server logged, which is what explains most failures."""
+        log = self.directory / "log"
+        return log.read_text(errors="replace")[-4000:] if log.exists() else ""
