@@ -102,7 +102,8 @@ async def test_a_promotion_under_load_loses_no_call_and_changes_the_revision(
         moved = await promote(server, "tiny@2", expected_revision="tiny@1")
         at = len(revisions)
     assert set(revisions) == {"tiny@1", "tiny@2"} or at == 0
-    assert set(revisions[at + 4 :]) == {"tiny@2"}
+    # Each caller may have had one call under way.
+    assert revisions[at:].count("tiny@1") <= 4
     assert moved.previous_revision == "tiny@1"
     assert (moved.baseline.version, moved.baseline.is_active, moved.baseline.is_loaded) == (
         2,
