@@ -20,8 +20,9 @@ from tests.reliability.processes import MIB, Served, serving
 from tests.reliability.serving import Plan
 from tests.service.running import live
 
-INPUT_S = 0.01
-DEADLINE_S = 0.25
+# So slow a model leaves the processors to those who refuse and are refused, and to others.
+INPUT_S = 0.02
+DEADLINE_S = 0.5
 SECONDS = 10.0
 REFUSED_S = 0.01
 
@@ -84,7 +85,7 @@ def marks() -> tuple[float, float]:
     marks only tell a server that sheds by its estimate from one that does not (0.5 late and more).
     """
     is_shared = os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1)
-    return (0.4, 0.35) if is_shared else (0.8, 0.02)
+    return (0.4, 0.35) if is_shared else (0.8, 0.01)
 
 
 def overloaded(directory: Path) -> Run:
@@ -108,6 +109,7 @@ def overloaded(directory: Path) -> Run:
     return Run(most, codes, expired, statistics.median(refused), health, grown)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_at_three_times_its_capacity_a_server_answers_in_time_what_it_takes_on(
