@@ -8,8 +8,6 @@ PROTO_READY := .venv/protos/ready
 PEERS_READY := .venv/peers/ready
 OIP_READY := .venv/oip/ready
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check
-# `make test SLOW=1` runs the slow tests too.
-MARKED := $(if $(SLOW),-m "slow or not slow")
 
 .PHONY: help demo serve test check format protos bench soak peers oip
 
@@ -22,8 +20,8 @@ demo: $(READY)     ## the main job on real data: train, fit, serve, attack, repo
 serve: $(READY)     ## the demo's server and page, until Ctrl-C
 	$(BIN)/mad demo --serve
 
-test: $(READY)     ## every test but the slow ones, with coverage
-	$(BIN)/python -m pytest -q --cov $(MARKED)
+test: $(READY)     ## every test but the slow ones, with coverage; with SLOW=1, those too
+	@$(BIN)/python -m tests $(if $(SLOW),--slow)
 
 check: $(READY)     ## format, lint, import contracts, types, wire contract
 	$(BIN)/ruff format --check

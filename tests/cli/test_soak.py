@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_short_soak_fails_no_call_and_leaves_no_file_open(fitted: Path, tmp_path: Path) -> None:

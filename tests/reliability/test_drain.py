@@ -82,6 +82,7 @@ async def drained(
     return ends, codes
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 async def test_twenty_drains_lose_no_call_of_a_client_that_watches_health(tmp_path: Path) -> None:
@@ -96,6 +97,7 @@ async def test_twenty_drains_lose_no_call_of_a_client_that_watches_health(tmp_pa
     assert codes == {0}
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 async def test_drains_lose_hardly_a_call_of_a_client_that_only_retries(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ async def settled(served: Served) -> float:
     return now
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_callers_who_do_not_read_are_not_read_from_and_hold_up_nobody(

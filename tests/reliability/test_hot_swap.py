@@ -111,6 +111,7 @@ async def swapped(service: Running, monitors: list[Monitor], *, seconds: float) 
     return swaps
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_swaps_under_load_fail_no_call_and_mix_no_revisions(

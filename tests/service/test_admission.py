@@ -94,6 +94,7 @@ async def test_the_shipped_client_comes_back_when_there_is_room(
         assert service.sample("mad_requests_shed_total", model="tiny", reason="queue_full") > 0
 
 
+@pytest.mark.alone
 async def test_an_idle_server_tries_even_what_it_expects_to_be_late(
     service: Running, world: World
 ) -> None:

@@ -154,6 +154,7 @@ async def test_an_idle_client_that_watches_health_does_not_hold_up_a_drain(
     assert time.monotonic() - start < 5
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 async def test_a_drain_under_load_loses_no_call(world: World, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
