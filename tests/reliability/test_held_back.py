@@ -96,6 +96,7 @@ async def slowest_s(client: AsyncClient) -> float:
     return sorted(took)[-3]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_callers_who_do_not_read_slow_nobody_by_a_fifth(tmp_path: Path) -> None:
