@@ -53,10 +53,9 @@ class Observed:
         """Return what the first inputs did, if outputs have a batch axis."""
         if count == len(self.context):
             return self
-        rows = torch.arange(count)
         return Observed(
             {name: output[:count] for name, output in self.outputs.items()},
-            {view: one.take(rows) for view, one in self.activity.items()},
+            {view: one.first(count) for view, one in self.activity.items()},
             self.context[:count],
             self.stage_seconds,
         )

@@ -71,7 +71,8 @@ class GaussianCode:
 
     def lengths(self, activity: Activity, context: Context) -> Bits:
         """Return the code length of each residual, in bits."""
-        return self.contributions(activity, context).sum(dim=1)
+        squared = self._squared(activity, context).sum(dim=1)
+        return squared.div_(2 * math.log(2)).add_(self.floor_bits)
 
     def contributions(
         self, activity: Activity, context: Context
@@ -80,12 +81,16 @@ class GaussianCode:
 
         A coordinate that trusted data ties to others can have a negative share.
         """
-        away = activity.residual.double() - self.mean[rows_of(self.contexts, context)]
-        return self._bits(away * (away @ self.precision))
+        return self._bits(self._squared(activity, context))
 
     def typical(self, context: Context) -> Float64[Tensor, "batch coordinate"]:
         """Return the mean share of each coordinate; it does not depend on the context."""
         return self._bits(self.spread).expand(context.numel(), -1)
+
+    def _squared(self, activity: Activity, context: Context) -> Float64[Tensor, "batch coordinate"]:
+        """Split the squared Mahalanobis distance by coordinate."""
+        away = activity.residual.double() - self.mean[rows_of(self.contexts, context)]
+        return away * (away @ self.precision)
 
     def _bits(self, squared: Float64[Tensor, "*batch coordinate"]) -> Float64[Tensor, "..."]:
         return squared / (2 * math.log(2)) + self.floor_bits / self.spread.numel()

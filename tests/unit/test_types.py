@@ -31,3 +31,14 @@ def test_one_input_may_have_no_component_and_none_may_be_asked_for() -> None:
     assert WHOLE.row(1).residual.tolist() == [[2, 3]]
     assert WHOLE.row(2).components.tolist() == [0, 2, 3]
     assert len(WHOLE.take(torch.tensor([], dtype=torch.int64))) == 0
+
+
+def test_the_first_inputs_are_those_taken_in_order() -> None:
+    for count in (0, 1, 2, 3):
+        first, taken = WHOLE.first(count), WHOLE.take(torch.arange(count))
+        assert len(first) == count
+        assert first.components.tolist() == taken.components.tolist()
+        assert first.offsets.tolist() == taken.offsets.tolist()
+        assert torch.equal(first.magnitudes, taken.magnitudes)
+        assert torch.equal(first.residual, taken.residual)
+        assert torch.equal(first.activation, taken.activation)

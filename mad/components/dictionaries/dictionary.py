@@ -101,7 +101,7 @@ class Dictionary:
         shares = latents
         if self.target.rows != "none":
             shares = latents.scaled(self.target.factors(examples.target))
-        bare = Latents.none(len(latents))
+        bare = [Latents.none(len(latents)) for _ in self.widths[1:]]
         return {
             view: Activity(
                 offsets=held.offsets,
@@ -113,7 +113,7 @@ class Dictionary:
             )
             for view, held, residual, activation in zip(
                 self.views,
-                [shares] + [bare] * (len(self.widths) - 1),
+                [shares, *bare],
                 residuals,
                 owned,
                 strict=True,

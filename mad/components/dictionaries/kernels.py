@@ -22,6 +22,9 @@ from mad.components.dictionaries.screen import Candidates, Screen, fans_of, is_w
 _FAN: Final = 16
 """Members of a group of components of which only the largest is ranked at first."""
 
+_ROWS: Final = 4
+"""Rows below which ranking all of them takes less time than the operations that spare it."""
+
 _screens: Final = Kept[Screen]()
 _directions: Final = Kept[Tensor]()
 
@@ -195,11 +198,12 @@ def _places(table: Tensor, k: int) -> Tensor:
     They are in the k groups with the largest maxima, so that few numbers of a long row are ranked.
     """
     groups = table.shape[1] // _FAN
-    if table.shape[1] % _FAN or groups < 2 * _FAN * k:
+    if len(table) < _ROWS or table.shape[1] % _FAN or groups < 2 * _FAN * k:
         return table.topk(k, dim=1, sorted=False).indices
     maxima = table.view(len(table), _FAN, groups).amax(dim=1)
     best = maxima.topk(k, dim=1, sorted=False).indices
-    places = (best.unsqueeze(2) + groups * torch.arange(_FAN)).flatten(1)
+    members = np.arange(0, table.shape[1], groups)
+    places = torch.from_numpy((best.numpy()[:, :, None] + members).reshape(len(table), -1))
     return places.gather(1, table.gather(1, places).topk(k, dim=1, sorted=False).indices)
 
 
