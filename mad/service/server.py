@@ -10,7 +10,6 @@ from typing import Final, final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from mad.alerts.log import AlertLog
 from mad.audit import AuditLog
@@ -37,6 +36,7 @@ from mad.service.oip.serving import InferencePlan, InferenceServing
 from mad.service.options import options
 from mad.service.promotion.loading import Loading
 from mad.service.promotion.promoting import Promoting, PromotionPlan
+from mad.service.reflecting import reflect
 from mad.service.registry import Registry
 from mad.service.scoring import ScoringServicer
 from mad.service.shadowing import Shadowing
@@ -285,8 +285,7 @@ class Server:
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self.has_reflection:
-            names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, server)
+            reflect((*SERVICES, *self._inference.services, health.SERVICE_NAME), server)
         return server
 
     async def _report(self) -> None:

@@ -19,12 +19,16 @@ from torch import Tensor, nn
 
 from mad.client import AsyncClient
 from mad.errors import ConfigError
+from mad.service.oip.serving import InferencePlan
 from mad.service.server import SERVICES
 from mad.v1 import alerts_pb2
 from mad.v1.alerts_pb2_grpc import AlertServiceStub
 from tests.service.running import LIMITS, Running, build, gated, live, running
 from tests.worlds import World, tiny_world
 
+INFERENCE = {"inference.GRPCInferenceService"}
+EXTERNAL = "envoy.service.ext_proc.v3.ExternalProcessor"
+REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -102,8 +106,33 @@ async def test_a_reflection_client_finds_every_service_and_its_methods(service: 
             return set(database.get_services()), set(scoring.methods_by_name)
 
     services, methods = await asyncio.to_thread(look)
-    assert services >= {*SERVICES, "grpc.health.v1.Health"}
+    assert services == {*SERVICES, *INFERENCE, "grpc.health.v1.Health", REFLECTION}
     assert methods == {"Score", "ScoreStream", "Explain"}
+
+
+async def test_a_reflection_client_finds_messages_of_other_protocols(
+    world: World, tmp_path: Path
+) -> None:
+    plan = InferencePlan(reaction="tell")
+    server = build(world, tmp_path, collectors=CollectorRegistry(), inference=plan)
+    address = f"127.0.0.1:{await server.start()}"
+
+    def look() -> tuple[list[str], list[str]]:
+        with grpc.insecure_channel(address) as channel:
+            database = ProtoReflectionDescriptorDatabase(channel)
+            # A pool of its own, as a client has that knows neither protocol.
+            pool = DescriptorPool(database)
+            request = pool.FindMessageTypeByName("inference.ModelInferRequest")
+            process = pool.FindServiceByName(EXTERNAL).methods_by_name["Process"]
+            with pytest.raises(KeyError):
+                pool.FindMessageTypeByName("inference.NoSuchMessage")
+            assert {*INFERENCE, EXTERNAL} <= set(database.get_services())
+            return list(request.fields_by_name)[:3], [process.input_type.name]
+
+    fields, inputs = await asyncio.to_thread(look)
+    await server.drain(lame_duck_s=0, grace_s=0)
+    assert fields == ["model_name", "model_version", "id"]
+    assert inputs == ["ProcessingRequest"]
 
 
 async def test_reflection_can_be_switched_off(world: World, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from mad.service.answering import Answering
 from mad.service.oip.ext_proc import servicer as ext_proc
 from mad.service.oip.mirror import Mirror
 from mad.service.oip.mode import Mode
-from mad.service.oip.model import ONLY_VERSION, ServedName, Signature
+from mad.service.oip.model import ONLY_VERSION, SERVICE, ServedName, Signature
 from mad.service.oip.proxy import Proxy
 from mad.service.oip.servicer import InferenceServicer, add_to_server
 from mad.service.oip.upstream import Upstream, UpstreamPlan
@@ -57,6 +57,11 @@ class InferenceServing:
     def is_ready(self) -> bool:
         """Whether whatever runs the model takes requests, as far as is known."""
         return self._upstream is None or self._upstream.is_ready
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services it serves, by their full names."""
+        return (SERVICE,) if self._plan.reaction is None else (SERVICE, ext_proc.SERVICE)
 
     def ran(self, outputs: Outputs) -> None:
         """The model was warmed up with one input; it returned this."""
