@@ -10,7 +10,7 @@ import typer
 
 from mad.cli import screen
 from mad.cli.alert_rows import COLUMNS, FOUND, Question, from_log, from_messages, message, moment
-from mad.cli.remote import connect
+from mad.cli.remote import At, connect
 from mad.config import Address, Settings
 from mad.errors import ConfigError, InputError, MadError
 
@@ -31,7 +31,7 @@ Comment = Annotated[str, typer.Option(help="What was found, in words.")]
 
 def alerts(  # noqa: PLR0913  # one option each
     *,
-    address: Annotated[str, typer.Option(help="host:port of a running server.")] = "127.0.0.1:8001",
+    address: At = "127.0.0.1:8001",
     config: Annotated[
         Path | None, typer.Option(help="Read the log this settings file names, without a server.")
     ] = None,

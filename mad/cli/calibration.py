@@ -6,7 +6,7 @@ import typer
 
 from mad.cli import screen
 from mad.cli.alerts import explained
-from mad.cli.remote import connect
+from mad.cli.remote import At, connect
 from mad.config import Address
 
 RATES = ("nominal", "inputs at or under", "observed", "at least", "at most")
@@ -14,7 +14,7 @@ DRIFTS = ("view", "component", "trusted", "observed", "bits an input")
 
 
 def calibration(
-    address: Annotated[str, typer.Option(help="host:port of a running server.")] = "127.0.0.1:8001",
+    address: At = "127.0.0.1:8001",
     *,
     baseline: Annotated[
         str, typer.Option(help="name or name@version; default: the server's.")

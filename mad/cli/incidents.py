@@ -7,6 +7,7 @@ import typer
 from mad.cli import screen
 from mad.cli.alert_rows import TOP, named
 from mad.cli.alerts import As, Comment, asked, given
+from mad.cli.remote import At
 
 COLUMNS = (
     *("last seen", "first seen", "baseline", "context", "alerts", "most surprise"),
@@ -16,7 +17,7 @@ COLUMNS = (
 
 def incidents(  # noqa: PLR0913  # one option each
     *,
-    address: Annotated[str, typer.Option(help="host:port of a running server.")] = "127.0.0.1:8001",
+    address: At = "127.0.0.1:8001",
     baseline: Annotated[str, typer.Option(help="Only incidents of this baseline name.")] = "",
     limit: Annotated[int, typer.Option(help="Incidents to show.", min=1, max=1000)] = 20,
     closed: Annotated[bool, typer.Option("--closed", help="Closed ones, too.")] = False,

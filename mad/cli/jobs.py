@@ -7,7 +7,7 @@ import typer
 
 from mad.cli import screen
 from mad.cli.alerts import explained
-from mad.cli.remote import connect
+from mad.cli.remote import At, connect
 from mad.config import Address
 from mad.errors import InputError
 
@@ -27,7 +27,7 @@ def jobs(  # noqa: PLR0913  # one option each
         typer.Argument(help="Trusted inputs to fit on: .npz, .safetensors or .parquet."),
     ] = None,
     *,
-    address: Annotated[str, typer.Option(help="host:port of a running server.")] = "127.0.0.1:8001",
+    address: At = "127.0.0.1:8001",
     array: Annotated[
         list[str] | None, typer.Option(help="Send only this array, and others named so.")
     ] = None,

@@ -9,7 +9,7 @@ import typer
 
 from mad.cli import screen
 from mad.cli.alerts import explained
-from mad.cli.remote import connect
+from mad.cli.remote import At, connect
 from mad.config import Address
 from mad.errors import BaselineNotFoundError, ConflictError
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = ("gate", "passed", "value", "bound", "why")
 
-At: TypeAlias = Annotated[str, typer.Option("--address", help="host:port of a running server.")]
 Offline: TypeAlias = Annotated[
     Path | None,
     typer.Option("--config", help="Work on the store of this settings file, without a server."),

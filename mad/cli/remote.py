@@ -7,7 +7,9 @@ the caller's own certificate and its key.
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
 
 from mad.config import Address
 from mad.errors import ConfigError
@@ -16,6 +18,15 @@ if TYPE_CHECKING:
     import grpc
 
     from mad.client import Client
+
+At: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--address",
+        help="host:port of a running server; the environment has MAD_TOKEN, the caller's token, "
+        "and MAD_CA, a PEM file of who signed its certificate.",
+    ),
+]
 
 
 def connect(address: Address) -> "Client":

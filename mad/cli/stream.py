@@ -7,14 +7,14 @@ import typer
 
 from mad.cli import screen
 from mad.cli.alerts import explained
-from mad.cli.remote import connect
+from mad.cli.remote import At, connect
 from mad.config import Address
 
 COLUMNS = ("channel", "evidence, bits", "alarm at", "alarm")
 
 
 def stream(
-    address: Annotated[str, typer.Option(help="host:port of a running server.")] = "127.0.0.1:8001",
+    address: At = "127.0.0.1:8001",
     *,
     reset: Annotated[
         bool, typer.Option("--reset", help="Begin anew: evidence and alarms are gone for good.")
