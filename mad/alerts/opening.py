@@ -4,7 +4,9 @@ SQLite by default: one file, a write-ahead log, every commit synced to disk. Pos
 """
 
 import re
+import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -31,6 +33,7 @@ from mad.errors import ConfigError
 _WRITER_PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL")
 _READER_PRAGMAS: Final = ("query_only=ON",)
 _LOCK_WAIT_S: Final = 10.0
+_LOCK_POLL_S: Final = 0.01
 _CONNECT_S: Final = 5
 _STALLED_MS: Final = 10_000
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -135,7 +138,7 @@ def _sqlite_engine(target: URL, *, begin: str, pragmas: Sequence[str]) -> Engine
     def connected(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
         cursor = connection.cursor()
         for pragma in pragmas:
-            cursor.execute(f"PRAGMA {pragma}")
+            _set(cursor, pragma)
         cursor.close()
 
     def begun(connection: Connection) -> None:
@@ -144,6 +147,23 @@ def _sqlite_engine(target: URL, *, begin: str, pragmas: Sequence[str]) -> Engine
     event.listen(engine, "connect", connected)
     event.listen(engine, "begin", begun)
     return engine
+
+
+def _set(cursor: DBAPICursor, pragma: str) -> None:
+    """Set a pragma; while another program changes the journal of a new log, wait for it.
+
+    SQLite itself waits for a lock, but not for that one.
+    """
+    give_up = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            cursor.execute(f"PRAGMA {pragma}")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() >= give_up:
+                raise
+            time.sleep(_LOCK_POLL_S)
+        else:
+            return
 
 
 def _prepare(writer: Engine, place: str) -> None:

@@ -82,10 +82,12 @@ class Spill:
 
 def tell_whole(alert: Alert, error: Exception) -> None:
     """Log an alert that will not be in the alert log: it is not lost silently."""
+    told = asdict(alert)
+    told["verdict"]["parts"] = [part._asdict() for part in alert.verdict.parts]
     log.error(
         "alert not recorded (%s): %s",
         error,
-        json.dumps(asdict(alert), default=str),
+        json.dumps(told, default=str),
         extra={"request_id": alert.request_id},
     )
 

@@ -70,7 +70,11 @@ def write(shell: sqlite3.Connection, number: int, **verdict: float) -> None:
 def written_body(**verdict: float) -> str:
     return json.dumps(
         {
-            "verdict": {**asdict(ALERT.verdict), **verdict},
+            "verdict": {
+                **asdict(ALERT.verdict),
+                "parts": [part._asdict() for part in ALERT.verdict.parts],
+                **verdict,
+            },
             "explanation": asdict(ALERT.explanation),
         }
     )

@@ -183,6 +183,7 @@ async def test_an_alert_that_the_log_refuses_takes_no_other_with_it(
         await writer.close()
     (whole,) = [line for line in caplog.messages if line.startswith("alert not recorded")]
     assert '"alert_id": "taken"' in whole
+    assert '"term": "set"' in whole
     assert set(ids([one.alert for one in log.listing(Wanted(), 9, "")[0]])) == {
         "one",
         "taken",
