@@ -10,6 +10,9 @@ from hypothesis import HealthCheck, settings
 
 from tests.postgres import Postgres, binaries
 
+# pytest's line editing tells its worker processes a window's size, which would hold for tables too.
+for size in ("COLUMNS", "LINES"):
+    os.environ.pop(size, None)
 # The tests share the machine with one another and with servers they start.
 torch.set_num_threads(1)
 # How long an example takes says more of what else the machine does.
