@@ -7,7 +7,16 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from mad.bench.transport.__main__ import ECHO, SCORED, STREAM, lined_up, show
+from mad.bench.transport.__main__ import (
+    ECHO,
+    FLOOR,
+    FLOOR_STREAM,
+    SCORED,
+    STREAM,
+    THREAD,
+    lined_up,
+    show,
+)
 from mad.bench.transport.measure import Case, costs
 from mad.bench.transport.processes import free_port, serving
 from mad.bench.transport.wire import request
@@ -36,10 +45,13 @@ def test_every_case_answers_every_call_and_has_a_row(cases: list[Case]) -> None:
         (ECHO, 50),
         (STREAM, 50),
         (SCORED, 50),
+        (FLOOR, 50),
+        (FLOOR_STREAM, 50),
+        (THREAD, 50),
     ]
     console = Console(record=True, width=140)
     show(measured, console)
-    assert all(name in console.export_text(clear=False) for name in (ECHO, STREAM, SCORED))
+    assert all(name in console.export_text(clear=False) for name in measured)
 
 
 def test_a_server_that_ends_at_once_is_named() -> None:

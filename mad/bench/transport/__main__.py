@@ -7,6 +7,8 @@ counts is processor time of the server a call, all its processes together; times
 compare with those of no other, so the figures to read are the ratios.
 
 Ours is measured twice: echoing, as the others do, and scoring what it echoes with a small baseline.
+Beside it stands the floor: grpc.aio that passes bytes back unread, in its event loop, and by way of
+a thread, as a model has one.
 """
 
 import argparse
@@ -28,6 +30,7 @@ from mad.bench.transport.wire import request
 WIDTH: Final = 784
 AT_ONCE: Final = 8
 ECHO, SCORED, STREAM = "mad, echo", "mad, scored", "mad, echo, streamed"
+FLOOR, FLOOR_STREAM, THREAD = "grpc.aio alone", "grpc.aio, streamed", "grpc.aio and a thread"
 _HERE: Final = Path(__file__).parent
 
 
@@ -50,10 +53,15 @@ def lined_up(
 
         ours = [sys.executable, "-m", "mad.bench.transport.echo"]
         echo, scored = started([*ours, "echo"]), started([*ours, "scored"])
+        floor = [sys.executable, "-m", "mad.bench.transport.floor"]
+        loop, thread = started([*floor, "loop"]), started([*floor, "thread"])
         cases = [
             Case(ECHO, echo, asked, AT_ONCE),
             Case(STREAM, echo, asked, AT_ONCE, is_stream=True),
             Case(SCORED, scored, asked, AT_ONCE),
+            Case(FLOOR, loop, asked, AT_ONCE),
+            Case(FLOOR_STREAM, loop, asked, AT_ONCE, is_stream=True),
+            Case(THREAD, thread, asked, AT_ONCE),
         ]
         for name, python in peers.items():
             if python:
