@@ -52,9 +52,9 @@ def serve(
     settings = settings.model_copy(update={"server": server})
     if check:
         raise typer.Exit(_checked(config, settings))
-    from mad.service import event_loop
+    from mad.service import process
 
-    event_loop.run(_serve(settings, ports_file))
+    process.run(_serve(settings, ports_file))
 
 
 def _checked(config: Path, settings: Settings) -> int:
@@ -89,7 +89,7 @@ async def _serve(settings: Settings, ports_file: Path | None) -> None:
     http_port = http.start()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.look_at_store)
     try:
-        grpc_port = await server.start()
+        grpc_port = await _started(server)
         try:
             serving.set()
             _announce(
@@ -109,6 +109,14 @@ async def _serve(settings: Settings, ports_file: Path | None) -> None:
     finally:
         await asyncio.to_thread(http.stop)
     log.info("stopped")
+
+
+async def _started(server: "Server") -> int:
+    from mad.service import process
+
+    port = await server.start()
+    process.keep_loaded()
+    return port
 
 
 def _http(

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from mad.client import request
+from mad.service import process
 from mad.v1.scoring_pb2_grpc import ScoringServiceStub
 from tests.reliability.processes import FORKS
 from tests.service.running import live
@@ -35,18 +36,20 @@ class OpenLoop:
 def outcomes(plan: OpenLoop) -> list[Outcome]:
     """Put load on a server from another process; return how every call ended."""
     ours, theirs = FORKS.Pipe()
-    process = FORKS.Process(target=_main, args=(plan, theirs), daemon=True)
-    process.start()
+    sender = FORKS.Process(target=_main, args=(plan, theirs), daemon=True)
+    sender.start()
     theirs.close()
     try:
         found: list[Outcome] = ours.recv()
         return found
     finally:
-        process.kill()
-        process.join()
+        sender.kill()
+        sender.join()
 
 
 def _main(plan: OpenLoop, told: Connection) -> None:
+    # A full collection of what is loaded would hold its calls up, and then send them all at once.
+    process.keep_loaded()
     told.send(asyncio.run(_open_loop(plan)))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from torch import nn
 
+from mad.service import process
 from mad.service.oip.serving import InferencePlan
 from mad.service.server import Limits
 from mad.web.application import View, application
@@ -42,7 +43,7 @@ def serve(directory: Path, plan: Plan, told: Connection) -> None:
     """Serve until SIGTERM; tell the ports of gRPC and HTTP."""
     if plan.input_s:
         world().model.module.register_forward_pre_hook(_Slow(plan.input_s))
-    asyncio.run(_serve(directory, plan, told))
+    process.run(_serve(directory, plan, told))
 
 
 async def _serve(directory: Path, plan: Plan, told: Connection) -> None:
@@ -60,6 +61,7 @@ async def _serve(directory: Path, plan: Plan, told: Connection) -> None:
     view = View(model="tiny", ready=lambda: True, alerts=lambda _: [], baselines=list)
     http = HttpServer(application(collectors, view), host="127.0.0.1", port=0)
     told.send((await server.start(), http.start()))
+    process.keep_loaded()
     await stopped.wait()
     await server.drain(lame_duck_s=plan.lame_duck_s, grace_s=plan.grace_s)
     http.stop()

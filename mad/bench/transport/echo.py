@@ -27,7 +27,7 @@ from mad.judgement import Judgement
 from mad.metrics import Metrics
 from mad.monitor import Monitor
 from mad.scoring import Scorer
-from mad.service import event_loop
+from mad.service import process
 from mad.service.clock import utc_now
 from mad.service.registry import Registry
 from mad.service.server import Limits, Server
@@ -96,6 +96,7 @@ async def serve(port: int, width: int, *, is_scored: bool) -> None:
     with tempfile.TemporaryDirectory() as directory:
         running = server(port, width, Path(directory), is_scored=is_scored)
         await running.start()
+        process.keep_loaded()
         await running.wait()
 
 
@@ -128,4 +129,4 @@ def _quiet(stage: str, *, done: int, total: int, note: str = "") -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    event_loop.run(serve(int(sys.argv[2]), int(sys.argv[3]), is_scored=sys.argv[1] == "scored"))
+    process.run(serve(int(sys.argv[2]), int(sys.argv[3]), is_scored=sys.argv[1] == "scored"))

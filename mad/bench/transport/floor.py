@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from mad.service import event_loop
+from mad.service import process
 from mad.service.oip.model import SERVICE
 from mad.service.worker import Worker
 
@@ -50,8 +50,9 @@ async def serve(port: int, *, by_thread: bool) -> None:
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
+    process.keep_loaded()
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    event_loop.run(serve(int(sys.argv[2]), by_thread=sys.argv[1] == "thread"))
+    process.run(serve(int(sys.argv[2]), by_thread=sys.argv[1] == "thread"))
