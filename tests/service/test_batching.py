@@ -166,14 +166,14 @@ async def test_requests_for_two_baselines_keep_their_own(service: Running, world
     service.server.registry.swap(monitors, default="tiny")
     wanted = ["tiny@1", "tiny@2"] * 4
     with gated(world) as gate:
-        answers = [
-            asyncio.create_task(service.client.score(live(1), baseline=each)) for each in wanted
-        ]
-        await until(lambda: service.queued == 8)
+        answers = []
+        for each in wanted:
+            answers.append(asyncio.create_task(service.client.score(live(1), baseline=each)))
+            await until(lambda: service.queued == len(answers) and bool(gate.sizes))
         gate.opened.set()
         found = [answer.baseline_revision for answer in await asyncio.gather(*answers)]
     assert found == wanted
-    assert sorted(gate.sizes) == [1, 3, 4]
+    assert gate.sizes == [1, 4, 3]
 
 
 async def test_a_swap_drops_no_request(service: Running, world: World) -> None:
