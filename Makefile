@@ -20,8 +20,8 @@ demo: $(READY)     ## the main job on real data: train, fit, serve, attack, repo
 serve: $(READY)     ## the demo's server and page, until Ctrl-C
 	$(BIN)/mad demo --serve
 
-test: $(READY)     ## every test but the slow ones, with coverage; with SLOW=1, those too
-	@$(BIN)/python -m tests $(if $(SLOW),--slow)
+test: $(READY)     ## every test but the slow ones; with SLOW=1, those too; with COVERAGE=1, traced
+	@$(BIN)/python -m tests $(if $(SLOW),--slow) $(if $(COVERAGE),--coverage)
 
 check: $(READY)     ## format, lint, import contracts, types, wire contract
 	$(BIN)/ruff format --check
