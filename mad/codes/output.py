@@ -75,8 +75,8 @@ class OutputCode:
         # Of few numbers, numpy makes a third of the work that torch does.
         largest = scores.max(axis=1)
         total = np.exp2(scores - largest[:, None]).sum(axis=1)
-        bits = (largest + np.log2(total) - own) * (context.numpy() >= 0)
-        return torch.from_numpy(bits)
+        bits = largest + np.log2(total) - own
+        return torch.from_numpy(np.where(context.numpy() >= 0, bits, 0.0))
 
     def contributions(
         self, activity: Activity, context: Context

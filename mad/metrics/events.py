@@ -15,9 +15,10 @@ from mad import __version__
 from mad.baseline.bundle import Manifest
 from mad.metrics.alerts import AlertMetrics
 from mad.metrics.calls import CallMetrics
-from mad.metrics.counter import Counter, nothing_waits
+from mad.metrics.counter import Counter, counter
+from mad.metrics.family import nothing_waits
 from mad.metrics.fits import FitMetrics
-from mad.metrics.histogram import Child, Histogram
+from mad.metrics.histogram import Child, Histogram, histogram
 from mad.metrics.promotion import PromotionMetrics
 from mad.metrics.scores import SERIES as SCORES, ScoreMetrics
 from mad.metrics.table import (
@@ -195,11 +196,11 @@ class Metrics:
         before = self._count_in if name in SCORES else nothing_waits
         match series.kind:
             case "counter":
-                self._counters[name] = Counter(series, registry, before_read=before)
+                self._counters[name] = counter(series, registry, before_read=before)
             case "gauge":
                 self._gauges[name] = Gauge(name, text, labels, registry=registry)
             case "histogram":
-                self._histograms[name] = Histogram(series, registry, before_read=before)
+                self._histograms[name] = histogram(series, registry, before_read=before)
             case _:
                 assert_never(series.kind)
 

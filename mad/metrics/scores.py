@@ -4,27 +4,29 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Final, final
 
 from mad.metrics.counter import Counter
-from mad.metrics.histogram import Child, Histogram
+from mad.metrics.histogram import Histogram
 from mad.metrics.table import Scored
 from mad.types import Verdict
 
 _KEPT: Final = 64
 """Requests that wait to be counted in, at most."""
-SERIES: Final = frozenset(
-    {
-        "mad_inputs_scored_total",
-        "mad_surprise_shannons",
-        "mad_mechanism_shannons",
-        "mad_novelty_shannons",
-        "mad_description_shannons",
-        "mad_residual_shannons",
-        "mad_p_value",
-        "mad_components_active",
-    }
-)
+_INPUTS: Final = "mad_inputs_scored_total"
+_RESIDUAL: Final = "mad_residual_shannons"
+_BY_TRAFFIC: Final[Mapping[str, Callable[[Verdict], float]]] = {
+    "mad_surprise_shannons": attrgetter("surprise_bits"),
+    "mad_mechanism_shannons": attrgetter("mechanism_bits"),
+    "mad_novelty_shannons": attrgetter("novelty_bits"),
+    "mad_p_value": attrgetter("p_value"),
+}
+_BY_BASELINE: Final[Mapping[str, Callable[[Verdict], float]]] = {
+    "mad_description_shannons": attrgetter("description_bits"),
+    "mad_components_active": attrgetter("active_components"),
+}
+SERIES: Final = frozenset({_INPUTS, _RESIDUAL, *_BY_TRAFFIC, *_BY_BASELINE})
 """What is to be read only after ``count_in``."""
 
 
@@ -43,7 +45,7 @@ class ScoreMetrics:
         model: str,
         label_of: Callable[[str], str],
     ) -> None:
-        self._inputs = counters["mad_inputs_scored_total"]
+        self._inputs = counters[_INPUTS]
         self._histograms = histograms
         self._model = model
         self._label_of = label_of
@@ -67,21 +69,17 @@ class ScoreMetrics:
                 self._count(self._label_of(baseline), traffic, all_of_kind)
 
     def _count(self, baseline: str, traffic: Scored, verdicts: Sequence[Verdict]) -> None:
-        self._inputs.labels(self._model, baseline, traffic).inc(len(verdicts))
-        kind = (self._model, baseline, traffic)
-        _observe(self._child("surprise_shannons", *kind), [it.surprise_bits for it in verdicts])
-        _observe(self._child("mechanism_shannons", *kind), [it.mechanism_bits for it in verdicts])
-        _observe(self._child("novelty_shannons", *kind), [it.novelty_bits for it in verdicts])
-        _observe(self._child("p_value", *kind), [it.p_value for it in verdicts])
-        own = (self._model, baseline)
-        _observe(
-            self._child("description_shannons", *own), [it.description_bits for it in verdicts]
-        )
-        _observe(self._child("residual_shannons", *own), list(_residuals(verdicts)))
-        _observe(self._child("components_active", *own), [it.active_components for it in verdicts])
+        labels = (self._model, baseline)
+        self._inputs.labels(*labels, traffic).inc(len(verdicts))
+        for name, of in _BY_TRAFFIC.items():
+            self._observe(name, map(of, verdicts), *labels, traffic)
+        for name, of in _BY_BASELINE.items():
+            self._observe(name, map(of, verdicts), *labels)
+        self._observe(_RESIDUAL, _residuals(verdicts), *labels)
 
-    def _child(self, name: str, *labels: str) -> Child:
-        return self._histograms[f"mad_{name}"].labels(*labels)
+    def _observe(self, name: str, values: Iterable[float], *labels: str) -> None:
+        finite = [value for value in values if math.isfinite(value)]
+        self._histograms[name].labels(*labels).observe_all(finite)
 
 
 def _residuals(verdicts: Sequence[Verdict]) -> Iterable[float]:
@@ -89,7 +87,3 @@ def _residuals(verdicts: Sequence[Verdict]) -> Iterable[float]:
         bits = [part.bits for part in verdict.parts if part.term == "residual"]
         if bits:
             yield sum(bits)
-
-
-def _observe(histogram: Child, values: Sequence[float]) -> None:
-    histogram.observe_all([value for value in values if math.isfinite(value)])

@@ -134,9 +134,7 @@ def _check_one(what: str, name: str, tensor: Tensor, spec: InputSpec) -> None:
 
 
 def _check_finite(called: str, tensor: Tensor) -> None:
-    if tensor.dtype in _BY_NUMPY and np.logical_and.reduce(
-        np.isfinite(tensor.numpy(force=tensor.requires_grad)), axis=None
-    ):
+    if tensor.dtype in _BY_NUMPY and np.isfinite(tensor.numpy(force=True)).all():
         return
     if tensor.is_floating_point() and not torch.isfinite(tensor).all():
         row = int((~torch.isfinite(tensor)).reshape(tensor.shape[0], -1).any(dim=1).nonzero()[0])

@@ -34,7 +34,7 @@ class Job:
     is_wanted: bool = field(default=True, init=False)
     is_taken: bool = field(default=False, init=False)
     expected_s: float = field(default=0.0, init=False)
-    caller: str = field(default="", init=False)
+    caller: str | None = field(default=None, init=False)
 
 
 @final

@@ -122,11 +122,7 @@ class Batcher:
             values=inputs,
             shadow=shadow,
         )
-        self._admission.admit(request)
-        try:
-            return cast("Judgement", await self._worker.submit(request))
-        finally:
-            self._admission.release(request)
+        return cast("Judgement", await self._answer(request))
 
     async def explain(
         self, monitor: Monitor, inputs: Inputs, *, max_charges: int
@@ -143,15 +139,18 @@ class Batcher:
         # In a copy of the request's context, so that lines logged there carry its id.
         told = partial(copy_context().run, function)
         single = _Single(inputs=size, deadline=deadline.get(), alone=kind, function=told)
-        self._admission.admit(single)
-        try:
-            return cast("Result", await self._worker.submit(single))
-        finally:
-            self._admission.release(single)
+        return cast("Result", await self._answer(single))
 
     async def call(self, function: Callable[[], Result], *, kind: str = "call") -> Result:
         """Run a function of no inputs in the model's thread."""
         return await self.run(function, size=1, kind=kind)
+
+    async def _answer(self, job: Job) -> object:
+        self._admission.admit(job)
+        try:
+            return await self._worker.submit(job)
+        finally:
+            self._admission.release(job)
 
     def _late(self, job: Job) -> ExpiredError | None:
         try:

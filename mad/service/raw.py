@@ -60,10 +60,7 @@ def tensor(name: str, shape: Sequence[int], dtype: torch.dtype, content: bytes) 
 def raw_bytes(value: Tensor) -> bytes:
     """Return a tensor's elements."""
     if value.dtype in _NUMPY:
-        try:
-            return value.numpy().tobytes()
-        except (RuntimeError, TypeError):  # it is elsewhere, or part of a graph
-            return value.numpy(force=True).tobytes()
+        return value.numpy(force=True).tobytes()
     flat = value.detach().to("cpu").reshape(-1)
     return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
 

@@ -49,23 +49,23 @@ class Shares:
         self._shares: dict[str, _Share] = {}
         self._streams = 0
 
-    def take(self, inputs: int) -> str:
+    def take(self, inputs: int) -> str | None:
         """Take a request of so many inputs in hand; raises OverloadedError beyond the limits.
 
-        Returns whom to ``give_back`` to; empty for a caller that nobody counts.
+        Returns whom to ``give_back`` to; None for a caller that nobody counts.
         """
         who = caller.get()
-        if who is ANYONE:
-            return ""
+        if who == ANYONE:
+            return None
         share = self._share(who.name)
         self._check_requests(who.name, share)
         self._take_inputs(who.name, share, inputs)
         share.requests += 1
         return who.name
 
-    def give_back(self, name: str) -> None:
+    def give_back(self, name: str | None) -> None:
         """A request of a caller has ended."""
-        if name:
+        if name is not None:
             share = self._share(name)
             share.requests -= 1
             self._forget(name, share)

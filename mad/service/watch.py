@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -107,7 +107,7 @@ class StreamWatch:
         self._saved = clock()
         self._stream = self._restored() or self._begun()
         self._publish()
-        self._worker: Worker[_Job, _Answer] = Worker("stream", choose=_everything, work=self._do)
+        self._worker: Worker[_Job, _Answer] = Worker("stream", choose=list, work=self._do)
         self._unfed: list[float] = []
         self._is_closed = False
         self._feeding: asyncio.TimerHandle | None = None
@@ -289,7 +289,3 @@ def _fields(snapshot: Snapshot) -> dict[str, object]:
         "inputs": snapshot.stream.inputs,
         "evidence_bits": {each.channel: each.evidence_bits for each in snapshot.readings},
     }
-
-
-def _everything(waiting: Iterable[_Job]) -> Sequence[_Job]:
-    return list(waiting)

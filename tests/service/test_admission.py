@@ -255,7 +255,7 @@ def test_a_caller_may_have_so_many_requests_and_streams_and_others_are_not_affec
 
 def test_callers_whom_nobody_asked_share_the_whole_server() -> None:
     shares = Shares(CallerLimits(requests_per_caller=1, streams_per_caller=1, streams=2))
-    assert [shares.take(5), shares.take(5)] == ["", ""]
+    assert [shares.take(5), shares.take(5)] == [None, None]
     with shares.stream(), shares.stream():
         third = shares.stream()
         with pytest.raises(OverloadedError, match="2 streams are open and this server has at most"):

@@ -6,7 +6,7 @@ loop; ``thread`` has another thread answer, as a model has one, by the queue our
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
@@ -23,17 +23,13 @@ class _Message:
         self.content = content
 
 
-def _everything(waiting: Iterable[_Message]) -> Sequence[_Message]:
-    return list(waiting)
-
-
 def _contents(messages: Sequence[_Message]) -> Sequence[bytes]:
     return [message.content for message in messages]
 
 
 async def serve(port: int, *, by_thread: bool) -> None:
     """Serve until killed."""
-    worker: Worker[_Message, bytes] = Worker("echo", choose=_everything, work=_contents)
+    worker: Worker[_Message, bytes] = Worker("echo", choose=list, work=_contents)
     worker.start()
 
     async def echo(content: bytes, _: object) -> bytes:

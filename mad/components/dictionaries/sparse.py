@@ -63,9 +63,7 @@ def even_products(
     Law: they are those of ``products``, to the last place.
     """
     offsets, rows = _even(*components.shape)
-    found: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-        vectors.contiguous(), directions, components.view(-1), offsets[:-1], rows, 0
-    )
+    found = _paired(vectors, components.view(-1), offsets[:-1], rows, directions)
     return found.view_as(components)
 
 
@@ -200,9 +198,16 @@ def _bags(values: Tensor, components: Tensor, offsets: Tensor, directions: Tenso
 
 
 def _dots(vectors: Tensor, components: Tensor, offsets: Tensor, directions: Tensor) -> Tensor:
+    starts = offsets[:-1].contiguous()
+    return _paired(vectors, components, starts, _rows(offsets), directions)
+
+
+def _paired(
+    vectors: Tensor, components: Tensor, starts: Tensor, rows: Tensor, directions: Tensor
+) -> Tensor:
     # What a sum of directions asks of its weights' gradients is just these inner products.
     found: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-        vectors.contiguous(), directions, components, offsets[:-1].contiguous(), _rows(offsets), 0
+        vectors.contiguous(), directions, components, starts, rows, 0
     )
     return found
 

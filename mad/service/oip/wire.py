@@ -19,12 +19,12 @@ _REMEMBERED: Final = 256
 
 def raw(content: bytes) -> bytes:
     """Encode the elements of the next output."""
-    return _field(_RAW, content)
+    return field(_RAW, content)
 
 
 def request_id(text: str) -> bytes:
     """Encode the request's id; nothing if it has none."""
-    return _field(_ID, text.encode()) if text else b""
+    return field(_ID, text.encode()) if text else b""
 
 
 @lru_cache(_REMEMBERED)
@@ -35,7 +35,7 @@ def truth(name: str, *, value: bool) -> bytes:
 
 def text(name: str, value: str) -> bytes:
     """Encode a parameter that is text."""
-    return _parameter(name, _field(3, value.encode()))
+    return _parameter(name, field(3, value.encode()))
 
 
 def real(name: str, value: float) -> bytes:
@@ -45,7 +45,7 @@ def real(name: str, value: float) -> bytes:
 
 def streamed(response: bytes) -> bytes:
     """Encode a response as an answer of a stream."""
-    return _field(_STREAMED, response)
+    return field(_STREAMED, response)
 
 
 @lru_cache(_REMEMBERED)
@@ -55,14 +55,16 @@ def _before_real(name: str) -> bytes:
 
 
 def _parameter(name: str, value: bytes) -> bytes:
-    return _field(_PARAMETERS, _field(1, name.encode()) + _field(2, value))
+    return field(_PARAMETERS, field(1, name.encode()) + field(2, value))
 
 
-def _field(number: int, content: bytes) -> bytes:
-    return bytes((number << 3 | _DELIMITED,)) + _varint(len(content)) + content
+def field(number: int, content: bytes) -> bytes:
+    """Encode text, bytes or a message, by a field number below 16."""
+    return bytes((number << 3 | _DELIMITED,)) + varint(len(content)) + content
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """Encode a number that is not negative, seven bits a byte."""
     if value < _MORE:
         return bytes((value,))
     digits = bytearray()
