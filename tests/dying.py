@@ -15,7 +15,10 @@ from mad.baseline.store import BaselineStore
 from tests.stores import small
 from tests.worlds import World, tiny_world
 
-STEPS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "fcntl.flock", "shutil.rmtree")
+STEPS = (
+    *("os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir"),
+    *("fcntl.flock", "shutil.rmtree"),
+)
 
 
 def main(root: str) -> None:

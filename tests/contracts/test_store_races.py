@@ -3,12 +3,16 @@
 import json
 import subprocess
 import sys
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from mad.baseline.files import open_files
 from mad.baseline.pointer import Pointer
@@ -119,6 +123,44 @@ def racing(root: str, *, times: int) -> "subprocess.Popen[str]":
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
+
+
+def test_a_writer_that_looked_long_ago_takes_no_number_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = f"memory://{uuid.uuid4().hex}"
+    late, busy = open_files(root), open_files(root)
+    look = MemoryFileSystem.cat_file
+
+    def look_then_wait(*arguments: Any) -> bytes:  # noqa: ANN401  # as it is called
+        content: bytes = look(*arguments)
+        monkeypatch.undo()
+        for number in range(1, 61):
+            assert busy.swap("tiny/active", f"{number}\n".encode(), f"{number + 1}\n".encode())
+        return content
+
+    assert late.swap("tiny/active", None, b"1\n")
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", look_then_wait)
+    assert not late.swap("tiny/active", b"1\n", b"mine\n")
+    assert late.cell("tiny/active") == b"61\n"
+
+
+def test_what_a_cell_held_long_ago_goes_and_its_last_contents_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = open_files(f"memory://{uuid.uuid4().hex}")
+    # A store whose clock says that a day goes by between two swaps.
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    monkeypatch.setattr(
+        MemoryFileSystem,
+        "modified",
+        lambda _, path: began + timedelta(days=int(path.rpartition(".")[2])),
+    )
+    for number in range(100):
+        old = f"{number}\n".encode() if number else None
+        assert files.swap("tiny/active", old, f"{number + 1}\n".encode())
+    assert files.cell("tiny/active") == b"100\n"
+    assert sorted(files.names("tiny")) == [f"active.{number:06}" for number in range(84, 101)]
 
 
 @pytest.mark.slow

@@ -6,30 +6,39 @@ that the last one is the mark of a whole folder. A cell is a row of numbered fil
 writer can.
 
 What this promises rests on the store's exclusive creation (fsspec's mode ``xb``). Where that is one
-step, as in S3, GCS, Azure and memory, a swap is atomic and a killed writer leaves the old content.
-Where a file is created first and filled after, as in a directory by ``file://``, readers wait
-``HALF_WRITTEN_S`` for the rest and then count the file for nothing: a writer that is stopped for
-longer, between the two, may overwrite a swap it did not see. Nothing is flushed to disk here: that
-is the store's own affair.
+step, as in S3, GCS, Azure and memory, a swap is atomic and a killed writer leaves the old content;
+a directory by ``file://`` is given such a step here, a hard link. Where a file is created first and
+filled after, as by SFTP, readers wait ``HALF_WRITTEN_S`` for the rest and then count the file for
+nothing: a writer that is stopped for longer, between the two, may overwrite a swap it did not see.
+
+Numbers of a cell are taken once. One that was removed could be taken again, by a writer that looked
+long ago and only now creates what was next then; so files go when the store's own clock says that
+they are ``KEPT_S`` older than the newest.
 """
 
+import os
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 from mad.errors import ConfigError
+from mad.tensors import write_durably
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 CLAIM: Final = "claim"
 HALF_WRITTEN_S: Final = 1.0
+KEPT_S: Final = 86_400.0
 _PAUSE_S: Final = 0.02
 _DIGITS: Final = 6
 _KEPT: Final = 16
-"""Earlier contents of a cell that stay, for readers that listed them before the last swap."""
+"""Earlier contents of a cell that stay, however old."""
 # In memory a file is looked for and made in two steps.
 _CREATING: Final = threading.Lock()
 
@@ -41,6 +50,8 @@ class RemoteFiles:
     def __init__(self, system: "AbstractFileSystem", root: str) -> None:
         self._system = system
         self._root = root.rstrip("/")
+        protocols = system.protocol
+        self._is_directory = "file" in ([protocols] if isinstance(protocols, str) else protocols)
 
     @staticmethod
     def open(url: str) -> "RemoteFiles":
@@ -110,10 +121,8 @@ class RemoteFiles:
         number, content = self._newest(path)
         if content != old or not self._create(_numbered(path, number + 1), new):
             return False
-        for earlier in self._numbers(path):
-            if earlier <= number - _KEPT:
-                with suppress(OSError):
-                    self.remove(_numbered(path, earlier))
+        with suppress(OSError):
+            self._forget(path, newest=number + 1)
         return True
 
     def prepare(self, folder: str) -> None:
@@ -123,6 +132,19 @@ class RemoteFiles:
             self._system.makedirs(self._at(folder), exist_ok=True)
         self.write(probe, b"\n")
         self.remove(probe)
+
+    def _forget(self, path: str, *, newest: int) -> None:
+        """Remove what was in a cell long ago."""
+        earlier = sorted(number for number in self._numbers(path) if number < newest - _KEPT)
+        for number in earlier:
+            if self._changed_s(path, newest) - self._changed_s(path, number) < KEPT_S:
+                break
+            self.remove(_numbered(path, number))
+
+    def _changed_s(self, path: str, number: int) -> float:
+        with _told():
+            changed: datetime = self._system.modified(self._at(_numbered(path, number)))
+            return changed.timestamp()
 
     def _newest(self, path: str) -> tuple[int, bytes | None]:
         """Return the highest number of a cell, and the content that counts."""
@@ -155,6 +177,9 @@ class RemoteFiles:
         with _told(), _CREATING:
             self._system.makedirs(place.rpartition("/")[0], exist_ok=True)
             try:
+                if self._is_directory:
+                    _link(Path(place), content)
+                    return True
                 with self._system.open(place, "xb") as file:
                     file.write(content)
             except FileExistsError:
@@ -163,6 +188,16 @@ class RemoteFiles:
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}".rstrip("/")
+
+
+def _link(place: Path, content: bytes) -> None:
+    """Create a whole file; FileExistsError if there is one."""
+    aside = place.with_name(f".{uuid.uuid4().hex}")
+    try:
+        write_durably(aside, content)
+        os.link(aside, place)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _numbered(path: str, number: int) -> str:
