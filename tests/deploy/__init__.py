@@ -1,0 +1,1 @@
+"""What operators copy: dashboards, images, manifests and units, checked by others' tools."""
