@@ -5,6 +5,8 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, final
 
+import numpy as np
+from jaxtyping import Float64, Int64
 from scipy.stats import beta, hypergeom, ks_2samp
 
 from mad.calibration.conformal import attainable_rate, p_values, required_reference
@@ -132,6 +134,32 @@ def binomial_interval(successes: int, trials: int, *, confidence: float = 0.99) 
     low = beta.ppf(tail, successes, trials - successes + 1) if successes else 0.0
     high = beta.ppf(1 - tail, successes + 1, trials - successes) if successes < trials else 1.0
     return Interval(float(low), float(high))
+
+
+def binomial_intervals(
+    successes: Int64[np.ndarray, " rate"], trials: int, *, confidence: float = 0.99
+) -> Float64[np.ndarray, "rate edge"]:
+    """Return the same for several rates among the same trials, far faster than one by one."""
+    tail = (1 - confidence) / 2
+    low, high = np.zeros(successes.size), np.ones(successes.size)
+    some, rest = successes > 0, successes < trials
+    low[some] = beta.ppf(tail, successes[some], trials - successes[some] + 1)
+    high[rest] = beta.ppf(1 - tail, successes[rest] + 1, trials - successes[rest])
+    return np.stack([low, high], axis=1)
+
+
+def largest_gap(sample: Bits, reference: Reference) -> float:
+    """Return the largest gap between two distributions, without a sign (Kolmogorov and Smirnov).
+
+    Both are ascending. 0 where either is empty.
+    """
+    if not sample.numel() or not reference.numel():
+        return 0.0
+    ours, theirs = sample.numpy(), reference.numpy()
+    both = np.concatenate([ours, theirs])
+    below_ours = np.searchsorted(ours, both, side="right") / ours.size
+    below_theirs = np.searchsorted(theirs, both, side="right") / theirs.size
+    return float(np.abs(below_ours - below_theirs).max())
 
 
 def promised_interval(rate: float, reference: int, *, confidence: float = 0.99) -> Interval:

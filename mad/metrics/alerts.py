@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Final, final
 
-from prometheus_client import Gauge
-
 from mad.metrics.counter import Counter
+from mad.metrics.gauge import Gauge
 from mad.metrics.histogram import Histogram
 
 DISPOSITIONS: Final = ("true_positive", "false_positive", "expected")

@@ -12,12 +12,16 @@ from mad.metrics.table import CODES, Rpc
 class CallSeries:
     """The series of one method, kept at hand: finding them costs more than moving them."""
 
-    def __init__(self, rpc: Rpc, started: Counter, handled: Counter, seconds: Histogram) -> None:
-        self.started = started.labels(*rpc)
+    def __init__(
+        self, rpc: Rpc, counters: Mapping[str, Counter], histograms: Mapping[str, Histogram]
+    ) -> None:
+        self.started = counters["grpc_server_started_total"].labels(*rpc)
+        self.received = counters["grpc_server_msg_received_total"].labels(*rpc)
+        self.sent = counters["grpc_server_msg_sent_total"].labels(*rpc)
         self._rpc = rpc
-        self._handled = handled
-        self._by_code = {code: handled.labels(*rpc, code) for code in CODES}
-        self._seconds = seconds.labels(*rpc)
+        self._handled = counters["grpc_server_handled_total"]
+        self._by_code = {code: self._handled.labels(*rpc, code) for code in CODES}
+        self._seconds = histograms["grpc_server_handling_seconds"].labels(*rpc)
 
     def ended(self, code: str, seconds: float) -> None:
         """A call ended with a status such as ``OK``."""
@@ -35,10 +39,9 @@ class CallMetrics:
     def __init__(
         self, counters: Mapping[str, Counter], histograms: Mapping[str, Histogram]
     ) -> None:
-        self._started = counters["grpc_server_started_total"]
-        self._handled = counters["grpc_server_handled_total"]
-        self._seconds = histograms["grpc_server_handling_seconds"]
+        self._counters = counters
+        self._histograms = histograms
 
     def of(self, rpc: Rpc) -> CallSeries:
         """Return the series of a method that this server has; they exist from now on."""
-        return CallSeries(rpc, self._started, self._handled, self._seconds)
+        return CallSeries(rpc, self._counters, self._histograms)

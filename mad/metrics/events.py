@@ -4,20 +4,20 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from importlib.metadata import version
 from itertools import product
-from platform import python_version
 from typing import Final, assert_never, final
 
-from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
+from prometheus_client import CollectorRegistry, ProcessCollector
 
-from mad import __version__
 from mad.baseline.bundle import Manifest
 from mad.metrics.alerts import AlertMetrics
+from mad.metrics.build import build_labels
+from mad.metrics.calibration import SERIES as CALIBRATION, CalibrationMetrics
 from mad.metrics.calls import CallMetrics
 from mad.metrics.counter import Counter, counter
 from mad.metrics.family import nothing_waits
 from mad.metrics.fits import FitMetrics
+from mad.metrics.gauge import Gauge, gauge
 from mad.metrics.histogram import Child, Histogram, histogram
 from mad.metrics.promotion import PromotionMetrics
 from mad.metrics.scores import SERIES as SCORES, ScoreMetrics
@@ -48,7 +48,8 @@ class Metrics:
     ``false_alarm_rates`` are those of the baselines that will be loaded; each becomes an edge of
     the p-value histogram. Safe to call from any thread. A value that is not finite is counted as
     scored and left out of the histograms, whose sums it would spoil. Events of fits have methods of
-    ``fits``, those of the alert log of ``alerts``, and of what becomes active of ``promotion``.
+    ``fits``, those of the alert log of ``alerts``, of what becomes active of ``promotion``, and
+    ``calibration`` asks for what is known of the promised rate.
     """
 
     def __init__(
@@ -72,6 +73,9 @@ class Metrics:
         self._scores = ScoreMetrics(
             self._counters, self._histograms, model=model, label_of=self._baseline
         )
+        self.calibration = CalibrationMetrics(
+            self._counters, self._gauges, model=model, label_of=self._baseline
+        )
         self._batch_size = self._histograms["mad_batch_size"].labels(model)
         self._queued = self._in_flight = 0
         self._gauges["mad_queue_depth"].labels(model).set_function(lambda: self._queued)
@@ -83,12 +87,16 @@ class Metrics:
         baseline = self._baseline(manifest.name)
         labels = (self._model, baseline)
         self._gauges["mad_baseline_alpha_ratio"].labels(*labels).set(manifest.false_alarm_rate)
+        self._gauges["mad_baseline_fit_timestamp_seconds"].labels(*labels).set(
+            manifest.created.timestamp()
+        )
         self._gauges["mad_baseline_fit_samples"].labels(*labels).set(manifest.fit_inputs)
         self._gauges["mad_baseline_weighing_samples"].labels(*labels).set(manifest.weighing_inputs)
         self._gauges["mad_baseline_reference_samples"].labels(*labels).set(
             manifest.reference_inputs
         )
         self._counters["mad_alerts_total"].labels(*labels)
+        self.calibration.loaded(manifest.name)
         for traffic in TRAFFIC:
             self._counters["mad_inputs_scored_total"].labels(*labels, traffic)
         revision = (*labels, manifest.revision, digest[:8], manifest.alert_on)
@@ -192,13 +200,14 @@ class Metrics:
         self._in_flight -= 1
 
     def _register(self, series: Series, registry: CollectorRegistry) -> None:
-        name, text, labels = series.name, series.help, series.labels
+        name = series.name
         before = self._count_in if name in SCORES else nothing_waits
+        before = self._refresh if name in CALIBRATION else before
         match series.kind:
             case "counter":
                 self._counters[name] = counter(series, registry, before_read=before)
             case "gauge":
-                self._gauges[name] = Gauge(name, text, labels, registry=registry)
+                self._gauges[name] = gauge(series, registry, before_read=before)
             case "histogram":
                 self._histograms[name] = histogram(series, registry, before_read=before)
             case _:
@@ -207,9 +216,13 @@ class Metrics:
     def _count_in(self) -> None:
         self._scores.count_in()
 
+    def _refresh(self) -> None:
+        self.calibration.refresh()
+
     def _start_at_zero(self) -> None:
         for name in (
             "mad_audit_log_errors_total",
+            "mad_metrics_label_overflow_total",
             "mad_stream_left_out_inputs_total",
             "mad_stream_checkpoint_errors_total",
         ):
@@ -226,15 +239,17 @@ class Metrics:
             self._counters["mad_security_reloads_total"].labels(self._model, *reload)
         for reason in PROBE_REASONS:
             self._counters["mad_probe_suspicions_total"].labels(self._model, reason)
-        built = (__version__, python_version(), version("torch"))
-        self._gauges["mad_build_info"].labels(*built).set(1)
+        self._gauges["mad_build_info"].labels(*build_labels()).set(1)
 
     def _baseline(self, name: str) -> str:
         """Return the label of a baseline; callers cannot make more labels than the cap."""
         with self._naming:
             if len(self._baselines) < MAX_BASELINES:
                 self._baselines.add(name)
-            return name if name in self._baselines else "other"
+            if name in self._baselines:
+                return name
+        self._counters["mad_metrics_label_overflow_total"].labels(self._model).inc()
+        return "other"
 
 
 def _with_edges(series: Series, false_alarm_rates: Iterable[float]) -> Series:

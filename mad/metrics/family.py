@@ -5,7 +5,7 @@ less. What is exported is the same.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Generic, TypeVar, final
 
 from prometheus_client import CollectorRegistry
@@ -56,6 +56,18 @@ class Family(Generic[Child]):
                 child = self._children.setdefault(values, self._make())
         return child
 
+    def remove(self, *values: str) -> None:
+        """Export the child of some labels no more."""
+        with self._making:
+            self._children.pop(values, None)
+
+    def keep(self, *first: str, only: Collection[tuple[str, ...]] = ()) -> None:
+        """Of children whose labels begin with some, export no more than those given whole."""
+        with self._making:
+            for values in tuple(self._children):
+                if values[: len(first)] == first and values not in only:
+                    del self._children[values]
+
     def describe(self) -> Iterator[Metric]:
         """Tell the registry which names are taken."""
         yield self._export([])
@@ -63,4 +75,6 @@ class Family(Generic[Child]):
     def collect(self) -> Iterator[Metric]:
         """Export every child."""
         self._before_read()
-        yield self._export(list(self._children.items()))
+        with self._making:
+            children = list(self._children.items())
+        yield self._export(children)

@@ -5,6 +5,12 @@ histogram with an edge at every false-alarm rate in use, so
 ``mad_p_value_bucket{le="0.01"} / mad_p_value_count`` is the observed alarm rate at 1 %. One trusted
 input in ``2 ** b`` has a surprise, a mechanism or a novelty above ``b`` shannons: a share above
 seven, ``1 - mad_novelty_shannons_bucket{le="7.0"} / mad_novelty_shannons_count``, is usually 0.8 %.
+
+With ``traffic="canary"`` the first is the share of planted anomalies found at that rate, all told;
+``mad_calibration_observed_ratio`` is that of the last few thousand inputs of a kind, at each rate
+in use, and ``_low_`` and ``_high_`` are what the true one is at least and at most, with 99 %
+confidence. Wealth is evidence that trusted traffic is not like the reference: if it were, the
+chance of ever reaching ``w`` would be at most ``10 ** -w``.
 """
 
 from dataclasses import dataclass
@@ -67,6 +73,8 @@ _MODEL = ("model",)
 _BASELINE = ("model", "baseline")
 _TRAFFIC = ("model", "baseline", "traffic")
 _REVISION = ("model", "baseline", "revision", "digest", "alert_on")
+_ALPHA = ("model", "baseline", "traffic", "alpha")
+_SITE = ("model", "baseline", "traffic", "site")
 _CHANNEL = ("model", "baseline", "channel")
 _STAGE = ("model", "stage")
 _REASON = ("model", "reason")
@@ -74,6 +82,7 @@ _OUTCOME = ("model", "alias", "outcome")
 _DISPOSITION = ("model", "disposition")
 _RELOAD = ("model", "what", "outcome")
 _STATE = ("model", "state")
+_BUILD = ("version", "revision", "python", "torch")
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LONG_SECONDS = (1, 2.5, 5, 10, 25, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
@@ -91,6 +100,8 @@ TABLE: Final = (
     Series("counter", "grpc_server_started_total", "Calls started.", _RPC),
     Series("counter", "grpc_server_handled_total", "Calls ended.", (*_RPC, "grpc_code")),
     Series("histogram", "grpc_server_handling_seconds", "Time of a call.", _RPC, _SECONDS),
+    Series("counter", "grpc_server_msg_received_total", "Messages of callers.", _RPC),
+    Series("counter", "grpc_server_msg_sent_total", "Messages to callers.", _RPC),
     Series("counter", "mad_inputs_scored_total", "Inputs scored.", _TRAFFIC),
     Series("histogram", "mad_surprise_shannons", "Rarity of an input.", _TRAFFIC, _RARITY),
     Series("histogram", "mad_mechanism_shannons", "Rarity of its mechanism.", _TRAFFIC, _RARITY),
@@ -99,11 +110,20 @@ TABLE: Final = (
     Series("histogram", "mad_residual_shannons", "That of its residual.", _BASELINE, _SHANNONS),
     Series("histogram", "mad_p_value", "P-value of an input.", _TRAFFIC, _P_VALUES),
     Series("histogram", "mad_components_active", "Active components.", _BASELINE, _POWERS),
+    Series("counter", "mad_components_unseen_total", "Live uses of untrusted ones.", _BASELINE),
+    Series("gauge", "mad_component_drift_shannons", "What newly fitted coins save.", _SITE),
+    Series("gauge", "mad_calibration_observed_ratio", "Share at or under alpha lately.", _ALPHA),
+    Series("gauge", "mad_calibration_observed_low_ratio", "It is at least that.", _ALPHA),
+    Series("gauge", "mad_calibration_observed_high_ratio", "It is at most that.", _ALPHA),
+    Series("gauge", "mad_calibration_ks_ratio", "Trusted traffic's gap.", _BASELINE),
+    Series("gauge", "mad_calibration_window_samples", "Trusted inputs lately.", _BASELINE),
+    Series("gauge", "mad_calibration_wealth_log10", "Evidence of lost calibration.", _BASELINE),
     Series("counter", "mad_alerts_total", "Alerts written to the alert log.", _BASELINE),
     Series("gauge", "mad_baseline_alpha_ratio", "Nominal false-alarm rate.", _BASELINE),
     Series("gauge", "mad_baseline_info", "Revision that scores.", _REVISION),
     Series("counter", "mad_baseline_reloads_total", "Changes followed or not.", _OUTCOME),
     Series("counter", "mad_shadow_errors_total", "Failures of the shadow baseline.", _MODEL),
+    Series("gauge", "mad_baseline_fit_timestamp_seconds", "When it was fitted.", _BASELINE),
     Series("gauge", "mad_baseline_fit_samples", "Inputs the codes were fitted on.", _BASELINE),
     Series("gauge", "mad_baseline_weighing_samples", "Inputs that weigh parts.", _BASELINE),
     Series("gauge", "mad_baseline_reference_samples", "Inputs of the reference.", _BASELINE),
@@ -134,5 +154,6 @@ TABLE: Final = (
     Series("counter", "mad_fit_jobs_total", "Fit jobs that came to a state.", _STATE),
     Series("histogram", "mad_fit_duration_seconds", "Time of a fit.", _MODEL, _LONG_SECONDS),
     Series("counter", "mad_fit_samples_rejected_total", "Inputs not learnt from.", _REASON),
-    Series("gauge", "mad_build_info", "What runs here.", ("version", "python", "torch")),
+    Series("counter", "mad_metrics_label_overflow_total", "Counted as of other.", _MODEL),
+    Series("gauge", "mad_build_info", "What runs here.", _BUILD),
 )

@@ -83,7 +83,7 @@ def _calibration(facts: Facts, seen: Seen, limit: int) -> pb.Calibration:
 def _health(facts: Facts, seen: Seen) -> Health:
     """Count every input, and compare the distribution of those that were sampled."""
     rate = facts.manifest.false_alarm_rate
-    reference = sampled_bits(facts.reference_p_values().numpy()).sort().values
+    reference = facts.reference_bits
     sampled = examine(sampled_bits(seen.sample), reference, false_alarm_rate=rate)
     alarms = int(seen.alarms[0])
     return replace(

@@ -114,13 +114,15 @@ def code_of(context: Context) -> str:
 def _wrapped(handler: RpcHandler, path: str, around: Around, max_bytes: int) -> RpcHandler:
     service, _, method = path.lstrip("/").rpartition("/")
     rpc = Rpc(_kind(handler), service, method)
-    begin = _begin(handler)
+    series = around.metrics.calls.of(rpc)
+    begin = _begin(handler, series)
     serialise: Callable[[Any], bytes] | None = handler.response_serializer
     assert serialise is not None
 
     async def one(request: object, context: Context) -> bytes:
         content = serialise(await begin(request, context))
         check_size(len(content), max_bytes)
+        series.sent.inc()
         return content
 
     async def many(request: object, context: Context) -> None:
@@ -132,9 +134,9 @@ def _wrapped(handler: RpcHandler, path: str, around: Around, max_bytes: int) -> 
         async with aclosing(answers):
             async for answer in answers:
                 await context.write(answer)
+                series.sent.inc()
 
     inside = _inside if around.trace is None else _traced
-    series = around.metrics.calls.of(rpc)
     unary = partial(inside, around, rpc, series, one)
     streaming = partial(inside, around, rpc, series, many)
     make, behave, serialiser = {
@@ -146,7 +148,7 @@ def _wrapped(handler: RpcHandler, path: str, around: Around, max_bytes: int) -> 
     return make(behave, response_serializer=serialiser)
 
 
-def _begin(handler: RpcHandler) -> Callable[[Any, Context], Any]:
+def _begin(handler: RpcHandler, series: CallSeries) -> Callable[[Any, Context], Any]:
     """Return what reads a request's bytes and calls the handler's own behaviour with them."""
     parse = handler.request_deserializer
     behaviour: Callable[[Any, Any], Any] | None = (
@@ -155,10 +157,11 @@ def _begin(handler: RpcHandler) -> Callable[[Any, Context], Any]:
     assert parse is not None
     assert behaviour is not None
     reading = _each if handler.request_streaming else _read
-    return lambda request, context: behaviour(reading(request, parse), context)
+    return lambda request, context: behaviour(reading(request, parse, series), context)
 
 
-def _read(content: bytes, parse: Parse) -> Message:
+def _read(content: bytes, parse: Parse, series: CallSeries) -> Message:
+    series.received.inc()
     try:
         return parse(content)
     except DecodeError as error:
@@ -168,9 +171,11 @@ def _read(content: bytes, parse: Parse) -> Message:
         ) from error
 
 
-async def _each(contents: AsyncIterable[bytes], parse: Parse) -> AsyncIterator[Message]:
+async def _each(
+    contents: AsyncIterable[bytes], parse: Parse, series: CallSeries
+) -> AsyncIterator[Message]:
     async for content in contents:
-        yield _read(content, parse)
+        yield _read(content, parse, series)
 
 
 def _kind(handler: RpcHandler) -> RpcKind:

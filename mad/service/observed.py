@@ -1,14 +1,18 @@
 """What was scored, remembered for calibration: counts, and a sample of p-values, of bounded size.
 
 A memory of one baseline revision and one kind of traffic holds how many inputs there were, how many
-at or under each level, how many used each component, and a uniform sample of p-values.
+at or under each level, how many used each component, a uniform sample of p-values, and what came
+lately. Of trusted traffic it also holds the wealth won by betting that it is not as the reference.
 """
 
+import math
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Final, final
 
 import numpy as np
@@ -21,7 +25,9 @@ from mad.calibration.conformal import p_values
 from mad.calibration.groups import GroupedReference
 from mad.judgement import Judgement, Rows
 from mad.metrics import Traffic
-from mad.types import MEASURES, View
+from mad.service.lately import Lately, Window
+from mad.streams.conformal import ConformalMartingale
+from mad.types import MEASURES, Reference, Verdict, View
 
 LEVELS: Final = (0.001, 0.005, 0.01, 0.05, 0.1)
 """Rates that are counted beside the baseline's own."""
@@ -29,6 +35,7 @@ SAMPLE: Final = 10_000
 """P-values kept of one kind of traffic; all are counted."""
 FOLDED: Final = 256
 """Inputs that are counted in together."""
+_SEED_BITS: Final = 63
 MAX_REVISIONS: Final = 8
 """Revisions remembered, those fed last; a few kilobytes each, and one number a component."""
 
@@ -63,7 +70,30 @@ class Facts:
         own = self.manifest.false_alarm_rate
         return (own, *(level for level in LEVELS if level != own))
 
-    def reference_p_values(self) -> Float64[Tensor, " reference"]:
+    @cached_property
+    def reference_bits(self) -> Reference:
+        """The reference's own p-values as bits, ascending."""
+        return sampled_bits(self._reference_p_values().numpy()).sort().values
+
+    @cached_property
+    def unseen(self) -> Mapping[View, Int64[np.ndarray, " unseen"]]:
+        """The components that no trusted input used, as far as codes were fitted on them."""
+        # Half a use among all inputs and one more is the rate of what was never used.
+        seen_from = 1 / (self.manifest.fit_inputs + 1)
+        return {view: np.flatnonzero(rates < seen_from) for view, rates in self.rates.items()}
+
+    def measured(self, verdicts: Sequence[Verdict]) -> list[float]:
+        """Return the bits that alerts go by, of inputs for which they are known."""
+        name = f"{self.manifest.alert_on}_bits"
+        bits = (float(getattr(verdict, name)) for verdict in verdicts)
+        return [one for one in bits if not math.isnan(one)]
+
+    def martingale(self) -> ConformalMartingale:
+        """Begin to bet against the reference."""
+        ascending = self.measures.sort().values.numpy()
+        return ConformalMartingale.of(ascending, seed=secrets.randbits(_SEED_BITS))
+
+    def _reference_p_values(self) -> Float64[Tensor, " reference"]:
         """Rank the reference among itself, as traffic is ranked among it."""
         if not self.manifest.by_context:
             return p_values(self.measures, self.measures.sort().values)
@@ -78,6 +108,8 @@ class Facts:
 class Seen:
     """What was seen of one kind of traffic. ``alarms`` goes with the levels of the facts.
 
+    ``wealth_log10`` is won from trusted traffic alone: nobody bets on any other.
+
     ``used`` counts inputs that used each component, of the ``looked`` at which were seen as sets.
     """
 
@@ -87,6 +119,7 @@ class Seen:
     inputs: int = 0
     looked: int = 0
     whole_sample: Float64[np.ndarray, " sample"] = field(default_factory=lambda: np.zeros(SAMPLE))
+    wealth_log10: float = 0.0
 
     @property
     def sample(self) -> Float64[np.ndarray, " sample"]:
@@ -128,22 +161,31 @@ class _Memory:
     """What was seen, and what is still to be counted in: many requests at once cost little more."""
 
     seen: Seen
+    lately: Lately
+    martingale: ConformalMartingale | None
     p: list[float] = field(default_factory=list)
+    bits: list[float] = field(default_factory=list)
     rows: list[Rows] = field(default_factory=list)
 
     def fold(self, levels: Sequence[float], chance: np.random.Generator) -> None:
         """Count in what waits."""
-        p = np.array(self.p)
-        self.seen.alarms += (p[:, None] <= np.array(levels)).sum(axis=0)
-        self.seen.keep(p, chance)
-        self.seen.count(self.rows)
-        self.p, self.rows = [], []
+        p, bits = np.array(self.p), np.array(self.bits)
+        seen = self.seen
+        seen.alarms += (p[:, None] <= np.array(levels)).sum(axis=0)
+        seen.keep(p, chance)
+        seen.count(self.rows)
+        self.lately.keep(p, seen.used, seen.looked)
+        if self.martingale is not None:
+            self.martingale = self.martingale.advance(bits)
+            seen.wealth_log10 = self.martingale.log10
+        self.p, self.bits, self.rows = [], [], []
 
 
 @final
 @dataclass
 class _Revision:
     facts: Facts
+    fed: int = 0
     memories: dict[Traffic, _Memory] = field(default_factory=dict)
 
 
@@ -169,6 +211,27 @@ class Observations:
         with self._lock:
             return self._look(baseline, traffic)
 
+    def stamp(self, revision: str) -> int:
+        """Return a number that grows whenever something of a revision is fed; 0 for none."""
+        found = self._revisions.get(revision)
+        return 0 if found is None else found.fed
+
+    def facts(self, baseline: Baseline) -> Facts:
+        """Return what the traffic of a baseline is held against."""
+        found = self._revisions.get(baseline.revision)
+        return Facts.of(baseline) if found is None else found.facts
+
+    def lately(self, revision: str) -> Mapping[Traffic, tuple[Seen, Window]]:
+        """Return what was seen of each kind of traffic of a revision, and the last of it."""
+        with self._lock:
+            found = self._revisions.get(revision)
+            if found is None:
+                return {}
+            return {
+                traffic: (self._folded(found, memory), _window(memory))
+                for traffic, memory in found.memories.items()
+            }
+
     def _feed(self, baseline: Baseline, traffic: Traffic, judgement: Judgement) -> None:
         found = self._revisions.get(baseline.revision)
         if found is None:
@@ -179,24 +242,36 @@ class Observations:
             self._revisions.move_to_end(baseline.revision)
         memory = found.memories.get(traffic)
         if memory is None:
-            memory = found.memories[traffic] = _Memory(self._begun(found.facts))
+            memory = found.memories[traffic] = self._begun(found.facts, traffic)
+        found.fed += 1
         memory.p += [verdict.p_value for verdict in judgement.verdicts]
         memory.rows += judgement.rows
+        if memory.martingale is not None:
+            memory.bits += found.facts.measured(judgement.verdicts)
         if len(memory.p) >= FOLDED:
             memory.fold(found.facts.levels, self._chance)
 
     def _look(self, baseline: Baseline, traffic: Traffic) -> tuple[Facts, Seen]:
         found = self._revisions.get(baseline.revision)
-        facts = found.facts if found else Facts.of(baseline)
         memory = found.memories.get(traffic) if found else None
-        if memory is None:
-            return facts, self._begun(facts)
-        memory.fold(facts.levels, self._chance)
-        return facts, memory.seen.copy()
+        if found is None or memory is None:
+            facts = found.facts if found else Facts.of(baseline)
+            return facts, self._begun(facts, traffic).seen
+        return found.facts, self._folded(found, memory)
 
-    def _begun(self, facts: Facts) -> Seen:
+    def _folded(self, revision: _Revision, memory: _Memory) -> Seen:
+        memory.fold(revision.facts.levels, self._chance)
+        return memory.seen.copy()
+
+    def _begun(self, facts: Facts, traffic: Traffic) -> _Memory:
         used = {view: np.zeros(len(rates), dtype=np.int64) for view, rates in facts.rates.items()}
-        return Seen(self._clock(), np.zeros(len(facts.levels), dtype=np.int64), used)
+        seen = Seen(self._clock(), np.zeros(len(facts.levels), dtype=np.int64), used)
+        martingale = facts.martingale() if traffic == "trusted" else None
+        return _Memory(seen, Lately.begin(used), martingale)
+
+
+def _window(memory: _Memory) -> Window:
+    return memory.lately.window(memory.seen.used, memory.seen.looked)
 
 
 def sampled_bits(p: Sequence[float] | np.ndarray) -> Float64[Tensor, " batch"]:

@@ -30,6 +30,7 @@ from mad.service.clock import utc_now
 from mad.service.errors import refuse
 from mad.service.fit_jobs.fits import Fits
 from mad.service.fit_jobs.setup import FitSetup
+from mad.service.objective import Objective
 from mad.service.observed import Observations
 from mad.service.oip.model import SERVICE as INFERENCE
 from mad.service.oip.serving import InferencePlan, InferenceServing
@@ -134,6 +135,8 @@ class Server:
         )
         self._shares = Shares(limits.callers)
         self._observations = Observations(clock=self.clock)
+        objective = Objective(self.registry, self._observations)
+        self.metrics.calibration.read_from(objective.changes)
         self._batcher = Batcher(
             max_batch=limits.max_batch,
             max_queued_inputs=limits.max_queued_inputs,

@@ -18,7 +18,7 @@ from jaxtyping import Float64, Int64
 from mad.streams.bounds import BoundedPValues
 from mad.streams.detector import ChangeDetector
 from mad.streams.martingale import MixtureMartingale
-from mad.streams.ranks import Places, transductive
+from mad.streams.ranks import Places, draw_ties, transductive
 
 Channel: TypeAlias = Literal["fast", "never_false"]
 
@@ -108,7 +108,9 @@ class StreamMonitor:
         Law: the same inputs one by one give the same stream, to rounding.
         """
         ranked = transductive(
-            self.places.find(surprise), stream.counts, _ties(stream, surprise.size)
+            self.places.find(surprise),
+            stream.counts,
+            draw_ties(stream.seed, stream.inputs, surprise.size),
         )
         detector, changed = stream.detector.advance(ranked.p)
         martingale, wealth = stream.martingale.advance(self.bounded.of_inputs(surprise))
@@ -139,9 +141,3 @@ class StreamMonitor:
 
     def _reading(self, channel: Channel, bits: float, stream: Stream) -> Reading:
         return Reading(channel, bits, self.thresholds[channel], stream.alarms.get(channel))
-
-
-def _ties(stream: Stream, count: int) -> Float64[np.ndarray, " batch"]:
-    """Draw for the next inputs, in (0, 1]; a function of the seed and the input's number alone."""
-    chance = np.random.Generator(np.random.PCG64(stream.seed).advance(stream.inputs))
-    return 1 - chance.random(count)

@@ -42,6 +42,12 @@ class Ranked(NamedTuple):
     counts: Int64[np.ndarray, " place"]
 
 
+def draw_ties(seed: int, before: int, count: int) -> Float64[np.ndarray, " batch"]:
+    """Draw for the next inputs, in (0, 1]; a function of the seed and the input's number alone."""
+    chance = np.random.Generator(np.random.PCG64(seed).advance(before))
+    return 1 - chance.random(count)
+
+
 def fixed(
     places: Int64[np.ndarray, " batch"],
     counts: Int64[np.ndarray, " place"],

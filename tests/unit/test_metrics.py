@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from mad.baseline.bundle import InputSpec, Manifest
 from mad.metrics import MAX_BASELINES, TABLE, TRAFFIC, Metrics, Rpc
+from mad.metrics.calibration import CalibrationReading, RateReading
 from mad.streams.monitor import Alarm, Reading
 from mad.types import MEASURES, Part, Verdict
 
@@ -58,6 +59,19 @@ def verdict(
     return Verdict(surprise, mechanism, novelty, 100.0, p_value, p_value <= 0.01, parts, -1, 16)
 
 
+def reading(*, wealth_log10: float = 2.5, unseen: int = 3) -> CalibrationReading:
+    """Return what is known of trusted traffic of which 2 in 100 were at or under 1 %."""
+    return CalibrationReading(
+        baseline="default",
+        gap=0.125,
+        window=100,
+        wealth_log10=wealth_log10,
+        rates=[RateReading("trusted", 0.01, 0.02, 0.001, 0.09)],
+        drift_bits={("live", "act1"): 0.75},
+        unseen=unseen,
+    )
+
+
 def sample(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
     return registry.get_sample_value(name, {"model": "demo", **labels})
 
@@ -86,6 +100,7 @@ def busy(metrics: Metrics) -> Metrics:
     metrics.stream_alarmed("default", "fast")
     metrics.stream_left_out(3)
     metrics.stream_checkpoint_failed()
+    metrics.calibration.read_from(lambda: [reading()])
     metrics.shed("queue_full")
     metrics.invalid_input("input")
     metrics.queue_depth(5)
@@ -209,13 +224,15 @@ def test_a_new_method_starts_its_errors_at_zero(
     )
 
 
-def test_baselines_beyond_the_cap_share_a_label(
+def test_baselines_beyond_the_cap_share_a_label_and_that_is_counted(
     metrics: Metrics, registry: CollectorRegistry
 ) -> None:
+    assert sample(registry, "mad_metrics_label_overflow_total") == 0
     for number in range(MAX_BASELINES + 3):
         metrics.scored(f"b{number}", "live", [verdict(0.5)])
     assert sample(registry, "mad_inputs_scored_total", baseline="b15", traffic="live") == 1
     assert sample(registry, "mad_inputs_scored_total", baseline="other", traffic="live") == 3
+    assert sample(registry, "mad_metrics_label_overflow_total") == 3
 
 
 def test_requests_in_flight_come_back_to_zero(
@@ -256,3 +273,30 @@ def test_a_standing_alarm_has_the_time_it_was_raised_and_none_has_zero(
     assert sample(registry, "mad_stream_evidence_shannons", **other) == -3.25
     assert sample(registry, "mad_stream_threshold_shannons", **fast) == 16.6
     assert sample(registry, "mad_stream_begin_timestamp_seconds", baseline="default") == noon
+
+
+@pytest.mark.parametrize(("log10", "shown"), [(2.5, 2.5), (1e4, 300), (-1e4, -300)])
+def test_wealth_is_shown_as_far_as_a_double_goes(
+    metrics: Metrics, registry: CollectorRegistry, log10: float, shown: float
+) -> None:
+    metrics.calibration.read_from(lambda: [reading(wealth_log10=log10)])
+    assert sample(registry, "mad_calibration_wealth_log10", baseline="default") == shown
+
+
+def test_calibration_is_asked_for_whenever_it_is_read_and_uses_add_up(
+    metrics: Metrics, registry: CollectorRegistry
+) -> None:
+    waiting = [reading()]
+
+    def newly_known() -> list[CalibrationReading]:
+        return [waiting.pop()] if waiting else []
+
+    metrics.calibration.read_from(newly_known)
+    rate = {"baseline": "default", "traffic": "trusted", "alpha": "0.01"}
+    assert sample(registry, "mad_calibration_observed_ratio", **rate) == 0.02
+    waiting.append(replace(reading(unseen=4), rates=[], drift_bits={("live", "act2"): 0.5}))
+    assert sample(registry, "mad_components_unseen_total", baseline="default") == 7
+    assert sample(registry, "mad_calibration_observed_ratio", **rate) is None
+    site = {"baseline": "default", "traffic": "live"}
+    assert sample(registry, "mad_component_drift_shannons", site="act1", **site) is None
+    assert sample(registry, "mad_component_drift_shannons", site="act2", **site) == 0.5
