@@ -63,4 +63,16 @@ def calibration(
             for drift in shown.drifts
         ],
     )
+    if shown.recent.inputs:
+        moved = "; ".join(f"{one.site} {one.saved_bits:.2g}" for one in shown.recent.site_drifts)
+        screen.say(
+            f"the last {shown.recent.inputs} inputs: {shown.recent.rates[0].observed:.2%} at or "
+            f"under {shown.recent.rates[0].nominal:g}, gap to the reference "
+            f"{shown.recent.gap:.2g}, drift in bits an input by site: {moved or 'none'}"
+        )
+    if traffic == "trusted":
+        screen.say(
+            f"wealth against calibration: 10 ** {shown.wealth_log10:.1f}, by chance with at most "
+            f"{min(1.0, 10.0**-shown.wealth_log10):.1g}"
+        )
     screen.say(shown.summary)

@@ -11,6 +11,7 @@ from mad.cli.audit import audit
 from mad.cli.baselines import baselines
 from mad.cli.bench import bench
 from mad.cli.calibration import calibration
+from mad.cli.canary import canary
 from mad.cli.convert import convert
 from mad.cli.demo import demo
 from mad.cli.explain import explain
@@ -42,6 +43,7 @@ for verb in (
     incidents,
     stream,
     calibration,
+    canary,
     jobs,
     baselines,
     promote,

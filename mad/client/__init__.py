@@ -5,6 +5,7 @@ Calls that fail raise ``grpc.RpcError`` with the server's status and sentence.
 
 from mad.client.alerts import alert_filter, disposition
 from mad.client.async_score_stream import AsyncScoreStream
+from mad.client.calibration import traffic_options
 from mad.client.calls import DEFAULT_TIMEOUT_S, AsyncClient, Client
 from mad.client.fitting import fit_config, fit_steps, job_state
 from mad.client.messages import (
@@ -47,4 +48,5 @@ __all__ = [
     "request",
     "tensor",
     "term",
+    "traffic_options",
 ]

@@ -18,6 +18,11 @@ TRAFFIC: Final = {
 """What a request can be evidence of, by name."""
 
 
+def traffic_options(traffic: str) -> scoring_pb2.ScoreOptions:
+    """Return options that say what a request is evidence of; InputError for no such kind."""
+    return scoring_pb2.ScoreOptions(traffic=_named(traffic))
+
+
 @final
 class CalibrationCall:
     """Observed alarm rates beside the promised one, and components that are used otherwise."""
@@ -53,8 +58,12 @@ class AsyncCalibrationCall:
 
 
 def _request(baseline: str, traffic: str, max_components: int) -> pb.GetCalibrationRequest:
+    return pb.GetCalibrationRequest(
+        baseline=baseline, traffic=_named(traffic), max_components=max_components
+    )
+
+
+def _named(traffic: str) -> "scoring_pb2.Traffic.ValueType":
     if traffic not in TRAFFIC:
         raise InputError(f"traffic {traffic!r} is none; name {', '.join(TRAFFIC)}")
-    return pb.GetCalibrationRequest(
-        baseline=baseline, traffic=TRAFFIC[traffic], max_components=max_components
-    )
+    return TRAFFIC[traffic]

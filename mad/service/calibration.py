@@ -1,17 +1,28 @@
 """The calibration servicer: whether the promised false-alarm rate is kept, and what has moved."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, final
 
+import numpy as np
+from jaxtyping import Int64
+
 from mad.baseline.bundle import Baseline
 from mad.calibration.drift import furthest
-from mad.calibration.health import Health, binomial_interval, chance_interval, examine
+from mad.calibration.health import (
+    Health,
+    binomial_interval,
+    binomial_intervals,
+    chance_interval,
+    examine,
+)
 from mad.errors import InputError
 from mad.metrics import Traffic
 from mad.service import convert
 from mad.service.calls import Context
+from mad.service.lately import Window
+from mad.service.objective import gap, site_drifts
 from mad.service.observed import Facts, Observations, Seen, sampled_bits
 from mad.service.registry import Registry
 from mad.v1 import calibration_pb2 as pb, calibration_pb2_grpc as rpc, scoring_pb2
@@ -50,9 +61,12 @@ class CalibrationServicer(rpc.CalibrationServiceServicer):
             )
         baseline = self._baseline(request.baseline)
         facts, seen = self.observations.look(baseline, traffic)
+        lately = self.observations.lately(baseline.revision).get(traffic)
         limit = request.max_components or DEFAULT_COMPONENTS
         found = await asyncio.to_thread(_calibration, facts, seen, limit)
         found.traffic = request.traffic or scoring_pb2.TRAFFIC_LIVE
+        if lately is not None:
+            found.recent.CopyFrom(await asyncio.to_thread(_recent, facts, lately[1]))
         return pb.GetCalibrationResponse(calibration=found)
 
     def _baseline(self, name: str) -> Baseline:
@@ -69,14 +83,12 @@ def _calibration(facts: Facts, seen: Seen, limit: int) -> pb.Calibration:
         baseline_revision=facts.manifest.revision,
         begin_time=convert.timestamp(seen.began),
         inputs=seen.inputs,
-        rates=(
-            _alarm_rate(level, int(alarms), seen.inputs)
-            for level, alarms in zip(facts.levels, seen.alarms, strict=True)
-        ),
+        rates=_rates(facts, seen.alarms, seen.inputs),
         gap=abs(health.drift),
         gap_p_value=health.drift_p_value,
         drifts=_drifts(facts, seen, limit=limit),
         summary=health.verdict,
+        wealth_log10=seen.wealth_log10,
     )
 
 
@@ -95,15 +107,31 @@ def _health(facts: Facts, seen: Seen) -> Health:
     )
 
 
-def _alarm_rate(level: float, alarms: int, inputs: int) -> pb.AlarmRate:
-    low, high = binomial_interval(alarms, inputs)
-    return pb.AlarmRate(
-        nominal=level,
-        alarms=alarms,
-        observed=alarms / max(inputs, 1),
-        observed_low=low,
-        observed_high=high,
+def _recent(facts: Facts, window: Window) -> pb.RecentCalibration:
+    drifts = sorted(site_drifts(facts, window).items(), key=lambda one: -one[1])
+    return pb.RecentCalibration(
+        inputs=window.p.size,
+        rates=_rates(facts, window.at_or_under(facts.levels), window.p.size),
+        gap=gap(facts, window),
+        site_drifts=[pb.SiteDrift(site=site, saved_bits=bits) for site, bits in drifts],
     )
+
+
+def _rates(
+    facts: Facts, alarms: Int64[np.ndarray, " level"], inputs: int
+) -> Iterator[pb.AlarmRate]:
+    edges = binomial_intervals(alarms, inputs).tolist()
+    for level, count, (low, high) in zip(facts.levels, alarms.tolist(), edges, strict=True):
+        chance = chance_interval(level, facts.measures.numel(), inputs=inputs)
+        yield pb.AlarmRate(
+            nominal=level,
+            alarms=count,
+            observed=count / max(inputs, 1),
+            observed_low=low,
+            observed_high=high,
+            chance_low=chance.low,
+            chance_high=chance.high,
+        )
 
 
 def _drifts(facts: Facts, seen: Seen, *, limit: int) -> list[pb.ComponentDrift]:

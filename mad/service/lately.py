@@ -5,7 +5,7 @@ is the last ``BLOCK`` inputs at least and twice as many at most, and all of them
 fewer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
 
@@ -28,6 +28,11 @@ class Window:
     p: Float64[np.ndarray, " batch"]
     used: _Counts
     looked: int
+
+    def at_or_under(self, levels: Sequence[float]) -> Int64[np.ndarray, " level"]:
+        """Return how many of the p-values are at or under each level."""
+        counts: Int64[np.ndarray, " level"] = (self.p[:, None] <= np.array(levels)).sum(axis=0)
+        return counts
 
     def rates(self, view: View) -> Float64[np.ndarray, " component"]:
         """Return the share of them that used each component; 0 without inputs."""

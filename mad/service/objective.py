@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, final
 
-import numpy as np
-
 from mad.baseline.bundle import Baseline
 from mad.calibration.drift import refitted_bits
 from mad.calibration.health import binomial_intervals, largest_gap
@@ -96,7 +94,7 @@ def site_drifts(facts: Facts, window: Window) -> Mapping[Site, float]:
 
 def _rates(facts: Facts, traffic: Traffic, window: Window) -> list[RateReading]:
     levels, inputs = facts.levels, window.p.size
-    alarms = (window.p[:, None] <= np.array(levels)).sum(axis=0)
+    alarms = window.at_or_under(levels)
     edges = binomial_intervals(alarms, inputs).tolist()
     return [
         RateReading(traffic, alpha, count / max(inputs, 1), low, high)

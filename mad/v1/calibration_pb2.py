@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from mad.v1 import scoring_pb2 as mad_dot_v1_dot_scoring__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18mad/v1/calibration.proto\x12\x06mad.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14mad/v1/scoring.proto\"c\n\x15GetCalibrationRequest\x12\x10\n\x08\x62\x61seline\x18\x01 \x01(\t\x12 \n\x07traffic\x18\x02 \x01(\x0e\x32\x0f.mad.v1.Traffic\x12\x16\n\x0emax_components\x18\x03 \x01(\x05\"B\n\x16GetCalibrationResponse\x12(\n\x0b\x63\x61libration\x18\x01 \x01(\x0b\x32\x13.mad.v1.Calibration\"\x87\x02\n\x0b\x43\x61libration\x12\x19\n\x11\x62\x61seline_revision\x18\x01 \x01(\t\x12 \n\x07traffic\x18\x02 \x01(\x0e\x32\x0f.mad.v1.Traffic\x12.\n\nbegin_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06inputs\x18\x04 \x01(\x03\x12 \n\x05rates\x18\x05 \x03(\x0b\x32\x11.mad.v1.AlarmRate\x12\x0b\n\x03gap\x18\x06 \x01(\x01\x12\x13\n\x0bgap_p_value\x18\x07 \x01(\x01\x12&\n\x06\x64rifts\x18\x08 \x03(\x0b\x32\x16.mad.v1.ComponentDrift\x12\x0f\n\x07summary\x18\t \x01(\t\"k\n\tAlarmRate\x12\x0f\n\x07nominal\x18\x01 \x01(\x01\x12\x0e\n\x06\x61larms\x18\x02 \x01(\x03\x12\x10\n\x08observed\x18\x03 \x01(\x01\x12\x14\n\x0cobserved_low\x18\x04 \x01(\x01\x12\x15\n\robserved_high\x18\x05 \x01(\x01\"r\n\x0e\x43omponentDrift\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x11\n\tcomponent\x18\x02 \x01(\x03\x12\x14\n\x0ctrusted_rate\x18\x03 \x01(\x01\x12\x15\n\robserved_rate\x18\x04 \x01(\x01\x12\x12\n\nsaved_bits\x18\x05 \x01(\x01\x32\x65\n\x12\x43\x61librationService\x12O\n\x0eGetCalibration\x12\x1d.mad.v1.GetCalibrationRequest\x1a\x1e.mad.v1.GetCalibrationResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18mad/v1/calibration.proto\x12\x06mad.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14mad/v1/scoring.proto\"c\n\x15GetCalibrationRequest\x12\x10\n\x08\x62\x61seline\x18\x01 \x01(\t\x12 \n\x07traffic\x18\x02 \x01(\x0e\x32\x0f.mad.v1.Traffic\x12\x16\n\x0emax_components\x18\x03 \x01(\x05\"B\n\x16GetCalibrationResponse\x12(\n\x0b\x63\x61libration\x18\x01 \x01(\x0b\x32\x13.mad.v1.Calibration\"\xc8\x02\n\x0b\x43\x61libration\x12\x19\n\x11\x62\x61seline_revision\x18\x01 \x01(\t\x12 \n\x07traffic\x18\x02 \x01(\x0e\x32\x0f.mad.v1.Traffic\x12.\n\nbegin_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06inputs\x18\x04 \x01(\x03\x12 \n\x05rates\x18\x05 \x03(\x0b\x32\x11.mad.v1.AlarmRate\x12\x0b\n\x03gap\x18\x06 \x01(\x01\x12\x13\n\x0bgap_p_value\x18\x07 \x01(\x01\x12&\n\x06\x64rifts\x18\x08 \x03(\x0b\x32\x16.mad.v1.ComponentDrift\x12\x0f\n\x07summary\x18\t \x01(\t\x12\x14\n\x0cwealth_log10\x18\n \x01(\x01\x12)\n\x06recent\x18\x0b \x01(\x0b\x32\x19.mad.v1.RecentCalibration\"z\n\x11RecentCalibration\x12\x0e\n\x06inputs\x18\x01 \x01(\x03\x12 \n\x05rates\x18\x02 \x03(\x0b\x32\x11.mad.v1.AlarmRate\x12\x0b\n\x03gap\x18\x03 \x01(\x01\x12&\n\x0bsite_drifts\x18\x04 \x03(\x0b\x32\x11.mad.v1.SiteDrift\"-\n\tSiteDrift\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x12\n\nsaved_bits\x18\x02 \x01(\x01\"\x94\x01\n\tAlarmRate\x12\x0f\n\x07nominal\x18\x01 \x01(\x01\x12\x0e\n\x06\x61larms\x18\x02 \x01(\x03\x12\x10\n\x08observed\x18\x03 \x01(\x01\x12\x14\n\x0cobserved_low\x18\x04 \x01(\x01\x12\x15\n\robserved_high\x18\x05 \x01(\x01\x12\x12\n\nchance_low\x18\x06 \x01(\x01\x12\x13\n\x0b\x63hance_high\x18\x07 \x01(\x01\"r\n\x0e\x43omponentDrift\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x11\n\tcomponent\x18\x02 \x01(\x03\x12\x14\n\x0ctrusted_rate\x18\x03 \x01(\x01\x12\x15\n\robserved_rate\x18\x04 \x01(\x01\x12\x12\n\nsaved_bits\x18\x05 \x01(\x01\x32\x65\n\x12\x43\x61librationService\x12O\n\x0eGetCalibration\x12\x1d.mad.v1.GetCalibrationRequest\x1a\x1e.mad.v1.GetCalibrationResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,11 +38,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCALIBRATIONRESPONSE']._serialized_start=192
   _globals['_GETCALIBRATIONRESPONSE']._serialized_end=258
   _globals['_CALIBRATION']._serialized_start=261
-  _globals['_CALIBRATION']._serialized_end=524
-  _globals['_ALARMRATE']._serialized_start=526
-  _globals['_ALARMRATE']._serialized_end=633
-  _globals['_COMPONENTDRIFT']._serialized_start=635
-  _globals['_COMPONENTDRIFT']._serialized_end=749
-  _globals['_CALIBRATIONSERVICE']._serialized_start=751
-  _globals['_CALIBRATIONSERVICE']._serialized_end=852
+  _globals['_CALIBRATION']._serialized_end=589
+  _globals['_RECENTCALIBRATION']._serialized_start=591
+  _globals['_RECENTCALIBRATION']._serialized_end=713
+  _globals['_SITEDRIFT']._serialized_start=715
+  _globals['_SITEDRIFT']._serialized_end=760
+  _globals['_ALARMRATE']._serialized_start=763
+  _globals['_ALARMRATE']._serialized_end=911
+  _globals['_COMPONENTDRIFT']._serialized_start=913
+  _globals['_COMPONENTDRIFT']._serialized_end=1027
+  _globals['_CALIBRATIONSERVICE']._serialized_start=1029
+  _globals['_CALIBRATIONSERVICE']._serialized_end=1130
 # @@protoc_insertion_point(module_scope)

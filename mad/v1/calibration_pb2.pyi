@@ -76,6 +76,8 @@ class Calibration(google.protobuf.message.Message):
     GAP_P_VALUE_FIELD_NUMBER: builtins.int
     DRIFTS_FIELD_NUMBER: builtins.int
     SUMMARY_FIELD_NUMBER: builtins.int
+    WEALTH_LOG10_FIELD_NUMBER: builtins.int
+    RECENT_FIELD_NUMBER: builtins.int
     baseline_revision: builtins.str
     """Revision that scored."""
     traffic: mad.v1.scoring_pb2.Traffic.ValueType
@@ -88,6 +90,11 @@ class Calibration(google.protobuf.message.Message):
     """Chance of such a gap between exchangeable samples."""
     summary: builtins.str
     """The same in a sentence."""
+    wealth_log10: builtins.float
+    """Evidence that trusted traffic is not like the reference: the wealth of a conformal test
+    martingale, in powers of ten. If it were, the chance of ever reaching w would be at most
+    10 ** -w. 0 for other kinds of traffic, which nobody bets on.
+    """
     @property
     def begin_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """Since when inputs are counted."""
@@ -99,6 +106,10 @@ class Calibration(google.protobuf.message.Message):
     @property
     def drifts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ComponentDrift]:
         """Components whose use has moved furthest from trusted data, furthest first."""
+
+    @property
+    def recent(self) -> global___RecentCalibration:
+        """The last few thousand inputs alone: what has changed lately shows here first."""
 
     def __init__(
         self,
@@ -112,11 +123,69 @@ class Calibration(google.protobuf.message.Message):
         gap_p_value: builtins.float = ...,
         drifts: collections.abc.Iterable[global___ComponentDrift] | None = ...,
         summary: builtins.str = ...,
+        wealth_log10: builtins.float = ...,
+        recent: global___RecentCalibration | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["begin_time", b"begin_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["baseline_revision", b"baseline_revision", "begin_time", b"begin_time", "drifts", b"drifts", "gap", b"gap", "gap_p_value", b"gap_p_value", "inputs", b"inputs", "rates", b"rates", "summary", b"summary", "traffic", b"traffic"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["begin_time", b"begin_time", "recent", b"recent"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["baseline_revision", b"baseline_revision", "begin_time", b"begin_time", "drifts", b"drifts", "gap", b"gap", "gap_p_value", b"gap_p_value", "inputs", b"inputs", "rates", b"rates", "recent", b"recent", "summary", b"summary", "traffic", b"traffic", "wealth_log10", b"wealth_log10"]) -> None: ...
 
 global___Calibration = Calibration
+
+@typing.final
+class RecentCalibration(google.protobuf.message.Message):
+    """RecentCalibration is what was observed of the last inputs of a kind."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INPUTS_FIELD_NUMBER: builtins.int
+    RATES_FIELD_NUMBER: builtins.int
+    GAP_FIELD_NUMBER: builtins.int
+    SITE_DRIFTS_FIELD_NUMBER: builtins.int
+    inputs: builtins.int
+    """How many inputs that is."""
+    gap: builtins.float
+    """Largest gap between their p-values' distribution and that of the reference, from 0 to 1."""
+    @property
+    def rates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AlarmRate]:
+        """Each false-alarm rate of interest: the baseline's own first."""
+
+    @property
+    def site_drifts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SiteDrift]:
+        """How far the use of components has moved at each site, furthest first."""
+
+    def __init__(
+        self,
+        *,
+        inputs: builtins.int = ...,
+        rates: collections.abc.Iterable[global___AlarmRate] | None = ...,
+        gap: builtins.float = ...,
+        site_drifts: collections.abc.Iterable[global___SiteDrift] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gap", b"gap", "inputs", b"inputs", "rates", b"rates", "site_drifts", b"site_drifts"]) -> None: ...
+
+global___RecentCalibration = RecentCalibration
+
+@typing.final
+class SiteDrift(google.protobuf.message.Message):
+    """SiteDrift is how far the use of one site's components has moved from trusted data."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SITE_FIELD_NUMBER: builtins.int
+    SAVED_BITS_FIELD_NUMBER: builtins.int
+    site: builtins.str
+    """The site."""
+    saved_bits: builtins.float
+    """What rates fitted anew would save, in bits an input, after paying for being told apart."""
+    def __init__(
+        self,
+        *,
+        site: builtins.str = ...,
+        saved_bits: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["saved_bits", b"saved_bits", "site", b"site"]) -> None: ...
+
+global___SiteDrift = SiteDrift
 
 @typing.final
 class AlarmRate(google.protobuf.message.Message):
@@ -129,6 +198,8 @@ class AlarmRate(google.protobuf.message.Message):
     OBSERVED_FIELD_NUMBER: builtins.int
     OBSERVED_LOW_FIELD_NUMBER: builtins.int
     OBSERVED_HIGH_FIELD_NUMBER: builtins.int
+    CHANCE_LOW_FIELD_NUMBER: builtins.int
+    CHANCE_HIGH_FIELD_NUMBER: builtins.int
     nominal: builtins.float
     """The level."""
     alarms: builtins.int
@@ -139,6 +210,12 @@ class AlarmRate(google.protobuf.message.Message):
     """What the true share is at least, with 99 % confidence (Clopper and Pearson)."""
     observed_high: builtins.float
     """What it is at most."""
+    chance_low: builtins.float
+    """Share that so many ordinary inputs have at least, by chance, at or under the level: 99 % of
+    the time it is between this and the next, over references of this size and inputs.
+    """
+    chance_high: builtins.float
+    """What it is at most."""
     def __init__(
         self,
         *,
@@ -147,8 +224,10 @@ class AlarmRate(google.protobuf.message.Message):
         observed: builtins.float = ...,
         observed_low: builtins.float = ...,
         observed_high: builtins.float = ...,
+        chance_low: builtins.float = ...,
+        chance_high: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["alarms", b"alarms", "nominal", b"nominal", "observed", b"observed", "observed_high", b"observed_high", "observed_low", b"observed_low"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alarms", b"alarms", "chance_high", b"chance_high", "chance_low", b"chance_low", "nominal", b"nominal", "observed", b"observed", "observed_high", b"observed_high", "observed_low", b"observed_low"]) -> None: ...
 
 global___AlarmRate = AlarmRate
 

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,18 @@ from tests.worlds import tiny_world
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
+    with served(tmp_path) as address:
+        yield address
+
+
+@contextmanager
+def served(directory: Path) -> Iterator[str]:
     """Serve from another thread, for a command blocks its own."""
     found: list[str] = []
     begun, over = threading.Event(), threading.Event()
 
     async def serve() -> None:
-        async with running(tiny_world(), tmp_path) as service:
+        async with running(tiny_world(), directory) as service:
             found.append(service.address)
             begun.set()
             await asyncio.to_thread(over.wait)

@@ -46,7 +46,13 @@ async def test_ordinary_traffic_alarms_as_promised_and_canaries_do_not_join_it(
     own = ordinary.rates[0]
     assert own.observed_low <= own.alarms / 600 <= own.observed_high
     assert own.observed_low < 0.05
+    assert own.chance_low <= own.observed <= own.chance_high
+    assert own.chance_low < 0.05 < own.chance_high
     assert "within chance" in ordinary.summary
+    assert ordinary.recent.inputs == 600
+    assert [rate.alarms for rate in ordinary.recent.rates] == [r.alarms for r in ordinary.rates]
+    assert ordinary.recent.gap == pytest.approx(ordinary.gap)
+    assert ordinary.wealth_log10 == 0
     canaries = await service.client.calibration(traffic="canary", max_components=3)
     assert (canaries.inputs, canaries.rates[0].alarms) == (60, 60)
     assert canaries.gap_p_value < 1e-6
@@ -55,6 +61,9 @@ async def test_ordinary_traffic_alarms_as_promised_and_canaries_do_not_join_it(
     bits = [drift.saved_bits for drift in canaries.drifts]
     assert bits == sorted(bits, reverse=True)
     assert bits[0] > 1
+    sites = [drift.saved_bits for drift in canaries.recent.site_drifts]
+    assert sites == sorted(sites, reverse=True)
+    assert sites[0] > bits[0] / 2
 
 
 async def test_rates_of_use_are_those_of_what_was_scored(service: Running, world: World) -> None:
