@@ -54,9 +54,9 @@ class Served:
 
 
 @contextmanager
-def serving(config: Path) -> Iterator[Served]:
-    """Start ``mad serve`` on free ports and wait until it says which."""
-    ports = config.with_name("ports.json")
+def serving(config: Path, *, ports: Path | None = None) -> Iterator[Served]:
+    """Start ``mad serve`` on free ports and wait until it says which, in a file of its own."""
+    ports = ports or config.with_name("ports.json")
     child = subprocess.Popen(
         [*SERVE, str(config), "--ports-file", str(ports), *FREE],
         stdout=subprocess.PIPE,

@@ -3,8 +3,10 @@
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -22,3 +24,8 @@ def run(program: str, *arguments: object, cwd: Path = ROOT) -> str:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def documents(text: str) -> list[dict[str, Any]]:
+    """Return the documents of a YAML file."""
+    return [one for one in yaml.safe_load_all(text) if one]
