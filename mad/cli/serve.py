@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from mad.service.server import Server
-    from mad.web.application import View
     from mad.web.server import HttpServer
 
 log = logging.getLogger(__name__)
@@ -122,26 +121,18 @@ async def _started(server: "Server") -> int:
 def _http(
     server: "Server", address: Address, collectors: "CollectorRegistry", serving: threading.Event
 ) -> "HttpServer":
+    from mad.cli.watching import view_of
     from mad.web.application import application, everybody
     from mad.web.server import HttpServer
 
     # On loopback, whoever reads the page is on this machine already.
     status_for = everybody if is_loopback(address) else server.guard.web_status
-    page = application(collectors, _view(server, serving), status_for=status_for)
+    page = application(
+        collectors, view_of(server, is_serving=serving.is_set), status_for=status_for
+    )
     certificates = server.guard.certificates
     tls = None if certificates is None else certificates.web
     return HttpServer(page, host=address.host, port=address.port, tls=tls)
-
-
-def _view(server: "Server", serving: threading.Event) -> "View":
-    from mad.web.application import View
-
-    return View(
-        model=server.registry.resolve("").baseline.manifest.model_name,
-        ready=lambda: serving.is_set() and server.is_ready,
-        alerts=lambda count: server.alert_log.page("", count, "")[0],
-        baselines=lambda: [monitor.baseline.manifest for monitor in server.registry.monitors],
-    )
 
 
 def _announce(grpc_at: Address, http_at: Address, ports_file: Path | None, *, scheme: str) -> None:

@@ -16,7 +16,6 @@ WIDTH: Final = 480.0
 HEIGHT: Final = 150.0
 _FLOOR: Final = 124.0
 _TOP: Final = 24.0
-_TICKS: Final = 5
 MOST_BITS: Final = 14
 """Rarity that the axis of curves ends at."""
 _SLOPE: Final = WIDTH / MOST_BITS
@@ -28,13 +27,13 @@ SIDE: Final = 220.0
 @final
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bin. ``expected_y`` is the height it was promised to have; None where none was."""
+    """One bin; ``expected_y`` is where it was promised to reach."""
 
     x: float
     y: float
     width: float
     height: float
-    expected_y: float | None
+    expected_y: float
     is_alarm: bool
     title: str
 
@@ -135,29 +134,36 @@ def ruler(calibration: Calibration) -> Ruler:
     )
 
 
-def p_value_chart(p_values: Counts, *, nominal: float) -> Chart:
-    """Draw the share of inputs in each bin beside the share a calibrated p-value puts there.
+def binned(
+    *,
+    shares: Sequence[float],
+    promised: Sequence[float],
+    names: Sequence[str],
+    ticks: Sequence[str],
+    threshold: float | None,
+) -> Chart:
+    """Draw the share of inputs in each bin of one bit beside the share that was promised.
 
-    Heights are square roots of shares, so that a bin of one in a thousand can be seen.
+    ``threshold`` is in bins from the left; None marks nothing.
     """
-    edges = p_values.edges
-    widths = [upper - lower for lower, upper in zip((0.0, *edges[:-1]), edges, strict=True)]
-    shares = [count / p_values.total for count in p_values.counts[: len(edges)]]
-    tallest = math.sqrt(max(*shares, *widths))
-    slot = WIDTH / len(edges)
+    tallest = math.sqrt(max(*shares, *promised))
+    slot = WIDTH / len(shares)
     bars = tuple(
         _bar(
             slot * place,
             slot,
             math.sqrt(share) / tallest,
-            expected=math.sqrt(width) / tallest,
-            is_alarm=upper <= nominal,
-            title=f"p at most {upper:g}: {share:.3%} of inputs, {width:.3%} promised",
+            expected=math.sqrt(wanted) / tallest,
+            is_alarm=threshold is not None and place >= threshold,
+            title=f"{name}: {share:.3%} of inputs, {wanted:.3%} promised",
         )
-        for place, (upper, share, width) in enumerate(zip(edges, shares, widths, strict=True))
+        for place, (share, wanted, name) in enumerate(zip(shares, promised, names, strict=True))
     )
-    alarms = sum(edge <= nominal for edge in edges)
-    return Chart(bars, _ticks((0.0, *edges), slot), Label(slot * alarms, f"alert at {nominal:g}"))
+    mark = None
+    if threshold is not None and 0 <= threshold <= len(shares):
+        mark = Label(slot * threshold, f"alert above {threshold:.1f}")
+    labels = tuple(Label(slot * place, text) for place, text in enumerate(ticks) if place % 2 == 0)
+    return Chart(bars, labels, mark)
 
 
 def rarity_chart(rarities: Mapping[Measure, Counts], *, threshold_bits: float | None) -> Curves:
@@ -223,7 +229,7 @@ def _bar(
     *,
     is_alarm: bool,
     title: str,
-    expected: float | None = None,
+    expected: float,
 ) -> Bar:
     """Place one bar; ``height`` and ``expected`` are shares of the tallest."""
     room = _FLOOR - _TOP
@@ -232,17 +238,7 @@ def _bar(
         y=_FLOOR - room * height,
         width=slot * 0.84,
         height=room * height,
-        expected_y=None if expected is None else _FLOOR - room * expected,
+        expected_y=_FLOOR - room * expected,
         is_alarm=is_alarm,
         title=title,
-    )
-
-
-def _ticks(edges: Sequence[float], slot: float) -> tuple[Label, ...]:
-    """Name as many of the bins' edges as can be read, the first and the one after the last too."""
-    step = max(1, math.ceil((len(edges) - 1) / _TICKS))
-    return tuple(
-        Label(slot * place, f"{edge:g}")
-        for place, edge in enumerate(edges)
-        if place % step == 0 and math.isfinite(edge)
     )

@@ -9,12 +9,15 @@ from itertools import pairwise
 from typing import Final, Literal, final
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.registry import RestrictedRegistry
 
 from mad.calibration.health import Interval, binomial_interval, promised_interval
 from mad.metrics import TRAFFIC, Traffic
 from mad.types import MEASURES, Measure
 
 CONFIDENCE: Final = 0.99
+
+_RATE: Final = "mad_baseline_alpha_ratio"
 
 _Samples = Mapping[str, list[tuple[Mapping[str, str], float]]]
 
@@ -39,17 +42,28 @@ class Counts:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """How many inputs were scored: all, live ones, and live ones that alarm."""
+
+    inputs: int
+    live: int
+    live_alarms: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """Observed against nominal alarms of one kind of traffic under one baseline.
 
     ``observed`` holds the true alarm rate with 99 % confidence. ``promised`` holds the alarm rate
-    of ordinary traffic for 99 % of references of this size: a finite reference promises the
-    nominal rate only on average over references.
+    of ordinary traffic for 99 % of references of ``reference`` inputs: a finite reference promises
+    the nominal rate only on average over references.
     """
 
     baseline: str
     traffic: Traffic
     nominal: float
+    reference: int
     alarms: int
     p_values: Counts
     rarities: Mapping[Measure, Counts]
@@ -99,6 +113,7 @@ class Figures:
     scored: int
     alerts: int
     waiting: int
+    open_incidents: int
     shed: int
     invalid: int
     log_errors: int
@@ -106,22 +121,45 @@ class Figures:
     evidence: tuple[Evidence, ...]
 
 
+def tally(registry: CollectorRegistry) -> Tally:
+    """Read a few counts, which is cheap."""
+    samples = _samples(registry.restricted_registry(["mad_p_value_bucket", _RATE]))
+    rates = {labels["baseline"]: rate for labels, rate in samples.get(_RATE, [])}
+    inputs = live = alarms = 0
+    for labels, value in samples.get("mad_p_value_bucket", []):
+        if labels["traffic"] not in TRAFFIC:
+            continue  # what the shadow scores has been scored already
+        edge, is_live = float(labels["le"]), labels["traffic"] == "live"
+        if math.isinf(edge):
+            inputs += round(value)
+            live += round(value) * is_live
+        if is_live and edge == rates.get(labels["baseline"]):
+            alarms += round(value)
+    return Tally(inputs, live, alarms)
+
+
 def read(registry: CollectorRegistry) -> Figures:
     """Read the registry once."""
-    samples: dict[str, list[tuple[Mapping[str, str], float]]] = defaultdict(list)
-    for family in registry.collect():
-        for sample in family.samples:
-            samples[sample.name].append((sample.labels, sample.value))
+    samples = _samples(registry)
     return Figures(
         scored=_total(samples, "mad_inputs_scored_total"),
         alerts=_total(samples, "mad_alerts_total"),
         waiting=_total(samples, "mad_queue_depth"),
+        open_incidents=_total(samples, "mad_incidents_open"),
         shed=_total(samples, "mad_requests_shed_total"),
         invalid=_total(samples, "mad_invalid_inputs_total"),
         log_errors=_total(samples, "mad_alert_log_errors_total"),
         calibrations=tuple(_calibrations(samples)),
         evidence=tuple(_evidence(samples)),
     )
+
+
+def _samples(registry: CollectorRegistry | RestrictedRegistry) -> _Samples:
+    samples: dict[str, list[tuple[Mapping[str, str], float]]] = defaultdict(list)
+    for family in registry.collect():
+        for sample in family.samples:
+            samples[sample.name].append((sample.labels, sample.value))
+    return samples
 
 
 def _total(samples: _Samples, name: str) -> int:
@@ -134,7 +172,7 @@ def _calibrations(samples: _Samples) -> list[Calibration]:
         for labels, value in samples.get("mad_baseline_reference_samples", [])
     }
     found = []
-    for labels, rate in samples.get("mad_baseline_alpha_ratio", []):
+    for labels, rate in samples.get(_RATE, []):
         baseline = labels["baseline"]
         for traffic in TRAFFIC:
             p_values = _counts(samples, "mad_p_value_bucket", baseline, traffic)
@@ -146,6 +184,7 @@ def _calibrations(samples: _Samples) -> list[Calibration]:
                     baseline=baseline,
                     traffic=traffic,
                     nominal=rate,
+                    reference=references.get(baseline, 0),
                     alarms=alarms,
                     p_values=p_values,
                     rarities={

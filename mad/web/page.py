@@ -1,23 +1,23 @@
-"""The page as text: figures, alerts and baselines in, one HTML document out, everything escaped."""
+"""Pages as text: values in, one HTML document out, everything escaped."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, final
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mad.baseline.bundle import Manifest
-from mad.types import Alert
-from mad.web import charts
-from mad.web.figures import Calibration, Figures
+_HERE: Final = Path(__file__).parent
 
-STYLE: Final = (Path(__file__).parent / "style.css").read_text()
+STYLE: Final = (_HERE / "style.css").read_text()
+SCRIPT: Final = (_HERE / "live.js").read_text()
+RELOAD_S: Final = 5
+"""Seconds between one look of an open page and the next."""
 
 _pages = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
+    loader=FileSystemLoader(_HERE / "templates"),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
@@ -27,54 +27,19 @@ _pages = Environment(
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Content:
-    """What one page shows.
-
-    ``alerts_problem`` says why the alerts could not be read, and is empty if they were.
-    ``open_alert`` is the id of an alert to show in full; ``is_paused`` stops the page from
-    reloading itself.
-    """
+class Frame:
+    """What is around every page. ``is_paused`` stops it from reloading itself."""
 
     model: str
     is_ready: bool
     now: datetime
-    figures: Figures
-    baselines: Sequence[Manifest]
-    alerts: Sequence[Alert]
-    alerts_problem: str
-    open_alert: str
-    is_paused: bool
+    is_paused: bool = False
+    reload_s: int = RELOAD_S
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class _Panel:
-    """One kind of traffic under one baseline, with its drawings."""
-
-    calibration: Calibration
-    ruler: charts.Ruler
-    p_values: charts.Chart
-    rarities: charts.Curves
-
-
-def render(content: Content) -> str:
-    """Write the page."""
-    thresholds = {
-        manifest.name: manifest.threshold_bits
-        for manifest in content.baselines
-        if not manifest.by_context
-    }
-    panels = [
-        _Panel(
-            each,
-            charts.ruler(each),
-            charts.p_value_chart(each.p_values, nominal=each.nominal),
-            charts.rarity_chart(each.rarities, threshold_bits=thresholds.get(each.baseline)),
-        )
-        for each in content.figures.calibrations
-    ]
-    placed = charts.alert_map(content.alerts)
-    return _pages.get_template("page.html").render(content=content, panels=panels, map=placed)
+def render(template: str, frame: Frame, **shown: object) -> str:
+    """Write a page; ``shown`` is what its template names."""
+    return _pages.get_template(template).render(frame=frame, **shown)
 
 
 def _count(number: int) -> str:
@@ -98,6 +63,11 @@ def _filled(value: float, largest: float) -> str:
     return f"{100 * abs(value) / largest if largest else 0:.2f}"
 
 
+def _root(bits: float) -> float:
+    """Return a length that lets few bits be seen beside many; below zero for a saving."""
+    return math.copysign(math.sqrt(abs(bits)), bits)
+
+
 def _share(rate: float) -> str:
     return f"{100 * rate:.3g} %"
 
@@ -106,7 +76,19 @@ def _moment(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def _segment(text: str) -> str:
+    """Write text as one segment of a path."""
+    return quote(text, safe="", errors="replace")
+
+
 _pages.filters.update(
-    count=_count, bits=_bits, strength=_strength, filled=_filled, share=_share, moment=_moment
+    count=_count,
+    bits=_bits,
+    strength=_strength,
+    filled=_filled,
+    root=_root,
+    share=_share,
+    moment=_moment,
+    segment=_segment,
 )
 _pages.tests["infinite"] = math.isinf

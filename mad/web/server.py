@@ -28,7 +28,7 @@ class HttpServer:
                 application,
                 log_config=None,
                 access_log=False,
-                lifespan="off",
+                lifespan="auto",
                 ws="none",
                 server_header=False,
                 limit_concurrency=64,

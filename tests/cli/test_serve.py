@@ -165,7 +165,7 @@ def test_the_page_names_the_model_as_metrics_and_alerts_do(deployed: Path) -> No
     deployed.write_text(deployed.read_text().replace('name = "tiny"', 'name = "renamed"'))
     with serving(deployed) as served:
         assert 'mad_queue_depth{model="tiny"}' in served.get("/metrics")
-        assert "<title>tiny" in served.get("/")
+        assert "<title>Overview · tiny" in served.get("/")
 
 
 def test_an_address_that_is_none_is_refused(mad: Mad, deployed: Path) -> None:

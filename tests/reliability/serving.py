@@ -12,10 +12,11 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from torch import nn
 
+from mad.cli.watching import view_of
 from mad.service import process
 from mad.service.oip.serving import InferencePlan
 from mad.service.server import Limits
-from mad.web.application import View, application
+from mad.web.application import application
 from mad.web.server import HttpServer
 from tests.service.running import LIMITS, build
 from tests.worlds import World, tiny_world
@@ -58,7 +59,7 @@ async def _serve(directory: Path, plan: Plan, told: Connection) -> None:
         inference=plan.inference,
     )
     server.address = f"127.0.0.1:{plan.port}"
-    view = View(model="tiny", ready=lambda: True, alerts=lambda _: [], baselines=list)
+    view = view_of(server, is_serving=lambda: True)
     http = HttpServer(application(collectors, view), host="127.0.0.1", port=0)
     told.send((await server.start(), http.start()))
     process.keep_loaded()

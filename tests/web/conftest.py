@@ -2,19 +2,24 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from html.parser import HTMLParser
 
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from mad.baseline.bundle import InputSpec, Manifest
-from mad.errors import AlertLogError
+from mad.alerts.values import Acknowledgement, Incident, Mechanism, Recorded, Wanted
+from mad.baseline.bundle import Baseline, InputSpec, Manifest
+from mad.baseline.store import Entry
+from mad.errors import AlertLogError, NotFoundError
 from mad.metrics import Metrics
 from mad.types import Alert, Charge, Explanation, Part, SetNeighbour, Verdict
-from mad.web.application import View, application
+from mad.web.application import application
+from mad.web.behind import View
 from mad.web.server import HttpServer
+from tests.worlds import tiny_world
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 
@@ -73,8 +78,47 @@ ALERT = Alert(
 )
 
 
+INCIDENT = Incident(
+    incident_id="incident-1",
+    model="demo",
+    baseline="default",
+    context=7,
+    profile=((Mechanism("act1", "set", 41), 0.7), (Mechanism("act1", "residual", 3), 0.2)),
+    alerts=1200,
+    first_time=datetime(2026, 3, 1, 11, tzinfo=UTC),
+    last_time=datetime(2026, 3, 1, 12, 29, 58, tzinfo=UTC),
+    last_sequence=1300,
+    most_surprise_bits=11.3,
+    representative_alert_id="alert-1",
+    is_open=True,
+)
+
+
 def verdict(p_value: float, bits: float = 1.25) -> Verdict:
     return Verdict(bits, 0.75, 1.75, 310.0, p_value, p_value <= 0.01, (), -1, 16)
+
+
+class Markup(HTMLParser):
+    """Collects the tags and attributes of a page, and the text between them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.words: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
 
 
 @dataclass
@@ -83,24 +127,64 @@ class Site:
 
     metrics: Metrics
     client: httpx.Client
+    fitted: Baseline
     alerts: list[Alert] = field(default_factory=list)
+    said: dict[str, Acknowledgement] = field(default_factory=dict)
+    incidents: list[Incident] = field(default_factory=list)
     baselines: list[Manifest] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     is_ready: bool = True
     alerts_problem: str = ""
 
-    def latest(self, count: int) -> Sequence[Alert]:
+    def page(self, path: str = "/", *, status: int = 200) -> str:
+        """Return the text of a page."""
+        response = self.client.get(path)
+        assert response.status_code == status
+        return response.text
+
+    def view(self, model: str) -> View:
+        """Return what is behind the page."""
+        return View(
+            model=model,
+            ready=lambda: self.is_ready,
+            alerts=self._listed,
+            alert=self._one,
+            incidents=lambda most: self.incidents[:most],
+            baselines=lambda: [replace(self.fitted, manifest=one) for one in self.baselines],
+            versions=lambda name: [one for one in self.entries if one.manifest.name == name],
+        )
+
+    def _listed(self, wanted: Wanted, size: int, token: str) -> tuple[Sequence[Recorded], str]:
+        self._fail()
+        found = [one for one in self.alerts if wanted.baseline in ("", one.baseline)]
+        start = int(token or 0)
+        after = str(start + size) if len(found) > start + size else ""
+        return [self._recorded(one) for one in found[start : start + size]], after
+
+    def _one(self, alert_id: str) -> Recorded:
+        self._fail()
+        for alert in self.alerts:
+            if alert.alert_id == alert_id:
+                return self._recorded(alert)
+        raise NotFoundError(f"there is no alert {alert_id!r}")
+
+    def _recorded(self, alert: Alert) -> Recorded:
+        place = self.alerts.index(alert)
+        return Recorded(len(self.alerts) - place, alert, "", self.said.get(alert.alert_id))
+
+    def _fail(self) -> None:
         if self.alerts_problem:
             raise AlertLogError(self.alerts_problem)
-        return self.alerts[:count]
 
-    def page(self, query: str = "") -> str:
-        response = self.client.get(f"/{query}")
-        assert response.status_code == 200
-        return response.text
+
+@pytest.fixture(scope="session")
+def fitted() -> Baseline:
+    """Return a baseline of the tiny world."""
+    return tiny_world().baseline
 
 
 @pytest.fixture
-def make_site() -> Iterator[Callable[[str], Site]]:
+def make_site(fitted: Baseline) -> Iterator[Callable[[str], Site]]:
     """Start a site that watches a model of some name."""
     with ExitStack() as stack:
 
@@ -108,14 +192,8 @@ def make_site() -> Iterator[Callable[[str], Site]]:
             registry = CollectorRegistry()
             metrics = Metrics(registry, model=model, false_alarm_rates=(0.01,))
             client = stack.enter_context(httpx.Client(trust_env=False))
-            site = Site(metrics, client)
-            view = View(
-                model=model,
-                ready=lambda: site.is_ready,
-                alerts=site.latest,
-                baselines=lambda: site.baselines,
-            )
-            app = application(registry, view, clock=lambda: NOW)
+            site = Site(metrics, client, fitted)
+            app = application(registry, site.view(model), clock=lambda: NOW)
             server = HttpServer(app, host="127.0.0.1", port=0)
             client.base_url = httpx.URL(f"http://127.0.0.1:{server.start()}")
             stack.callback(server.stop)

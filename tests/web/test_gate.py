@@ -8,8 +8,11 @@ import pytest
 import trustme
 from prometheus_client import CollectorRegistry
 
-from mad.web.application import View, application
+from mad.baseline.bundle import Baseline
+from mad.metrics import Metrics
+from mad.web.application import application
 from mad.web.server import HttpServer
+from tests.web.conftest import Site
 
 
 def status_for(headers: Sequence[str]) -> int:
@@ -18,13 +21,16 @@ def status_for(headers: Sequence[str]) -> int:
 
 
 @pytest.fixture
-def site() -> Iterator[httpx.Client]:
+def site(fitted: Baseline) -> Iterator[httpx.Client]:
     """Serve over TLS, to one analyst."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    view = View(model="m", ready=lambda: True, alerts=lambda _: [], baselines=list)
-    app = application(CollectorRegistry(), view, status_for=status_for)
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, model="m", false_alarm_rates=(0.01,))
+    with httpx.Client() as unused:
+        view = Site(metrics, unused, fitted).view("m")
+    app = application(registry, view, status_for=status_for)
     server = HttpServer(app, host="127.0.0.1", port=0, tls=context)
     address = f"https://127.0.0.1:{server.start()}"
     trusting = ssl.create_default_context()
@@ -34,7 +40,7 @@ def site() -> Iterator[httpx.Client]:
     server.stop()
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/style.css", "/?alert=1", "/nothing"])
+@pytest.mark.parametrize("path", ["/", "/metrics", "/style.css", "/alerts", "/nothing"])
 def test_metrics_and_the_page_are_for_who_may_read_alerts(site: httpx.Client, path: str) -> None:
     anonymous = site.get(path)
     assert anonymous.status_code == 401

@@ -36,10 +36,11 @@ def test_a_ready_server_says_so(site: Site) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/style.css", "/readyz", "/nothing-here"])
-def test_every_answer_forbids_scripts_and_frames(site: Site, path: str) -> None:
+def test_every_answer_forbids_foreign_scripts_and_frames(site: Site, path: str) -> None:
     policy = site.client.get(path).headers["content-security-policy"]
     assert "default-src 'none'" in policy
-    assert "script-src" not in policy
+    assert "script-src 'self';" in policy
+    assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
 
 

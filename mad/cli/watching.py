@@ -1,0 +1,33 @@
+"""The page and the server it watches, joined: what the page shows, asked of the server."""
+
+from collections.abc import Callable, Sequence
+
+from mad.alerts.values import Incident
+from mad.baseline.bundle import Baseline
+from mad.baseline.store import Entry
+from mad.service.server import Server
+from mad.web.behind import View
+
+
+def view_of(server: Server, *, is_serving: Callable[[], bool]) -> View:
+    """Return what the page shows of a server, ready while it ``is_serving`` too."""
+
+    def incidents(most: int) -> Sequence[Incident]:
+        return server.alert_log.incidents("", most, "", include_closed=False)[0]
+
+    def baselines() -> Sequence[Baseline]:
+        return [monitor.baseline for monitor in server.registry.monitors]
+
+    def versions(name: str) -> Sequence[Entry]:
+        # All are read and then filtered: a name from a request never becomes a path.
+        return [entry for entry in server.store.entries() if entry.manifest.name == name]
+
+    return View(
+        model=server.registry.default.baseline.manifest.model_name,
+        ready=lambda: is_serving() and server.is_ready,
+        alerts=server.alert_log.listing,
+        alert=server.alert_log.find,
+        incidents=incidents,
+        baselines=baselines,
+        versions=versions,
+    )
