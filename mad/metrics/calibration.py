@@ -1,7 +1,7 @@
 """Whether the promised false-alarm rate is kept: series that are worked out when they are read."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, final
 
@@ -68,6 +68,7 @@ class CalibrationMetrics:
         self._model = model
         self._label_of = label_of
         self._source: Callable[[], Iterable[CalibrationReading]] = tuple
+        self._shown: dict[tuple[str, ...], Collection[tuple[Traffic, str]]] = {}
         self._refreshing = threading.Lock()
 
     def read_from(self, source: Callable[[], Iterable[CalibrationReading]]) -> None:
@@ -106,4 +107,6 @@ class CalibrationMetrics:
         """Stand at these values: another revision may have other rates and sites."""
         for key, value in values.items():
             self._gauges[name].labels(*labels, *key).set(value)
-        self._gauges[name].keep(*labels, only={(*labels, *key) for key in values})
+        if self._shown.get((name, *labels)) != values.keys():
+            self._gauges[name].keep(*labels, only={(*labels, *key) for key in values})
+            self._shown[name, *labels] = frozenset(values)

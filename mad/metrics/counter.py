@@ -1,13 +1,12 @@
 """Counters that are cheap to move: every call moves several."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeAlias, final
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import CounterMetricFamily
 
-from mad.metrics.family import Family, nothing_waits
+from mad.metrics.family import Family, Read, nothing_waits
 from mad.metrics.table import Series
 
 
@@ -38,11 +37,10 @@ def counter(
     before_read: Callable[[], None] = nothing_waits,
 ) -> Counter:
     """Register a series of counters."""
-
-    def export(children: Sequence[tuple[tuple[str, ...], Count]]) -> CounterMetricFamily:
-        family = CounterMetricFamily(series.name, series.help, labels=series.labels)
-        for values, child in children:
-            family.add_metric(values, child.value)
-        return family
-
-    return Family(series, registry, make=Count, export=export, before_read=before_read)
+    return Family(
+        series,
+        registry,
+        make=Count,
+        read=lambda child: Read((child.value,)),
+        before_read=before_read,
+    )

@@ -1,5 +1,6 @@
 """What happens in one server, and the series that each event moves."""
 
+import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -35,7 +36,7 @@ from mad.metrics.table import (
     Unscored,
 )
 from mad.streams.monitor import Channel, Reading
-from mad.types import Verdict
+from mad.types import Alert, Verdict
 
 MAX_BASELINES: Final = 16
 """Baselines that get series of their own; further ones share the label ``other``."""
@@ -128,6 +129,18 @@ class Metrics:
         """Alerts of a baseline, given by name, were raised."""
         labels = (self._model, self._baseline(baseline))
         self._counters["mad_alerts_total"].labels(*labels).inc(count)
+
+    def exemplified_by(self, alert: Alert) -> None:
+        """An alert that was raised stands for its input in the buckets that counted it."""
+        labels = (self._model, self._baseline(alert.baseline), "live")
+        for name, value in (
+            ("mad_surprise_shannons", alert.verdict.surprise_bits),
+            ("mad_p_value", alert.verdict.p_value),
+        ):
+            if math.isfinite(value):
+                self._histograms[name].labels(*labels).exemplify(
+                    value, {"alert_id": alert.alert_id}, timestamp=alert.time.timestamp()
+                )
 
     def stream_read(
         self, baseline: str, readings: Iterable[Reading], *, inputs: int, began: datetime

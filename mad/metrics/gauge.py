@@ -1,12 +1,11 @@
 """Gauges that can be taken away again, and are worked out when somebody looks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeAlias, final
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import GaugeMetricFamily
 
-from mad.metrics.family import Family, nothing_waits
+from mad.metrics.family import Family, Read, nothing_waits
 from mad.metrics.table import Series
 
 
@@ -44,11 +43,10 @@ def gauge(
     before_read: Callable[[], None] = nothing_waits,
 ) -> Gauge:
     """Register a series of gauges."""
-
-    def export(children: Sequence[tuple[tuple[str, ...], Level]]) -> GaugeMetricFamily:
-        family = GaugeMetricFamily(series.name, series.help, labels=series.labels)
-        for values, child in children:
-            family.add_metric(values, child.value)
-        return family
-
-    return Family(series, registry, make=Level, export=export, before_read=before_read)
+    return Family(
+        series,
+        registry,
+        make=Level,
+        read=lambda child: Read((child.value,)),
+        before_read=before_read,
+    )

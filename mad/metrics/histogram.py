@@ -1,15 +1,16 @@
 """Histograms that are cheap to feed: values are kept as they come, and counted many at a time."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Final, TypeAlias, final
 
 import numpy as np
 from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import HistogramMetricFamily
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
-from mad.metrics.family import Family, nothing_waits
+from mad.metrics.family import Family, Line, Read, nothing_waits
 from mad.metrics.table import Series
 
 _KEPT: Final = 512
@@ -25,6 +26,7 @@ class Child:
         self._counts = np.zeros(len(edges), np.int64)
         self._total = 0.0
         self._values: list[float] = []
+        self._examples: dict[int, Exemplar] = {}
         self._lock = threading.Lock()
 
     def observe(self, value: float) -> None:
@@ -41,11 +43,17 @@ class Child:
             if len(self._values) >= _KEPT:
                 self._fold()
 
-    def read(self) -> tuple[Sequence[int], float]:
-        """Return how many values each bucket has by itself, and the sum of all."""
+    def exemplify(self, value: float, labels: Mapping[str, str], *, timestamp: float) -> None:
+        """Let a finite value that was observed stand for its bucket, until another does."""
+        place = int(np.searchsorted(self._edges, value, side="left"))
+        with self._lock:
+            self._examples[place] = Exemplar(dict(labels), value, timestamp)
+
+    def read(self) -> tuple[Sequence[int], float, Mapping[int, Exemplar]]:
+        """Return how many values each bucket has by itself, the sum of all, and examples."""
         with self._lock:
             self._fold()
-            return self._counts.tolist(), self._total
+            return self._counts.tolist(), self._total, dict(self._examples)
 
     def _fold(self) -> None:
         if self._values:
@@ -70,16 +78,15 @@ def histogram(
     edges = (*series.edges, np.inf)
     bounds = [_bound(edge) for edge in edges]
 
-    def export(children: Sequence[tuple[tuple[str, ...], Child]]) -> HistogramMetricFamily:
-        family = HistogramMetricFamily(series.name, series.help, labels=series.labels)
-        for values, child in children:
-            counts, total = child.read()
-            cumulated = np.cumsum(counts).tolist()
-            family.add_metric(values, list(zip(bounds, cumulated, strict=True)), total)
-        return family
+    lines = (*(Line("_bucket", bound) for bound in bounds), Line("_count"), Line("_sum"))
+
+    def read(child: Child) -> Read:
+        counts, total, examples = child.read()
+        cumulated = list(accumulate(counts))
+        return Read((*cumulated, cumulated[-1], total), examples)
 
     return Family(
-        series, registry, make=lambda: Child(edges), export=export, before_read=before_read
+        series, registry, make=lambda: Child(edges), read=read, lines=lines, before_read=before_read
     )
 
 

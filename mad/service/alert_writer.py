@@ -227,6 +227,7 @@ class AlertWriter:
         """Count alerts that are in the log now, and call whoever waits for them."""
         for alert in written:
             self._metrics.alert_raised(alert.baseline, 1)
+            self._metrics.exemplified_by(alert)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._on_written)
 

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from mad.metrics.exposition import exposition
 from mad.web import page
 from mad.web.behind import View
 from mad.web.gate import Gated, Guarded
@@ -52,8 +52,8 @@ def application(
             yield
 
     def metrics(request: Request) -> Response:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), headers={"content-type": content_type})
+        written, content_type = exposition(registry, request.headers.get("accept", ""))
+        return Response(written, headers={"content-type": content_type})
 
     def ready(_: Request) -> Response:
         if view.ready():

@@ -4,6 +4,7 @@ import pytest
 
 from mad.calibration.health import binomial_interval
 from mad.client import request
+from mad.metrics.exposition import exposition
 from mad.service.lately import BLOCK
 from mad.service.observed import Observations
 from mad.v1 import scoring_pb2 as pb
@@ -86,6 +87,16 @@ async def test_live_uses_of_components_that_trusted_data_never_used_are_counted_
     assert uses > 0
     assert service.sample("mad_components_unseen_total", **OF) == uses
     assert service.sample("mad_components_unseen_total", **OF) == uses
+
+
+async def test_an_alert_is_found_from_the_bucket_that_counted_it(service: Running) -> None:
+    answer = await service.client.score(anomalies(1))
+    written, _ = exposition(service.collectors, "application/openmetrics-text; version=1.0.0")
+    raised = [line for line in written.decode().splitlines() if answer.scores[0].alert_id in line]
+    assert [line.partition("{")[0] for line in raised] == [
+        "mad_surprise_shannons_bucket",
+        "mad_p_value_bucket",
+    ]
 
 
 def test_another_revision_begins_anew(world: World) -> None:
