@@ -37,7 +37,7 @@ def board() -> build.Dashboard:
     started = started.with_variable(
         traffic.current(model.VariableOption(text="live", value="live"))
     )
-    return _baselines(_moved(_kept(started.annotation(_revisions()))))
+    return _baselines(_moved(_lately(_kept(started.annotation(_revisions())))))
 
 
 def _revisions() -> build.AnnotationQuery:
@@ -114,20 +114,101 @@ def _kept(board: build.Dashboard) -> build.Dashboard:
     )
 
 
+def _lately(board: build.Dashboard) -> build.Dashboard:
+    by_alpha = "max by (model, baseline, alpha)"
+    return (
+        board.with_row(row("The last few thousand inputs of each server"))
+        .with_panel(
+            lines(
+                "Share at or under each rate, with its interval",
+                "The true share is between low and high with 99 % confidence: calibration is lost "
+                "where a whole interval is above its alpha.",
+                *(
+                    Query(
+                        f"{by_alpha} (mad_calibration_observed_{one}ratio{{{_CHOSEN}}})",
+                        f"{{{{baseline}}}} {called} at {{{{alpha}}}}",
+                    )
+                    for one, called in (("", "observed"), ("low_", "low"), ("high_", "high"))
+                ),
+                unit="percentunit",
+                span=HALF,
+                log=True,
+            )
+        )
+        .with_panel(
+            lines(
+                "Evidence of lost calibration",
+                "Wealth of bets against the promise on trusted traffic, in powers of ten: the "
+                "chance of ever reaching 2 is at most one in a hundred while the promise is kept, "
+                "and of 4 one in ten thousand. Servers count as one, by the mean of their wealth.",
+                Query(
+                    "log10(avg by (model, baseline) "
+                    f"(10 ^ mad_calibration_wealth_log10{{{BASELINE}}}))",
+                    _NAMED,
+                ),
+                unit="none",
+                span=HALF,
+            )
+        )
+        .with_panel(
+            lines(
+                "Gap between p-values and the promise",
+                "Largest distance (Kolmogorov and Smirnov) between the distribution of trusted "
+                "traffic's p-values and that of the reference. It says little of few inputs.",
+                Query(f"{_LATEST} (mad_calibration_ks_ratio{{{BASELINE}}})", _NAMED),
+                unit="percentunit",
+            )
+        )
+        .with_panel(
+            lines(
+                "Trusted inputs it is of",
+                "Without trusted traffic nothing tells whether the promise is kept: send some.",
+                Query(f"{_LATEST} (mad_calibration_window_samples{{{BASELINE}}})", _NAMED),
+                unit="short",
+            )
+        )
+        .with_panel(
+            lines(
+                "Components never used in trusted data",
+                "Uses of them by live inputs, a second.",
+                Query(f"{_BY} ({rate('mad_components_unseen_total', BASELINE)})", _NAMED),
+                unit="cps",
+            )
+        )
+    )
+
+
 def _moved(board: build.Dashboard) -> build.Dashboard:
-    return board.with_row(row("Has traffic moved?")).with_panel(
-        lines(
-            "Evidence against live traffic, over what alarms",
-            "At 1 an alarm is raised, and stands until it is reset. The never-false channel is "
-            "wrong at most with the chance set, in a stream of any length; the fast one now and "
-            "then.",
-            Query(
-                f"max by (model, baseline, channel) (mad_stream_evidence_shannons{{{BASELINE}}})"
-                " / max by (model, baseline, channel) "
-                f"(mad_stream_threshold_shannons{{{BASELINE}}})",
-                "{{baseline}} {{channel}}",
-            ),
-            unit="none",
+    by_channel = "max by (model, baseline, channel)"
+    return (
+        board.with_row(row("Has traffic moved?"))
+        .with_panel(
+            lines(
+                "Evidence against live traffic, over what alarms",
+                "At 1 an alarm is raised, and stands until it is reset. The never-false channel is "
+                "wrong at most with the chance set, in a stream of any length; the fast one now "
+                "and then.",
+                Query(
+                    f"{by_channel} (mad_stream_evidence_shannons{{{BASELINE}}})"
+                    f" / {by_channel} (mad_stream_threshold_shannons{{{BASELINE}}})",
+                    "{{baseline}} {{channel}}",
+                ),
+                unit="none",
+                span=HALF,
+            )
+        )
+        .with_panel(
+            lines(
+                "Drift of components, by site",
+                "Bits an input that a code with today's rates of use would save, after paying for "
+                "being told apart. `mad calibration` names the components.",
+                Query(
+                    f"max by (model, baseline, site) (mad_component_drift_shannons{{{_CHOSEN}}})",
+                    "{{baseline}} {{site}}",
+                ),
+                unit="none",
+                span=HALF,
+            )
         )
     )
 
@@ -166,10 +247,13 @@ def _baselines(board: build.Dashboard) -> build.Dashboard:
         )
         .with_panel(
             number(
-                "Inputs since the stream began",
-                "Live inputs that the evidence above is of.",
-                Query(f"{_LATEST} (mad_stream_inputs{{{BASELINE}}})", _NAMED),
-                unit="short",
+                "Age",
+                "Since the baseline was fitted. The world it was fitted on may be gone by now.",
+                Query(
+                    f"time() - {_LATEST} (mad_baseline_fit_timestamp_seconds{{{BASELINE}}})",
+                    _NAMED,
+                ),
+                unit="s",
             )
             .span(SIXTH)
             .height(8)
