@@ -10,13 +10,16 @@ OIP_READY := .venv/oip/ready
 TOOLS_READY := .venv/deploy/ready
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo serve test check format protos bench soak peers oip tools dashboards
+.PHONY: help demo watch-demo serve test check format protos bench soak peers oip tools dashboards
 
 help:     ## this list
-	@sed -n 's/^\([a-z]*:\)[^#]*## /  make \1 /p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*:\)[^#]*## /  make \1 /p' $(MAKEFILE_LIST)
 
 demo: $(READY)     ## the main job on real data: train, fit, serve, attack, report
 	$(BIN)/mad demo
+
+watch-demo: $(READY)     ## the demo's server with Prometheus and Alertmanager beside it: a burst, who is told, pictures of the page
+	$(BIN)/mad demo --watch
 
 serve: $(READY)     ## the demo's server and page, until Ctrl-C
 	$(BIN)/mad demo --serve

@@ -72,6 +72,16 @@ class RunFolder:
         return self.root / "measures.png"
 
     @property
+    def watched(self) -> Path:
+        """Settings, data and logs of the Prometheus and the Alertmanager that watch the server."""
+        return self.root / "watched"
+
+    @property
+    def pictures(self) -> Path:
+        """What the page looked like."""
+        return self.root / "pictures"
+
+    @property
     def is_prepared(self) -> bool:
         """Whether there is a baseline to serve."""
         return bool(list(self.root.glob("baselines/*/active")))
@@ -91,6 +101,12 @@ class RunFolder:
             raise ConfigError(
                 f"cannot write the run folder {self.root}: {cause.strerror}"
             ) from cause
+
+    def forget(self) -> None:
+        """Remove what the server of an earlier run kept: alerts, evidence, and who did what."""
+        for name in ("alerts.db*", "stream.json", "audit.jsonl"):
+            for path in self.root.glob(name):
+                path.unlink()
 
     def _erase(self) -> None:
         is_ours = self.settings.is_file() and self.settings.read_text().startswith(_FIRST_LINE)

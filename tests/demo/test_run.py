@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,3 +92,35 @@ def test_a_folder_with_other_files_is_refused_in_one_sentence(tmp_path: Path) ->
     assert run.returncode == 2
     assert "name a new one with --out" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.skipif(
+    shutil.which("prometheus") is None or shutil.which("amtool") is None,
+    reason="on Debian: apt install prometheus prometheus-alertmanager",
+)
+def test_a_watched_burst_is_told_of_at_the_webhook(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    run = subprocess.run(
+        [*MAD, "demo", "--watch", "--out", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "webhook, page, firing: MadAnomalyBurst\n" in run.stdout
+    assert re.search(r"MadAnomalyBurst was at the webhook [\d.]+ s after", run.stdout)
+    pictures = list((folder / "pictures").glob("*.png"))
+    assert len(pictures) == 6 or "no pictures without" in run.stdout
+
+
+def test_watching_without_prometheus_says_what_to_install(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [*MAD, "demo", "--watch", "--out", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PATH": str(tmp_path)},
+    )
+    assert run.returncode == 2
+    assert "apt install prometheus prometheus-alertmanager" in run.stderr
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,1 @@
+"""The demo as its on-call engineer sees it: Prometheus, Alertmanager, a webhook and pictures."""
