@@ -121,15 +121,13 @@ async def _started(server: "Server") -> int:
 def _http(
     server: "Server", address: Address, collectors: "CollectorRegistry", serving: threading.Event
 ) -> "HttpServer":
-    from mad.cli.watching import view_of
-    from mad.web.application import application, everybody
+    from mad.cli.watching import behind_of
+    from mad.web.application import application
     from mad.web.server import HttpServer
 
     # On loopback, whoever reads the page is on this machine already.
-    status_for = everybody if is_loopback(address) else server.guard.web_status
-    page = application(
-        collectors, view_of(server, is_serving=serving.is_set), status_for=status_for
-    )
+    behind = behind_of(server, is_serving=serving.is_set, is_open=is_loopback(address))
+    page = application(collectors, behind)
     certificates = server.guard.certificates
     tls = None if certificates is None else certificates.web
     return HttpServer(page, host=address.host, port=address.port, tls=tls)

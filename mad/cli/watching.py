@@ -6,7 +6,35 @@ from mad.alerts.values import Incident
 from mad.baseline.bundle import Baseline
 from mad.baseline.store import Entry
 from mad.service.server import Server
-from mad.web.behind import View
+from mad.web.behind import Behind, Deed, Entrance, View, Visitor
+
+
+def behind_of(server: Server, *, is_serving: Callable[[], bool], is_open: bool) -> Behind:
+    """Return all that is behind the page of a server.
+
+    It is ready while it ``is_serving`` too. Where it ``is_open``, nobody needs to sign in to read.
+    """
+    return Behind(
+        view_of(server, is_serving=is_serving), entrance_of(server, is_open=is_open), server.visits
+    )
+
+
+def entrance_of(server: Server, *, is_open: bool) -> Entrance:
+    """Return who may come in, by the server's own principals."""
+    everybody: frozenset[Deed] = frozenset({"read"}) if is_open else frozenset()
+
+    def visitor(credential: bytes) -> Visitor:
+        principal = server.guard.visiting(credential)
+        deeds = server.visits.deeds(principal) | everybody
+        if "read" not in deeds:
+            server.guard.note_visit(principal)
+        return Visitor(principal.name, credential, deeds)
+
+    return Entrance(
+        is_asking=lambda: server.guard.is_asking,
+        credential=server.guard.credential,
+        visitor=visitor,
+    )
 
 
 def view_of(server: Server, *, is_serving: Callable[[], bool]) -> View:

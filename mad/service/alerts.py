@@ -61,9 +61,7 @@ class AlertServicer(rpc.AlertServiceServicer):
         self, request: pb.AcknowledgeAlertRequest, context: Context
     ) -> pb.AcknowledgeAlertResponse:
         """Record what somebody found, in the audit log too; a retry records nothing more."""
-        found = convert_alerts.finding(request, principal=caller.get().name, time=self.clock())
-        # Who leaves does not take back what is being written.
-        recording = await asyncio.shield(asyncio.to_thread(self._record, found))
+        recording = await self.acknowledge(request)
         return pb.AcknowledgeAlertResponse(
             acknowledgement=convert_alerts.acknowledgement(recording.acknowledgement),
             alerts=recording.alerts,
@@ -79,6 +77,12 @@ class AlertServicer(rpc.AlertServiceServicer):
         )
         incidents = map(convert_alerts.incident, found)
         return pb.ListIncidentsResponse(incidents=incidents, next_page_token=token)
+
+    async def acknowledge(self, request: pb.AcknowledgeAlertRequest) -> Recording:
+        """Record what the caller found, as ``AcknowledgeAlert`` does."""
+        found = convert_alerts.finding(request, principal=caller.get().name, time=self.clock())
+        # Who leaves does not take back what is being written.
+        return await asyncio.shield(asyncio.to_thread(self._record, found))
 
     def _record(self, found: Finding) -> Recording:
         kind = "alert" if found.alert_id else "incident"

@@ -21,7 +21,9 @@ _DISPOSITIONS: Final[Mapping["pb.Disposition.ValueType", Disposition]] = {
     pb.DISPOSITION_FALSE_POSITIVE: "false_positive",
     pb.DISPOSITION_EXPECTED: "expected",
 }
-_NUMBERS: Final = {name: number for number, name in _DISPOSITIONS.items()}
+NUMBERS: Final[Mapping[Disposition, "pb.Disposition.ValueType"]] = {
+    name: number for number, name in _DISPOSITIONS.items()
+}
 
 
 def wanted(request: pb.ListAlertsRequest) -> Wanted:
@@ -48,7 +50,7 @@ def finding(request: pb.AcknowledgeAlertRequest, *, principal: str, time: dateti
     if target is None or not getattr(request, target):
         raise InputError("the request names no alert; set alert_id or incident_id")
     if not request.disposition:
-        raise InputError(f"disposition is not given; use one of {', '.join(_NUMBERS)}")
+        raise InputError(f"disposition is not given; use one of {', '.join(NUMBERS)}")
     if len(request.comment) > MAX_COMMENT or "\0" in request.comment:
         raise InputError(
             f"comment has {len(request.comment)} characters; send at most {MAX_COMMENT}, and no "
@@ -71,7 +73,7 @@ def finding(request: pb.AcknowledgeAlertRequest, *, principal: str, time: dateti
 def disposition(number: "pb.Disposition.ValueType") -> Disposition:
     """Read a disposition; InputError for one that this server does not know."""
     if number not in _DISPOSITIONS:
-        raise InputError(f"disposition {number} is unknown here; use one of {', '.join(_NUMBERS)}")
+        raise InputError(f"disposition {number} is unknown here; use one of {', '.join(NUMBERS)}")
     return _DISPOSITIONS[number]
 
 
@@ -97,7 +99,7 @@ def recorded(value: Recorded) -> pb.Alert:
 def acknowledgement(value: Acknowledgement) -> pb.Acknowledgement:
     """Write what somebody found."""
     return pb.Acknowledgement(
-        disposition=_NUMBERS[value.disposition],
+        disposition=NUMBERS[value.disposition],
         comment=value.comment,
         principal=value.principal,
         acknowledge_time=convert.timestamp(value.time),

@@ -44,6 +44,7 @@ from mad.service.shadowing import Shadowing
 from mad.service.shares import CallerLimits, Shares, shared
 from mad.service.streams import StreamServicer
 from mad.service.tracing import Tracing
+from mad.service.visits import Visits
 from mad.service.warming import warm_up
 from mad.service.watch import StreamWatch, WatchPlan
 from mad.v1 import (
@@ -147,9 +148,7 @@ class Server:
         default = self.registry.resolve("").baseline
         self._watch = StreamWatch(default, self.watch, metrics=self.metrics, clock=self.clock)
         self._inference = InferenceServing(
-            self.inference,
-            self.registry.resolve(""),
-            max_message_bytes=limits.max_message_bytes,
+            self.inference, self.registry.resolve(""), max_message_bytes=limits.max_message_bytes
         )
         self._fits = Fits(
             self.fits,
@@ -161,6 +160,7 @@ class Server:
         )
         loading = Loading(self.store, self.registry, self._batcher, self._watch, self.metrics)
         self._promoting = Promoting(self.promotion, loading, self.audit)
+        self.visits = Visits(self.guard, self._alerts.servicer, self._promoting)
 
     def look_at_store(self) -> None:
         """Follow aliases that were moved elsewhere now, and what failed before once more."""

@@ -1,9 +1,8 @@
 """The HTTP routes: ``/metrics``, ``/healthz``, ``/readyz`` and the pages."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
@@ -14,37 +13,40 @@ from starlette.routing import Route
 
 from mad.metrics.exposition import exposition
 from mad.web import page
-from mad.web.behind import View
+from mad.web.acting import Acting
+from mad.web.behind import Behind
 from mad.web.gate import Gated, Guarded
 from mad.web.history import PERIOD_S, History
 from mad.web.reading import Reading
+from mad.web.sessions import Sessions
 
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def everybody(_: Sequence[str]) -> int:
-    """Let every request read."""
-    return HTTPStatus.OK
-
-
 def application(
     registry: CollectorRegistry,
-    view: View,
+    behind: Behind,
     *,
-    status_for: Callable[[Sequence[str]], int] = everybody,
     clock: Callable[[], datetime] = _utc_now,
     period_s: float = PERIOD_S,
 ) -> Starlette:
     """Build the application; ``clock`` says when a page was made.
 
-    ``status_for`` says, from a request's authorization headers, whether it may read metrics and the
-    pages: 200, or 401 or 403. Health is for everybody. What the charts remember is noted every
-    ``period_s`` seconds.
+    Health, the style sheet and signing in are for everybody. What the charts remember is noted
+    every ``period_s`` seconds.
     """
-    history = History(registry, clock)
-    reading = Reading(registry=registry, view=view, history=history, clock=clock)
+    history, sessions, view = History(registry, clock), Sessions(), behind.view
+    reading = Reading(
+        registry=registry,
+        view=view,
+        history=history,
+        sessions=sessions,
+        is_asking=behind.entrance.is_asking,
+        clock=clock,
+    )
+    acting = Acting(behind=behind, sessions=sessions, reading=reading)
 
     @asynccontextmanager
     async def remembering(_: Starlette) -> AsyncIterator[None]:
@@ -63,13 +65,22 @@ def application(
     return Starlette(
         routes=[
             *reading.routes,
+            *acting.routes,
             Route("/metrics", metrics),
             Route("/healthz", _alive),
             Route("/readyz", ready),
             Route("/style.css", _style),
             Route("/live.js", _script),
         ],
-        middleware=[Middleware(Guarded), Middleware(Gated, status_for=status_for)],
+        middleware=[
+            Middleware(Guarded),
+            Middleware(
+                Gated,
+                entrance=behind.entrance,
+                sessions=sessions,
+                sign_in=acting.sign_in_page,
+            ),
+        ],
         lifespan=remembering,
     )
 

@@ -1,10 +1,10 @@
-"""What is behind the page: what it shows, as functions that are asked afresh from any thread."""
+"""What is behind the page: what it shows, who looks, what they can do; all from any thread."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, Protocol, TypeAlias, final
 
-from mad.alerts.values import Incident, Recorded, Wanted
+from mad.alerts.values import Disposition, Incident, Recorded, Wanted
 from mad.baseline.bundle import Baseline
 from mad.baseline.store import Entry
 
@@ -29,3 +29,72 @@ class View:
     incidents: Callable[[int], Sequence[Incident]]
     baselines: Callable[[], Sequence[Baseline]]
     versions: Callable[[str], Sequence[Entry]]
+
+
+Deed: TypeAlias = Literal["read", "acknowledge", "promote"]
+
+
+@final
+@dataclass(frozen=True)
+class Visitor:
+    """Somebody who looks; ``name`` is empty where nobody was asked.
+
+    ``credential`` stands for the token that was shown, and is empty without one.
+    """
+
+    name: str
+    credential: bytes
+    deeds: frozenset[Deed]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Entrance:
+    """Who may come in.
+
+    ``is_asking`` says whether anybody is asked who they are. ``credential`` returns what stands for
+    the token in authorization headers, and ``visitor`` who shows it; both raise
+    UnauthenticatedError for a token that is nobody's, or no longer.
+    """
+
+    is_asking: Callable[[], bool]
+    credential: Callable[[Sequence[str]], bytes]
+    visitor: Callable[[bytes], Visitor]
+
+
+class Actions(Protocol):
+    """What visitors can do, each for who shows a credential; may take as long as a model runs.
+
+    All raise UnauthenticatedError, ForbiddenError, and a MadError that says why it is not done.
+    """
+
+    def acknowledge(  # what was found, and by whom
+        self,
+        credential: bytes,
+        *,
+        alert_id: str = "",
+        incident_id: str = "",
+        disposition: Disposition,
+        comment: str,
+        request_id: str,
+    ) -> None:
+        """Record what an alert, or every alert of an incident, was found to be."""
+        ...
+
+    def promote(self, credential: bytes, revision: str, expected: int | None) -> None:
+        """Make a version the active one in place of the one expected."""
+        ...
+
+    def go_back(self, credential: bytes, name: str, expected: int | None) -> None:
+        """Make the version before the one expected the active one again."""
+        ...
+
+
+@final
+@dataclass(frozen=True)
+class Behind:
+    """All that is behind the page."""
+
+    view: View
+    entrance: Entrance
+    actions: Actions

@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from mad.web.behind import Visitor
+
 _HERE: Final = Path(__file__).parent
 
 STYLE: Final = (_HERE / "style.css").read_text()
@@ -28,13 +30,21 @@ _pages = Environment(
 @final
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """What is around every page. ``is_paused`` stops it from reloading itself."""
+    """What is around every page.
+
+    ``is_paused``, as ``reload_s`` of 0, stops it from reloading itself. Forms carry ``form_token``;
+    who signs in comes back to ``at``. Where nobody ``is_asking``, there is no signing in.
+    """
 
     model: str
     is_ready: bool
     now: datetime
     is_paused: bool = False
     reload_s: int = RELOAD_S
+    visitor: Visitor
+    is_asking: bool
+    form_token: str
+    at: str
 
 
 def render(template: str, frame: Frame, **shown: object) -> str:
@@ -76,7 +86,7 @@ def _moment(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _segment(text: str) -> str:
+def segment(text: str) -> str:
     """Write text as one segment of a path."""
     return quote(text, safe="", errors="replace")
 
@@ -89,6 +99,6 @@ _pages.filters.update(
     root=_root,
     share=_share,
     moment=_moment,
-    segment=_segment,
+    segment=segment,
 )
 _pages.tests["infinite"] = math.isinf

@@ -1,5 +1,6 @@
 """The pages that are read: overview, alerts, one alert, one baseline."""
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,20 +12,44 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from mad.errors import AlertLogError, BaselineError, InputError, MadError, NotFoundError
+from mad.errors import (
+    AlertLogError,
+    AuditError,
+    BaselineError,
+    BaselineNotFoundError,
+    ConflictError,
+    ForbiddenError,
+    GateError,
+    InputError,
+    MadError,
+    NotFoundError,
+    OverloadedError,
+    ShuttingDownError,
+    UnauthenticatedError,
+)
 from mad.web import page
 from mad.web.asked import Asked
 from mad.web.behind import View
 from mad.web.history import History
 from mad.web.overview import overview
+from mad.web.sessions import Sessions
 from mad.web.versions import versions
 
 PAGE_ALERTS: Final = 50
+# The first that fits holds.
 _STATUS: Final = {
     NotFoundError: HTTPStatus.NOT_FOUND,
+    BaselineNotFoundError: HTTPStatus.NOT_FOUND,
     InputError: HTTPStatus.BAD_REQUEST,
-    AlertLogError: HTTPStatus.SERVICE_UNAVAILABLE,
+    UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    ForbiddenError: HTTPStatus.FORBIDDEN,
+    ConflictError: HTTPStatus.CONFLICT,
+    GateError: HTTPStatus.CONFLICT,
     BaselineError: HTTPStatus.SERVICE_UNAVAILABLE,
+    AlertLogError: HTTPStatus.SERVICE_UNAVAILABLE,
+    AuditError: HTTPStatus.SERVICE_UNAVAILABLE,
+    OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    ShuttingDownError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 
@@ -36,6 +61,8 @@ class Reading:
     registry: CollectorRegistry
     view: View
     history: History
+    sessions: Sessions
+    is_asking: Callable[[], bool]
     clock: Callable[[], datetime]
 
     @property
@@ -48,9 +75,14 @@ class Reading:
             Route("/baselines/{name}", self._baseline),
         ]
 
-    def frame(self, request: Request) -> page.Frame:
-        """Return what is around a page."""
+    def frame(self, request: Request, *, is_live: bool = True) -> page.Frame:
+        """Return what is around a page; one that is not live does not look at itself again."""
         return page.Frame(
+            visitor=request.state.visitor,
+            is_asking=self.is_asking(),
+            form_token=self.sessions.form_token(request.state.owner),
+            at=request.url.path if request.method == "GET" else "/",
+            reload_s=page.RELOAD_S if is_live else 0,
             model=self.view.model,
             is_ready=self.view.ready(),
             now=self.clock(),
@@ -60,7 +92,9 @@ class Reading:
     def sorry(self, request: Request, status: int, text: str) -> Response:
         """Answer that a page cannot be shown, and why."""
         title = HTTPStatus(status).phrase
-        content = page.render("problem.html", self.frame(request), title=title, text=text)
+        content = page.render(
+            "problem.html", self.frame(request, is_live=False), title=title, text=text
+        )
         return HTMLResponse(content, status)
 
     def _overview(self, request: Request) -> Response:
@@ -72,7 +106,7 @@ class Reading:
         try:
             found, after = self.view.alerts(asked.wanted, PAGE_ALERTS, asked.page)
         except MadError as error:
-            return self.sorry(request, _status(error), str(error))
+            return self.sorry(request, status_of(error), str(error))
         content = page.render(
             "alerts.html",
             self.frame(request),
@@ -87,19 +121,33 @@ class Reading:
         try:
             found = self.view.alert(request.path_params["alert_id"])
         except MadError as error:
-            return self.sorry(request, _status(error), str(error))
-        return HTMLResponse(page.render("alert.html", self.frame(request), recorded=found))
+            return self.sorry(request, status_of(error), str(error))
+        return HTMLResponse(
+            page.render(
+                "alert.html",
+                self.frame(request),
+                recorded=found,
+                request_id=str(uuid.uuid4()),
+            )
+        )
 
     def _baseline(self, request: Request) -> Response:
         name = request.path_params["name"]
         try:
             shown = versions(self.view, name)
         except MadError as error:
-            return self.sorry(request, _status(error), str(error))
-        return HTMLResponse(page.render("baseline.html", self.frame(request), shown=shown))
+            return self.sorry(request, status_of(error), str(error))
+        return HTMLResponse(
+            page.render(
+                "baseline.html",
+                self.frame(request),
+                shown=shown,
+                done=request.query_params.get("done", ""),
+            )
+        )
 
 
-def _status(error: MadError) -> int:
+def status_of(error: MadError) -> int:
     """Return the status of an answer that could not be made."""
     kinds = (status for kind, status in _STATUS.items() if isinstance(error, kind))
     return next(kinds, HTTPStatus.INTERNAL_SERVER_ERROR)

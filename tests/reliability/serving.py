@@ -12,7 +12,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from torch import nn
 
-from mad.cli.watching import view_of
+from mad.cli.watching import behind_of
 from mad.service import process
 from mad.service.oip.serving import InferencePlan
 from mad.service.server import Limits
@@ -59,8 +59,8 @@ async def _serve(directory: Path, plan: Plan, told: Connection) -> None:
         inference=plan.inference,
     )
     server.address = f"127.0.0.1:{plan.port}"
-    view = view_of(server, is_serving=lambda: True)
-    http = HttpServer(application(collectors, view), host="127.0.0.1", port=0)
+    behind = behind_of(server, is_serving=lambda: True, is_open=True)
+    http = HttpServer(application(collectors, behind), host="127.0.0.1", port=0)
     told.send((await server.start(), http.start()))
     process.keep_loaded()
     await stopped.wait()

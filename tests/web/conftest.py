@@ -13,11 +13,11 @@ from prometheus_client import CollectorRegistry
 from mad.alerts.values import Acknowledgement, Incident, Mechanism, Recorded, Wanted
 from mad.baseline.bundle import Baseline, InputSpec, Manifest
 from mad.baseline.store import Entry
-from mad.errors import AlertLogError, NotFoundError
+from mad.errors import AlertLogError, NotFoundError, ShuttingDownError
 from mad.metrics import Metrics
 from mad.types import Alert, Charge, Explanation, Part, SetNeighbour, Verdict
 from mad.web.application import application
-from mad.web.behind import View
+from mad.web.behind import Behind, Entrance, View, Visitor
 from mad.web.server import HttpServer
 from tests.worlds import tiny_world
 
@@ -121,6 +121,19 @@ class Markup(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
+class NoActions:
+    """Nothing can be done where no server runs."""
+
+    def acknowledge(self, credential: bytes, **_: object) -> None:
+        raise ShuttingDownError(credential.hex())
+
+    def promote(self, credential: bytes, revision: str, expected: int | None) -> None:
+        raise ShuttingDownError(f"{credential.hex()} {revision} {expected}")
+
+    def go_back(self, credential: bytes, name: str, expected: int | None) -> None:
+        raise ShuttingDownError(f"{credential.hex()} {name} {expected}")
+
+
 @dataclass
 class Site:
     """What the page shows, to be changed by a test, and a client that looks at it."""
@@ -142,8 +155,17 @@ class Site:
         assert response.status_code == status
         return response.text
 
+    def behind(self, model: str) -> Behind:
+        """Return what is behind the page: somebody may read who need not sign in."""
+        entrance = Entrance(
+            is_asking=lambda: False,
+            credential=lambda _: b"",
+            visitor=lambda credential: Visitor("", credential, frozenset({"read"})),
+        )
+        return Behind(self.view(model), entrance, NoActions())
+
     def view(self, model: str) -> View:
-        """Return what is behind the page."""
+        """Return what the page shows."""
         return View(
             model=model,
             ready=lambda: self.is_ready,
@@ -193,7 +215,7 @@ def make_site(fitted: Baseline) -> Iterator[Callable[[str], Site]]:
             metrics = Metrics(registry, model=model, false_alarm_rates=(0.01,))
             client = stack.enter_context(httpx.Client(trust_env=False))
             site = Site(metrics, client, fitted)
-            app = application(registry, site.view(model), clock=lambda: NOW)
+            app = application(registry, site.behind(model), clock=lambda: NOW)
             server = HttpServer(app, host="127.0.0.1", port=0)
             client.base_url = httpx.URL(f"http://127.0.0.1:{server.start()}")
             stack.callback(server.stop)

@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -9,15 +10,25 @@ import trustme
 from prometheus_client import CollectorRegistry
 
 from mad.baseline.bundle import Baseline
+from mad.errors import UnauthenticatedError
 from mad.metrics import Metrics
 from mad.web.application import application
+from mad.web.behind import Deed, Entrance, Visitor
 from mad.web.server import HttpServer
 from tests.web.conftest import Site
 
+KNOWN = {"Bearer analyst": b"analyst", "Bearer other": b"other"}
 
-def status_for(headers: Sequence[str]) -> int:
-    known = {"Bearer analyst": 200, "Bearer other": 403}
-    return known.get(headers[0], 401) if len(headers) == 1 else 401
+
+def credential(headers: Sequence[str]) -> bytes:
+    if len(headers) == 1 and headers[0] in KNOWN:
+        return KNOWN[headers[0]]
+    raise UnauthenticatedError("nobody")
+
+
+def visitor(shown: bytes) -> Visitor:
+    deeds: frozenset[Deed] = frozenset({"read"} if shown == b"analyst" else set())
+    return Visitor(shown.decode(), shown, deeds)
 
 
 @pytest.fixture
@@ -29,8 +40,9 @@ def site(fitted: Baseline) -> Iterator[httpx.Client]:
     registry = CollectorRegistry()
     metrics = Metrics(registry, model="m", false_alarm_rates=(0.01,))
     with httpx.Client() as unused:
-        view = Site(metrics, unused, fitted).view("m")
-    app = application(registry, view, status_for=status_for)
+        behind = Site(metrics, unused, fitted).behind("m")
+    entrance = Entrance(is_asking=lambda: True, credential=credential, visitor=visitor)
+    app = application(registry, replace(behind, entrance=entrance))
     server = HttpServer(app, host="127.0.0.1", port=0, tls=context)
     address = f"https://127.0.0.1:{server.start()}"
     trusting = ssl.create_default_context()
@@ -40,7 +52,7 @@ def site(fitted: Baseline) -> Iterator[httpx.Client]:
     server.stop()
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/style.css", "/alerts", "/nothing"])
+@pytest.mark.parametrize("path", ["/", "/metrics", "/alerts", "/nothing"])
 def test_metrics_and_the_page_are_for_who_may_read_alerts(site: httpx.Client, path: str) -> None:
     anonymous = site.get(path)
     assert anonymous.status_code == 401
@@ -55,8 +67,10 @@ def test_metrics_and_the_page_are_for_who_may_read_alerts(site: httpx.Client, pa
     assert analyst.status_code == (404 if path == "/nothing" else 200)
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-def test_health_is_for_everybody(site: httpx.Client, path: str) -> None:
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/style.css", "/live.js", "/sign-in"])
+def test_health_and_what_it_takes_to_sign_in_is_for_everybody(
+    site: httpx.Client, path: str
+) -> None:
     assert site.get(path).status_code == 200
 
 

@@ -17,11 +17,10 @@ from mad.service.auth.failures import Failures, Reason
 from mad.service.auth.methods import METHODS
 from mad.service.auth.principals import MAX_TOKEN, Principals, digest_of
 from mad.service.auth.reloading import Reloading, Watched
-from mad.service.caller import ANYONE, Principal, Role, caller
+from mad.service.caller import ANYONE, Principal, caller
 from mad.service.calls import Call
 
 _NOBODY: Final = Principal("", frozenset())
-_PAGE: Final[frozenset[Role]] = frozenset({"alerts.read"})
 
 
 @final
@@ -129,23 +128,52 @@ class Guard:
             )
         return principal
 
-    def web_status(self, headers: Sequence[str]) -> int:
-        """Return the HTTP status for a reader of the page with these authorization headers.
+    @property
+    def is_asking(self) -> bool:
+        """Whether callers are asked who they are."""
+        return self._known is not None
 
-        Safe to call from any thread.
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop of the server; None before it has started."""
+        return self._loop
+
+    def credential(self, headers: Sequence[str]) -> bytes:
+        """Return what stands for the token in a page's authorization headers: its digest.
+
+        It is empty where nobody is asked. Raises UnauthenticatedError for a token that is nobody's.
+        Safe to call from any thread, as ``visiting`` is.
         """
         known = self._known
         if known is None:
-            return 200
+            return b""
         try:
-            principal = _of_headers(known, headers)
+            digest = _digest_of_headers(headers)
+            _of_digest(known, digest)
         except _Refused as refused:
             self._note_from_elsewhere("", refused.reason)
-            return 401
-        if principal.roles & _PAGE:
-            return 200
-        self._note_from_elsewhere(principal.name, "role")
-        return 403
+            raise UnauthenticatedError(str(refused)) from None
+        return digest
+
+    def visiting(self, credential: bytes) -> Principal:
+        """Return who visits the page; who shows nothing has no roles where anybody is asked.
+
+        Raises UnauthenticatedError for a token that has been taken away since.
+        """
+        known = self._known
+        if known is None:
+            return ANYONE
+        if not credential:
+            return _NOBODY
+        try:
+            return _of_digest(known, credential)
+        except _Refused as refused:
+            self._note_from_elsewhere("", refused.reason)
+            raise UnauthenticatedError(str(refused)) from None
+
+    def note_visit(self, principal: Principal) -> None:
+        """Put on record that a visitor may not do what they tried to."""
+        self._note_from_elsewhere(principal.name, "role" if principal.name else "missing")
 
     def _note_from_elsewhere(self, principal: str, reason: Reason) -> None:
         if self._loop is not None:
@@ -181,13 +209,20 @@ def _identified(known: _Known, call: Call) -> Principal:
 
 
 def _of_headers(known: _Known, headers: Sequence[str]) -> Principal:
+    return _of_digest(known, _digest_of_headers(headers))
+
+
+def _digest_of_headers(headers: Sequence[str]) -> bytes:
     if not headers:
         raise _Refused("missing", "say who calls: send the metadata authorization: Bearer TOKEN")
     scheme, _, token = headers[0].partition(" ")
     is_token = scheme.lower() == "bearer" and token.isascii() and 0 < len(token) <= MAX_TOKEN
     if len(headers) > 1 or not is_token:
         raise _Refused("malformed", "send one authorization: Bearer TOKEN, a token as it was given")
-    digest = digest_of(token)
+    return digest_of(token)
+
+
+def _of_digest(known: _Known, digest: bytes) -> Principal:
     principal = known.seen.get(digest)
     if principal is None:
         principal = known.principals.of_token(digest)
