@@ -1,6 +1,7 @@
 """Alerts as rows of a table, from the log itself or from a server, and which of them to show."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -11,6 +12,7 @@ from mad.cli.verdicts import MEASURES, rarities
 from mad.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
+    from mad.alerts.log import AlertLog
     from mad.alerts.values import Disposition, Wanted
     from mad.client.alerts import Alert, AlertFilter
 
@@ -74,15 +76,8 @@ def moment(text: str, *, now: datetime) -> datetime | None:
 
 def from_log(url: str, question: Question, limit: int) -> list[tuple[str, ...]]:
     """Read the newest alerts from the log, without a server; ConfigError if there is none."""
-    from mad.alerts.log import AlertLog
-
-    if url.startswith(_SQLITE) and not Path(url.removeprefix(_SQLITE)).is_file():
-        raise ConfigError(f"there is no alert log {url} yet; `mad serve` makes it")
-    log = AlertLog.open(url)
-    try:
-        page, _ = log.listing(_wanted(question), limit, "")
-    finally:
-        log.close()
+    with opened(url) as log:
+        page, _ = log.listing(wanted(question), limit, "")
     return [
         (
             f"{one.alert.time:%Y-%m-%d %H:%M:%S}",
@@ -97,6 +92,20 @@ def from_log(url: str, question: Question, limit: int) -> list[tuple[str, ...]]:
         )
         for one in page
     ]
+
+
+@contextmanager
+def opened(url: str) -> "Iterator[AlertLog]":
+    """Open an alert log that is there; ConfigError if it is not."""
+    from mad.alerts.log import AlertLog
+
+    if url.startswith(_SQLITE) and not Path(url.removeprefix(_SQLITE)).is_file():
+        raise ConfigError(f"there is no alert log {url} yet; `mad serve` makes it")
+    log = AlertLog.open(url)
+    try:
+        yield log
+    finally:
+        log.close()
 
 
 def from_messages(alerts: Iterable["Alert"]) -> list[tuple[str, ...]]:
@@ -132,7 +141,8 @@ def message(question: Question) -> "AlertFilter":
     )
 
 
-def _wanted(question: Question) -> "Wanted":
+def wanted(question: Question) -> "Wanted":
+    """Return what to ask a log."""
     from mad.alerts.values import Wanted
 
     return Wanted(

@@ -9,6 +9,7 @@ import typer
 from mad.cli import screen
 from mad.cli.options import Config
 from mad.cli.report_dictionary import dictionary
+from mad.cli.report_pages import alerts, baseline, calibration
 from mad.cli.written import check
 from mad.errors import ConfigError
 
@@ -17,15 +18,18 @@ if TYPE_CHECKING:
     from mad.deployment import Deployment
     from mad.report import Accounting
 
-report = typer.Typer(help="Report on trusted data.", no_args_is_help=True)
+report = typer.Typer(
+    help="Report on trusted data, baselines, alerts and calibration.", no_args_is_help=True
+)
 
 
 @report.callback()
 def _group() -> None:
-    """Report on trusted data."""
+    """Report on trusted data, baselines, alerts and calibration."""
 
 
-report.command()(dictionary)
+for page in (dictionary, baseline, alerts, calibration):
+    report.command()(page)
 
 
 @report.command()

@@ -1,6 +1,6 @@
 """Whether the promised false-alarm rate is kept, as a running server tells."""
 
-from typing import TYPE_CHECKING, Final, cast, final
+from typing import TYPE_CHECKING, Final, TypeAlias, cast, final
 
 import grpc
 
@@ -9,6 +9,9 @@ from mad.v1 import calibration_pb2 as pb, calibration_pb2_grpc as rpc, scoring_p
 
 if TYPE_CHECKING:
     from mad.v1.calibration_pb2_grpc import CalibrationServiceAsyncStub
+
+Calibration: TypeAlias = pb.Calibration
+AlarmRate: TypeAlias = pb.AlarmRate
 
 TRAFFIC: Final = {
     "live": scoring_pb2.TRAFFIC_LIVE,

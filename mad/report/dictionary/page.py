@@ -1,22 +1,12 @@
 """A report as one page of HTML that opens anywhere: no script, no network, everything escaped."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, final
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from typing import final
 
 from mad.report.dictionary import charts
 from mad.report.dictionary.report import DictionaryReport, Examined
 from mad.report.dictionary.table import skipped, tables, title
-
-_pages: Final = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+from mad.report.templates import template
 
 
 @final
@@ -41,7 +31,7 @@ def as_page(report: DictionaryReport) -> str:
         )
         for one in report.dictionaries
     ]
-    return _pages.get_template("page.html").render(
+    return template("dictionary/page.html").render(
         title=title(report),
         skipped=skipped(report),
         tables=tables(report),
