@@ -120,6 +120,18 @@ def test_every_row_of_the_table_is_exported(registry: CollectorRegistry) -> None
 
 
 @pytest.mark.usefixtures("busy")
+def test_nothing_is_exported_that_the_table_does_not_say(registry: CollectorRegistry) -> None:
+    told = {(series.name.removesuffix("_total"), series.kind, series.help) for series in TABLE}
+    found = {
+        (family.name, family.type, family.documentation)
+        for family in registry.collect()
+        if not family.name.startswith("process_")
+    }
+    assert found == told
+    assert all(series.help.endswith(".") for series in TABLE)
+
+
+@pytest.mark.usefixtures("busy")
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_promtool_finds_nothing_to_complain_about(registry: CollectorRegistry) -> None:
     found = subprocess.run(
