@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 import yaml
 
 from mad.cli.main import app
@@ -83,10 +84,11 @@ def test_every_runbook_is_of_an_alert() -> None:
 
 
 @pytest.mark.parametrize("page", sorted(RUNBOOKS.glob("*.md")), ids=lambda path: path.stem)
-def test_the_commands_of_a_runbook_exist(page: Path) -> None:
-    verbs = {command.callback.__name__ for command in app.registered_commands if command.callback}
+def test_the_commands_and_pages_that_a_runbook_names_exist(page: Path) -> None:
+    commands = typer.main.get_group(app).commands
     text = page.read_text()
-    for verb in re.findall(r"`mad ([a-z]+)", text):
-        assert verb in verbs
+    for verb, words in re.findall(r"`mad ([a-z]+)([^`]*)`", text):
+        options = {name for option in commands[verb].params for name in option.opts}
+        assert set(re.findall(r"--[a-z-]+", words)) <= options | {"--help"}
     for alert in re.findall(r"\bMad[A-Z]\w+", text):
         assert (RUNBOOKS / f"{alert}.md").is_file()
