@@ -1,5 +1,6 @@
 """Calibration as an objective: what is sent, as trusted or as canaries, is what the series say."""
 
+import grpc
 import pytest
 
 from mad.calibration.health import binomial_interval
@@ -97,6 +98,20 @@ async def test_an_alert_is_found_from_the_bucket_that_counted_it(service: Runnin
         "mad_surprise_shannons_bucket",
         "mad_p_value_bucket",
     ]
+
+
+async def test_messages_are_counted_each_way(service: Running) -> None:
+    score = {"grpc_service": "mad.v1.ScoringService"}
+    unary = {**score, "grpc_type": "unary", "grpc_method": "Score"}
+    streamed = {**score, "grpc_type": "bidi_stream", "grpc_method": "ScoreStream"}
+    await service.client.score(live(2))
+    with pytest.raises(grpc.aio.AioRpcError):
+        await service.client.score({})
+    requests = [request(live(1, seed=seed)) for seed in range(3)]
+    assert len([answer async for answer in service.client.stream(requests)]) == 3
+    for name, of_unary in (("received", 2), ("sent", 1)):
+        assert service.sample(f"grpc_server_msg_{name}_total", **unary) == of_unary
+        assert service.sample(f"grpc_server_msg_{name}_total", **streamed) == 3
 
 
 def test_another_revision_begins_anew(world: World) -> None:
