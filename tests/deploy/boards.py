@@ -13,7 +13,7 @@ NAMES = ("anomalies", "calibration", "fitting", "service")
 # What Grafana would put in, for everything chosen and a Prometheus that scrapes twice a second.
 VARIABLES = {
     "$__rate_interval": "5s",
-    "$__range": "60s",
+    "$__range": "10m",
     "$job": ".+",
     "$instance": ".+",
     "$model": ".+",

@@ -9,7 +9,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,21 @@ def prometheus(folder: Path, target: str) -> Iterator[str]:
     ]
     with subprocess.Popen(command) as process:
         try:
+            await_scrape(f"http://127.0.0.1:{port}")
             yield f"http://127.0.0.1:{port}"
         finally:
             process.kill()
+
+
+def await_scrape(server: str) -> None:
+    """Wait for what increases to have been seen before: counters that begin high do not."""
+    stop = time.monotonic() + 60
+    while time.monotonic() < stop:
+        with suppress(urllib.error.URLError):
+            if any(one["value"][1] == "1" for one in answer(server, "query", query="up")):
+                return
+        time.sleep(0.2)
+    pytest.fail("Prometheus scrapes nothing")
 
 
 def answer(server: str, call: str, **parameters: object) -> list[dict[str, Any]]:
@@ -64,6 +77,8 @@ def answer(server: str, call: str, **parameters: object) -> list[dict[str, Any]]
         with urllib.request.urlopen(page, timeout=30) as said:  # noqa: S310  # http, above
             found: list[dict[str, Any]] = json.load(said)["data"]["result"]
     except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
+            raise
         pytest.fail(f"{parameters['query']}: {error.read().decode()}")
     return found
 
