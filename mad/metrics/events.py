@@ -29,7 +29,6 @@ from mad.metrics.table import (
     RELOADED,
     SHED_REASONS,
     TABLE,
-    TRAFFIC,
     UNSCORED,
     Scored,
     Series,
@@ -98,8 +97,7 @@ class Metrics:
         )
         self._counters["mad_alerts_total"].labels(*labels)
         self.calibration.loaded(manifest.name)
-        for traffic in TRAFFIC:
-            self._counters["mad_inputs_scored_total"].labels(*labels, traffic)
+        self._scores.loaded(manifest.name)
         revision = (*labels, manifest.revision, digest[:8], manifest.alert_on)
         before = self._revisions.setdefault(baseline, revision)
         if before != revision:

@@ -9,7 +9,7 @@ from typing import Final, final
 
 from mad.metrics.counter import Counter
 from mad.metrics.histogram import Histogram
-from mad.metrics.table import Scored
+from mad.metrics.table import TRAFFIC, Scored
 from mad.types import Verdict
 
 _KEPT: Final = 64
@@ -51,6 +51,16 @@ class ScoreMetrics:
         self._label_of = label_of
         self._waiting: deque[tuple[str, Scored, Sequence[Verdict]]] = deque()
         self._counting = threading.Lock()
+
+    def loaded(self, baseline: str) -> None:
+        """Begin the series of a baseline, given by name, at zero, for rates to rise from."""
+        labels = (self._model, self._label_of(baseline))
+        for traffic in TRAFFIC:
+            self._inputs.labels(*labels, traffic)
+            for name in _BY_TRAFFIC:
+                self._histograms[name].labels(*labels, traffic)
+        for name in (*_BY_BASELINE, _RESIDUAL):
+            self._histograms[name].labels(*labels)
 
     def scored(self, baseline: str, traffic: Scored, verdicts: Sequence[Verdict]) -> None:
         """Inputs of one kind of traffic were scored by a baseline, given by name."""
