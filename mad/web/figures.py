@@ -14,6 +14,7 @@ from prometheus_client.registry import RestrictedRegistry
 from mad.calibration.health import Interval, binomial_interval, promised_interval
 from mad.metrics import TRAFFIC, Traffic
 from mad.types import MEASURES, Measure
+from mad.web.objective import Objective, objectives
 
 CONFIDENCE: Final = 0.99
 
@@ -118,6 +119,7 @@ class Figures:
     invalid: int
     log_errors: int
     calibrations: tuple[Calibration, ...]
+    objectives: tuple[Objective, ...]
     evidence: tuple[Evidence, ...]
 
 
@@ -150,6 +152,7 @@ def read(registry: CollectorRegistry) -> Figures:
         invalid=_total(samples, "mad_invalid_inputs_total"),
         log_errors=_total(samples, "mad_alert_log_errors_total"),
         calibrations=tuple(_calibrations(samples)),
+        objectives=tuple(objectives(samples)),
         evidence=tuple(_evidence(samples)),
     )
 

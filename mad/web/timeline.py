@@ -16,6 +16,8 @@ MOST_COLUMNS: Final = 60
 _LEVELS: Final = 2
 _CLOSEST: Final = 90.0
 """Widths between labels of time, at least."""
+_LAST: Final = WIDTH - 58.0
+"""Where a label may begin, at most, to be read whole."""
 
 
 @final
@@ -145,10 +147,12 @@ def _times(stretches: Sequence[_Stretch]) -> tuple[Label, ...]:
     slot = WIDTH / max(len(stretches), 12)
     left = WIDTH - slot * len(stretches)
     step = max(1, math.ceil(_CLOSEST / slot))
-    return tuple(
+    labels = [
         Label(left + slot * place, stretches[place].clock)
         for place in range(0, len(stretches), step)
-    )
+    ]
+    whole = [label for label in labels if label.at <= _LAST]
+    return tuple(whole or [Label(_LAST, label.text) for label in labels[:1]])
 
 
 def _height(share: float) -> float:

@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+import pytest
+
+from mad.metrics.calibration import CalibrationReading, RateReading
 from mad.streams.monitor import Alarm, Reading
 from tests.web.conftest import ALERT, INCIDENT, MANIFEST, NOW, Markup, Site, verdict
 
@@ -121,3 +124,48 @@ def test_a_standing_stream_alarm_is_marked_with_its_time(site: Site) -> None:
     assert '<span class="pill bad">alarm since 2026-03-01 12:30' in page
     assert '<span class="pill good">no alarm</span>' in page
     assert "never false" in Markup(page).text
+
+
+def test_what_the_promise_came_to_of_late_is_shown_by_kind_of_traffic(site: Site) -> None:
+    assert "The promise, of late" not in Markup(site.page()).text
+    site.metrics.baseline_loaded(MANIFEST, digest="c0ffee")
+    reading = CalibrationReading(
+        baseline="default",
+        gap=0.0312,
+        window=7500,
+        wealth_log10=-1.25,
+        rates=[
+            RateReading("trusted", 0.01, 0.012, 0.009, 0.0158),
+            RateReading("trusted", 0.001, 0.5, 0.4, 0.6),
+            RateReading("canary", 0.01, 0.9375, 0.852, 0.981),
+        ],
+        drift_bits={("trusted", "act1"): 0.24, ("trusted", "act2"): 1.75},
+        unseen=0,
+    )
+    site.metrics.calibration.read_from(lambda: [reading])
+    text = Markup(site.page()).text
+    assert "trusted default kept 1 % 1.2 % 0.9 % to 1.58 % 0.031 over 7,500 -1.2 1.8 act2" in text
+    assert "canary default planted anomalies 1 % 93.8 % 85.2 % to 98.1 %" in text
+    assert "50 %" not in text.partition("The promise, of late")[2].partition("Latest alerts")[0]
+
+
+@pytest.mark.parametrize(
+    ("wealth", "pill"),
+    [(2.0, "good"), (2.1, "warn"), (4.0, "warn"), (4.1, "bad"), (300.0, "bad")],
+)
+def test_evidence_against_the_promise_is_marked_where_the_alerts_begin(
+    site: Site, wealth: float, pill: str
+) -> None:
+    words = {"good": "kept", "warn": "doubtful", "bad": "lost"}
+    site.metrics.baseline_loaded(MANIFEST, digest="c0ffee")
+    reading = CalibrationReading(
+        baseline="default",
+        gap=0.01,
+        window=100,
+        wealth_log10=wealth,
+        rates=[RateReading("trusted", 0.01, 0.01, 0.0, 0.05)],
+        drift_bits={},
+        unseen=0,
+    )
+    site.metrics.calibration.read_from(lambda: [reading])
+    assert f'<span class="pill {pill}">{words[pill]}</span>' in site.page()
