@@ -55,6 +55,7 @@ def test_a_run_prints_a_row_for_each_trainer_and_batch() -> None:
     assert "1024" in printed
 
 
+@pytest.mark.slow
 def test_libraries_that_cannot_be_imported_do_not_take_part(
     capfd: pytest.CaptureFixture[str],
 ) -> None:

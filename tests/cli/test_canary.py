@@ -64,6 +64,7 @@ def test_too_few_found_is_an_exit_status_and_a_remedy(
     assert mad("canary", blunt, "--address", address).code == 0
 
 
+@pytest.mark.slow
 def test_a_schedule_goes_on_until_it_is_interrupted(address: str, planted: Path) -> None:
     command = [sys.executable, "-m", "mad.cli.main", "canary", str(planted)]
     with subprocess.Popen(

@@ -71,6 +71,7 @@ def test_suffixes_say_how_dictionaries_differ(tmp_path: Path) -> None:
     assert suffixes == ("", "other", "batch-topk.w64k4", "other-2")
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_ends_in_the_same_weights(tmp_path: Path, mad: Mad) -> None:
     slow = QUICK.replace("steps = 20", "steps = 300\nbatch_size = 64\ncheckpoint_seconds = 0.0")
     (tmp_path / "killed").mkdir()
@@ -233,6 +234,7 @@ def with_layers(folder: Path) -> None:
     save_file(layered_module().state_dict(), folder / "model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_to_train_fits_scores_and_explains(tmp_path: Path, mad: Mad, way: str) -> None:
     base = QUICK

@@ -103,6 +103,7 @@ def alone(kind: Kind) -> tuple[Verdict, ...]:
     return tuple(monitor(kind).judge({"x": row.unsqueeze(0)}).verdicts[0] for row in INPUTS)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     kind=st.sampled_from(get_args(Kind)),

@@ -203,6 +203,7 @@ def test_as_many_latents_are_active_as_were_asked_for(name: str) -> None:
         assert latents.offsets.diff().max() <= PLAN.k
 
 
+@pytest.mark.slow
 def test_more_active_latents_leave_less_unexplained(name: str) -> None:
     if name in OWN_NUMBER:
         pytest.skip("how many are active is what this kind finds")

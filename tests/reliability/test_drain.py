@@ -112,6 +112,7 @@ async def test_drains_lose_hardly_a_call_of_a_client_that_only_retries(tmp_path:
     assert failed <= 0.005 * ends.total(), ends
 
 
+@pytest.mark.slow
 async def test_idle_streams_and_watchers_hold_up_no_drain(tmp_path: Path) -> None:
     with serving(tmp_path, Plan(lame_duck_s=0.0, grace_s=60.0)) as served:
         async with AsyncClient(served.address) as client:

@@ -79,6 +79,7 @@ async def test_what_could_not_be_answered_in_time_is_refused_and_says_when_to_re
     assert dict(refused.trailing_metadata())["grpc-retry-pushback-ms"] == "-1"
 
 
+@pytest.mark.slow
 async def test_the_shipped_client_comes_back_when_there_is_room(
     world: World, tmp_path: Path
 ) -> None:

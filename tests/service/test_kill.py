@@ -36,6 +36,7 @@ def endless_alarms() -> Iterator[pb.ScoreRequest]:
         yield request(anomalies(2, seed=seed), request_id=f"alarm-{seed}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told_before_the_kill", [1, 300])
 def test_every_alert_a_client_was_told_of_survives_a_kill(
     tmp_path: Path, told_before_the_kill: int

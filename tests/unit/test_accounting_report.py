@@ -165,6 +165,7 @@ def test_a_grid_twice_as_fine_costs_a_bit_a_coordinate() -> None:
         assert finer == pytest.approx(WIDTH, abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unused", [1, 5])
 def test_an_unused_component_costs_exactly_its_parameters(unused: int) -> None:
     case = sparse()

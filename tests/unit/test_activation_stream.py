@@ -199,6 +199,7 @@ def test_the_model_runs_once_for_all_dictionaries() -> None:
     assert sum(runs) == COUNT + 2
 
 
+@pytest.mark.slow
 def test_a_stream_trains_as_well_as_memory() -> None:
     plan = replace(PLAN, steps=400, k=4, width=32)
     whole, streamed = (

@@ -35,6 +35,7 @@ PLAN = DictionaryPlan(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["topk", "gated"])
 def test_fewer_latents_are_dead_where_something_is_done_for_them(kind: Kind) -> None:
     def left(dead: Dead) -> tuple[float, float]:
@@ -51,6 +52,7 @@ def test_fewer_latents_are_dead_where_something_is_done_for_them(kind: Kind) -> 
         assert something[1] < nothing[1], dead
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["relu", "lp", "gated"])
 @pytest.mark.parametrize("dead", ["auxiliary", "resample", "none"])
 def test_latents_silenced_below_zero_live_again_unless_they_are_left_alone(

@@ -51,6 +51,7 @@ def test_training_recovers_superposed_directions(dictionary: Dictionary) -> None
     assert figures(dictionary, vectors).unexplained_variance < 0.15
 
 
+@pytest.mark.slow
 def test_the_same_plan_gives_the_same_dictionary(dictionary: Dictionary) -> None:
     assert trained().fingerprint == dictionary.fingerprint
 
@@ -112,6 +113,7 @@ def test_every_step_is_reported() -> None:
     assert seen == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_dead_latents_are_revived() -> None:
     """Steps far too long kill most latents, and nothing but the auxiliary loss teaches them."""
     vectors, _ = superposed(2000)

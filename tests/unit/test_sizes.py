@@ -32,6 +32,9 @@ from mad.fit.sizes import (
 from tests.dictionaries import active_of
 from tests.worlds import Rows, quiet
 
+# Each grows dictionaries until more of it buys nothing.
+pytestmark = pytest.mark.slow
+
 FEATURES, ACTIVE, COORDINATES = 24, 2, 32
 COUNT, SITE = 2_500, "0"
 PLAN = DictionaryPlan(width=256, k=1, steps=300, batch_size=128)

@@ -160,6 +160,7 @@ def clusters(count: int) -> tuple[Tensor, Tensor]:
     return centres[cluster] + (features[cluster[:, None], pair] * strength).sum(dim=1), cluster
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_cluster_gets_an_expert_of_its_own(seed: int) -> None:
     vectors, cluster = clusters(3000)

@@ -201,6 +201,7 @@ def superposed(count: int) -> tuple[Tensor, Tensor]:
     return strengths @ directions, directions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["jumprelu", "batch_topk"])
 def test_superposed_directions_are_recovered(kind: Kind) -> None:
     vectors, directions = superposed(8_000)
