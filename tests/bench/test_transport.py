@@ -40,14 +40,14 @@ def test_the_bytes_are_those_of_the_protocol() -> None:
 
 @pytest.mark.slow
 def test_every_case_answers_every_call_and_has_a_row(cases: list[Case]) -> None:
-    measured = costs(cases, calls=50, rounds=1)
+    measured = costs(cases, calls=200, rounds=1)
     assert [(name, one.seen.calls) for name, (one,) in measured.items()] == [
-        (ECHO, 50),
-        (STREAM, 50),
-        (SCORED, 50),
-        (FLOOR, 50),
-        (FLOOR_STREAM, 50),
-        (THREAD, 50),
+        (ECHO, 200),
+        (STREAM, 200),
+        (SCORED, 200),
+        (FLOOR, 200),
+        (FLOOR_STREAM, 200),
+        (THREAD, 200),
     ]
     console = Console(record=True, width=140)
     show(measured, console)

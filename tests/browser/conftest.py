@@ -34,7 +34,9 @@ def world() -> World:
     return tiny_world()
 
 
-@pytest.fixture(scope="session")
+# A browser for each test: one that stays keeps an event loop running in this thread, in which the
+# asynchronous tests of the same process could not run theirs.
+@pytest.fixture
 def browser() -> Iterator[Browser]:
     if not CHROMIUM.is_file():
         pytest.skip("there is no Chromium; install chromium")

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,9 @@ class Cost:
     seen: Seen
 
 
+TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
+"""The system counts processor time in these: less than one is taken for one."""
+
 Costs: TypeAlias = Mapping[str, Sequence[Cost]]
 """By case, one a round; the n-th of each were measured right after each other."""
 
@@ -70,7 +74,7 @@ def cost(case: Case, *, calls: int) -> Cost:
         before = case.server.cpu_s()
         print("go", file=client.stdin, flush=True)
         answer = client.stdout.readline()
-        used = case.server.cpu_s() - before
+        used = max(case.server.cpu_s() - before, TICK_S)
     if not answer:
         raise ConfigError(f"the client of {case.name} failed; its error is above")
     seen = Seen(**json.loads(answer))
