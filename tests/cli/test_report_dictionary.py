@@ -4,7 +4,6 @@ import json
 import shutil
 import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -15,28 +14,10 @@ from safetensors.torch import save_file
 from mad.components.dictionaries.dictionary import Dictionary
 from mad.components.dictionaries.files import load_dictionaries, save_dictionaries
 from tests.cli.conftest import Mad, write_deployment
+from tests.markup import Markup
 
 PNG = b"\x89PNG\r\n\x1a\n"
 HOSTILE = """"'><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7 * 7 }}"""
-
-
-class Markup(HTMLParser):
-    """Collects the tags and attributes of a page, and the text between them."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.words: list[str] = []
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
 
 
 def first_dictionary(config: Path) -> Dictionary:

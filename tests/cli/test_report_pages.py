@@ -16,8 +16,9 @@ from mad.baseline.store import BaselineStore
 from mad.client import Client
 from mad.client.calibration import traffic_options
 from tests.cli.conftest import Mad
-from tests.cli.test_report_dictionary import HOSTILE, Markup
+from tests.cli.test_report_dictionary import HOSTILE
 from tests.cli.test_serve import serving
+from tests.markup import Markup
 from tests.web.conftest import ALERT
 from tests.worlds import ordinary, strange
 

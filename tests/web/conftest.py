@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 
 import httpx
 import pytest
@@ -96,29 +95,6 @@ INCIDENT = Incident(
 
 def verdict(p_value: float, bits: float = 1.25) -> Verdict:
     return Verdict(bits, 0.75, 1.75, 310.0, p_value, p_value <= 0.01, (), -1, 16)
-
-
-class Markup(HTMLParser):
-    """Collects the tags and attributes of a page, and the text between them."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.words: list[str] = []
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
 
 
 class NoActions:

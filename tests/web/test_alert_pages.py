@@ -7,7 +7,8 @@ import pytest
 
 from mad.alerts.values import Acknowledgement
 from mad.types import Alert, Charge, Explanation, Part, Term
-from tests.web.conftest import ALERT, MANIFEST, Markup, Site
+from tests.markup import Markup
+from tests.web.conftest import ALERT, MANIFEST, Site
 
 
 def shown(site: Site, alert: Alert = ALERT) -> Markup:

@@ -10,7 +10,8 @@ from mad.alerts.values import Acknowledgement, Mechanism
 from mad.baseline.bundle import Provenance
 from mad.baseline.store import Entry
 from mad.types import Charge, Explanation, Part
-from tests.web.conftest import ALERT, INCIDENT, MANIFEST, NOW, Markup, Site, verdict
+from tests.markup import Markup
+from tests.web.conftest import ALERT, INCIDENT, MANIFEST, NOW, Site, verdict
 
 HOSTILE = """"'><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7777 * 7777 }}&amp;"""
 

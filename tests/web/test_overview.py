@@ -6,7 +6,8 @@ import pytest
 
 from mad.metrics.calibration import CalibrationReading, RateReading
 from mad.streams.monitor import Alarm, Reading
-from tests.web.conftest import ALERT, INCIDENT, MANIFEST, NOW, Markup, Site, verdict
+from tests.markup import Markup
+from tests.web.conftest import ALERT, INCIDENT, MANIFEST, NOW, Site, verdict
 
 
 def test_a_page_with_nothing_to_show_says_what_comes_next(site: Site) -> None:
