@@ -18,7 +18,7 @@ class Picture(NamedTuple):
 
 _HEIGHT: Final = 900
 _SETTLE_MS: Final = 1500
-_OPTIONS: Final = (
+OPTIONS: Final = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -27,6 +27,7 @@ _OPTIONS: Final = (
     "--disable-component-update",
     "--disable-sync",
 )
+"""What Chromium needs to run as root, without a screen, and to call nobody."""
 
 
 def pictures_of(alert_id: str, baseline: str) -> Mapping[str, Picture]:
@@ -54,7 +55,7 @@ def take(url: str, wanted: Mapping[str, Picture], *, into: Path) -> tuple[Path, 
     into.mkdir(parents=True)
     files = []
     with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=browser, args=list(_OPTIONS))
+        chromium = driver.chromium.launch(executable_path=browser, args=list(OPTIONS))
         for name, picture in wanted.items():
             page = chromium.new_page(
                 viewport={"width": picture.width, "height": _HEIGHT}, color_scheme=picture.scheme
