@@ -1,0 +1,1 @@
+"""Parameter decompositions of other libraries, read and written."""
