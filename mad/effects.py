@@ -29,7 +29,10 @@ def differentiated(model: MonitoredModel, decomposition: Decomposition, inputs: 
         ConfigError: the model's answer cannot be differentiated, or is no row of numbers an input.
     """
     answer = partial(_answer, batch=batch_size(inputs))
-    return slopes(model, decomposition.sites, inputs, of=answer)
+    explained = tuple(dict.fromkeys(decomposition.views.values()))
+    # What is only read may have no derivative: tokens have none.
+    read = tuple(site for site in decomposition.sites if site not in explained)
+    return slopes(model, explained, inputs, of=answer, also_keep=read)
 
 
 def by_effect(decomposition: Decomposition, seen: Slopes, *, keep: int) -> Mapping[View, Activity]:

@@ -20,6 +20,7 @@ from mad.capture.hooks import (
     hooked,
     named_tensors,
     output_name,
+    tensors_in,
 )
 from mad.capture.model import MonitoredModel
 from mad.capture.sites import Address
@@ -61,7 +62,10 @@ def editing(model: MonitoredModel, edits: Mapping[Site, Edit], *, batch: int) ->
                     before = activation(site, address, output, batch=batch)
                     after = edits[site](before)
                     assert (after.shape, after.dtype) == (before.shape, before.dtype)
-                    output = _replaced(output, output_name(site, address, output), after)
+                    name = output_name(site, address, output)
+                    # Integers were given as exact floating-point numbers.
+                    own = after.to(tensors_in(output)[name].dtype)
+                    output = _replaced(output, name, own)
             return output
 
         return hook

@@ -35,18 +35,21 @@ def slopes(
     inputs: Inputs,
     *,
     of: Callable[[Outputs], Float[Tensor, " batch"]],
+    also_keep: Sequence[Site] = (),
 ) -> Slopes:
     """Differentiate a number an input, made of the model's outputs, by the activations at sites.
 
-    Parameters may be frozen. Law: outputs are bit for bit the model's own; inputs, hooks, mode,
-    parameters and their gradients stay as they were.
+    Sites to ``also_keep`` are not differentiated by. Parameters may be frozen. Law: outputs are bit
+    for bit the model's own; inputs, hooks, mode, parameters and their gradients stay as they were.
 
     Raises:
         ConfigError: as ``capture`` does, and when the number does not depend on a site through
             operations that can be differentiated.
     """
     kept: dict[Site, Tensor] = {}
-    edits = {site: partial(_keep, kept, site) for site in sites}
+    edits = {site: partial(_keep, kept, site) for site in sites} | {
+        site: partial(_look, kept, site) for site in also_keep
+    }
     with torch.inference_mode(mode=False), torch.enable_grad():
         with editing(model, edits, batch=batch_size(inputs)):
             outputs = tensors_in(forward(model, inputs))
@@ -69,6 +72,12 @@ def _keep(kept: dict[Site, Tensor], site: Site, activation: Tensor) -> Tensor:
     leads_back = activation.requires_grad
     kept[site] = activation if leads_back else activation.detach().requires_grad_()
     return kept[site].clone()
+
+
+def _look(kept: dict[Site, Tensor], site: Site, activation: Tensor) -> Tensor:
+    """Keep what is only read."""
+    kept[site] = activation.detach().clone()
+    return activation
 
 
 def _gradients(number: Tensor, activations: Sequence[Tensor]) -> tuple[Tensor | None, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias, final
+from typing import Final, TypeAlias, final
 
 import torch
 from jaxtyping import Float, Shaped
@@ -15,6 +15,8 @@ from mad.capture.model import MonitoredModel
 from mad.capture.sites import Address
 from mad.errors import ConfigError
 from mad.types import Activations, Inputs, Site, batch_size
+
+_INTEGERS: Final = frozenset({torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
 
 Outputs: TypeAlias = Mapping[str, Shaped[Tensor, "..."]]
 
@@ -45,8 +47,9 @@ def capture(model: MonitoredModel, sites: Sequence[Site], inputs: Inputs) -> Run
 
     Raises:
         ConfigError: a site does not run exactly once in a forward pass (name a call with ``#``),
-            its output is no floating-point tensor whose first axis is the batch, or part of the
-            model is in training mode, in which a forward pass may change it.
+            it is no floating-point tensor whose first axis is the batch (what goes in may be of
+            integers), or part of the model is in training mode, in which a forward pass may change
+            it.
     """
     calls: dict[End, list[object]] = defaultdict(list)
     addresses = {site: Address.parse(site) for site in sites}
@@ -145,8 +148,14 @@ def output_name(site: Site, address: Address, output: object) -> str:
 def activation(
     site: Site, address: Address, output: object, *, batch: int
 ) -> Float[Tensor, "batch ..."]:
-    """Return the site's tensor of a module's output; ConfigError if it is no activation."""
+    """Return the site's tensor of a module's output; ConfigError if it is no activation.
+
+    Integers that go into a module, such as an embedding's tokens, are given in double precision,
+    which has them exactly.
+    """
     tensor = tensors_in(output)[output_name(site, address, output)]
+    if address.is_input and tensor.dtype in _INTEGERS:
+        tensor = tensor.double()
     if not tensor.is_floating_point() or tensor.ndim == 0 or tensor.shape[0] != batch:
         raise ConfigError(
             f"site {site!r} gives {tensor.dtype} of shape {tuple(tensor.shape)} for {batch} inputs;"

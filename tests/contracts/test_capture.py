@@ -186,6 +186,15 @@ def test_looking_leaves_modes_gradients_and_chance_as_they_were() -> None:
     assert not any(part.training for part in module.modules())
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+def test_integers_that_go_into_a_module_are_exact(dtype: torch.dtype) -> None:
+    model = MonitoredModel.of(nn.Sequential(nn.Embedding(200, 2)), name="m", inputs=["x"])
+    tokens = torch.tensor([[199, 0], [7, 1]], dtype=dtype)
+    found = capture(model, ["0<"], {"x": tokens}).activations["0<"]
+    assert found.dtype == torch.float64
+    assert found.tolist() == tokens.tolist()
+
+
 def test_hooks_are_removed_when_the_model_fails() -> None:
     module = nn.Sequential(nn.Linear(2, 3), nn.Linear(99, 1))
     model = MonitoredModel.of(module, name="m", inputs=["x"])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mad.components.base import Decomposition
 from mad.components.dictionaries.attention.block import AttentionBlock
@@ -18,6 +18,15 @@ from mad.components.dictionaries.look import Look
 from mad.components.dictionaries.meta import through
 from mad.components.dictionaries.topk import topk_dictionary
 from mad.components.joined import Joined
+from mad.components.parameters.decomposition import ParameterDecomposition, PositionPooling
+from mad.components.parameters.importance import (
+    ImportanceFunction,
+    ScalarImportance,
+    SharedImportance,
+    VectorImportance,
+)
+from mad.components.parameters.layers import matrix_layer
+from mad.components.parameters.subcomponents import Subcomponents
 from mad.components.pooling import Pooling
 from mad.components.unexplained import Unexplained
 from mad.errors import ConfigError
@@ -25,6 +34,7 @@ from mad.types import Activations, Activity
 from tests.dictionaries import looking
 
 GENERATOR = torch.Generator().manual_seed(0)
+WEIGHTS = torch.Generator().manual_seed(0)
 
 
 def dictionary(site: str, coordinates: int, *, k: int = 3) -> Dictionary:
@@ -81,6 +91,14 @@ ACTIVATIONS: Activations = {
     "map": torch.randn(40, 4, 5, 5, generator=GENERATOR),
     "sequence": torch.randn(40, 7, 3, generator=GENERATOR),
     "written": torch.randn(40, 7, 4, generator=GENERATOR),
+    "linear<": torch.randn(40, 6, generator=WEIGHTS),
+    "linear": torch.randn(40, 5, generator=WEIGHTS),
+    "each<": torch.randn(40, 2, 3, 3, generator=WEIGHTS),
+    "each": torch.randn(40, 2, 3, 4, generator=WEIGHTS),
+    "filters<": torch.randn(40, 4, 5, 5, generator=WEIGHTS),
+    "filters": torch.randn(40, 3, 3, 3, generator=WEIGHTS),
+    "tokens<": torch.randint(7, (40, 5), generator=WEIGHTS).double(),
+    "tokens": torch.randn(40, 5, 6, generator=WEIGHTS),
 }
 
 
@@ -127,6 +145,40 @@ def attention_block(pooling: Pooling) -> AttentionBlock:
     return AttentionBlock(look, heads, source, target, is_causal=True)
 
 
+def parameters(pooling: PositionPooling) -> ParameterDecomposition:
+    """Take layers apart that are given vectors, sequences, patches of maps, and tokens."""
+    model = nn.ModuleDict(
+        {
+            "linear": nn.Linear(6, 5),
+            "each": nn.Linear(3, 4),
+            "filters": nn.Conv2d(4, 3, 2, stride=2, padding=1),
+            "tokens": nn.Embedding(7, 6),
+        }
+    )
+    for weight in model.parameters():
+        weight.data = torch.randn(weight.shape, generator=WEIGHTS)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=WEIGHTS)
+
+    c, hidden = 9, 4
+    scalar = ScalarImportance(drawn(c, hidden), drawn(c, hidden), drawn(c, hidden), drawn(c))
+    made: dict[str, ImportanceFunction] = {
+        "linear": scalar,
+        "each": SharedImportance(drawn(3, hidden), drawn(hidden), drawn(hidden, c), drawn(c)),
+        "filters": VectorImportance(
+            drawn(c, 16, hidden), drawn(c, hidden), drawn(c, hidden), drawn(c)
+        ),
+        "tokens": scalar,
+    }
+    layers = [matrix_layer(model, name) for name in made]
+    parts = [
+        Subcomponents(one, drawn(one.source, c), 0.2 * drawn(c, one.target), made[one.name])
+        for one in layers
+    ]
+    return ParameterDecomposition.of(model, parts, pooling=pooling)
+
+
 DECOMPOSITIONS: dict[str, Decomposition] = {
     "topk": dictionary("flat", 6),
     "topk of a map": dictionary("map", 8),
@@ -148,6 +200,8 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
             looking(dictionary("sequence", 3), pooling="max", suffix="max"),
         )
     ),
+    "parameters": parameters("mean"),
+    "parameters at the last position": parameters("last"),
 }
 
 

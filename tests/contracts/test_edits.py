@@ -120,6 +120,27 @@ def test_what_goes_into_a_module_is_edited_in_its_place(site: str, expected: flo
     assert torch.equal(first_output(outputs), torch.full((2, 4), expected))
 
 
+def test_integers_that_go_into_a_module_are_edited_as_integers() -> None:
+    module = nn.Sequential(nn.Embedding(5, 2))
+    model = MonitoredModel.of(module, name="m", inputs=["x"])
+    tokens = torch.tensor([[4, 0], [2, 1]])
+    found = run_edited(model, {"0<": lambda given: given.flip(1)}, {"x": tokens})
+    assert torch.equal(found["output"], module(tokens.flip(1)))
+
+
+def test_what_is_only_kept_needs_no_gradient() -> None:
+    module = nn.Sequential(nn.Embedding(5, 2), nn.Linear(2, 1))
+    model = MonitoredModel.of(module, name="m", inputs=["x"])
+    tokens = torch.tensor([4, 0])
+    found = slopes(
+        model, ["0"], {"x": tokens}, of=lambda out: out["output"][:, 0], also_keep=["0<"]
+    )
+    assert found.activations["0<"].tolist() == [4.0, 0.0]
+    assert tuple(found.gradients) == ("0",)
+    weight = module.get_parameter("1.weight")
+    torch.testing.assert_close(found.gradients["0"], weight.expand(2, 2))
+
+
 def test_a_later_site_is_edited_after_an_earlier_one() -> None:
     module = nn.Sequential(nn.Identity(), nn.Identity())
     edits: dict[str, Edit] = {"1": lambda h: 2 * h, "0": lambda h: h + 1}

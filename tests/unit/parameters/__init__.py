@@ -1,0 +1,1 @@
+"""The matrices of a model and their rank-one pieces."""
