@@ -71,6 +71,14 @@ class MatrixLayer:
         )
         return out.transpose(1, 2).reshape(len(out), self.target, height, width)
 
+    def spread(
+        self, numbers: Shaped[Tensor, "*place 1"], out: Float[Tensor, "..."]
+    ) -> Shaped[Tensor, "..."]:
+        """Return one number a position, as it is multiplied with the module's output."""
+        if self.window is None:
+            return numbers
+        return numbers.transpose(1, 2).reshape(len(out), 1, *out.shape[2:])
+
 
 def matrix_layer(model: nn.Module, name: str) -> MatrixLayer:
     """Describe a module of a model as a matrix.
