@@ -1,6 +1,5 @@
 """What the model answered: its first output, read as one row of scores an input."""
 
-import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -27,10 +26,3 @@ def labels(scores: Float[Tensor, "batch label"]) -> Int64[Tensor, " batch"]:
     if scores.shape[1] == 1:
         return (scores[:, 0] > 0).long()
     return scores.argmax(dim=1)
-
-
-def confidence(scores: Float[Tensor, "batch label"]) -> Float[Tensor, " batch"]:
-    """Return the score of the predicted label: the largest, or the size of a single one."""
-    if scores.shape[1] == 1:
-        return scores[:, 0].abs()
-    return torch.gather(scores, 1, labels(scores).unsqueeze(1)).squeeze(1)

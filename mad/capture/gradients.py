@@ -1,6 +1,6 @@
-"""Run the model forward and backward once: how a number it answers depends on chosen sites."""
+"""Run the model forward and backward: how a number it answers depends on chosen sites."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import final
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mad.capture.edit import editing
+from mad.capture.edit import Edit, editing
 from mad.capture.hooks import Outputs, forward, tensors_in
 from mad.capture.model import MonitoredModel
 from mad.errors import ConfigError
@@ -19,14 +19,17 @@ from mad.types import Activations, Inputs, Site, batch_size
 @final
 @dataclass(frozen=True)
 class Slopes:
-    """What one forward and one backward pass computed.
+    """What one forward pass, and one backward pass and one more a branch, computed.
 
-    ``gradients`` has the derivative of each input's number by that input's activations.
+    ``gradients`` has the derivative of each input's number by that input's activations; each of
+    ``dropped`` has the same as if nothing led back through the output of one branch, in the order
+    of the branches.
     """
 
     outputs: Outputs
     activations: Activations
     gradients: Activations
+    dropped: tuple[Activations, ...] = ()
 
 
 def slopes(
@@ -36,6 +39,7 @@ def slopes(
     *,
     of: Callable[[Outputs], Float[Tensor, " batch"]],
     also_keep: Sequence[Site] = (),
+    branches: Sequence[Site] = (),
 ) -> Slopes:
     """Differentiate a number an input, made of the model's outputs, by the activations at sites.
 
@@ -47,23 +51,22 @@ def slopes(
             operations that can be differentiated.
     """
     kept: dict[Site, Tensor] = {}
-    edits = {site: partial(_keep, kept, site) for site in sites} | {
-        site: partial(_look, kept, site) for site in also_keep
-    }
+    gates = _Gates()
+    edits: dict[Site, Edit] = {site: partial(_keep, kept, site) for site in sites}
+    edits |= {site: partial(_look, kept, site) for site in also_keep}
+    edits |= {branch: gates.behind(branch, edits.get(branch)) for branch in branches}
     with torch.inference_mode(mode=False), torch.enable_grad():
         with editing(model, edits, batch=batch_size(inputs)):
             outputs = tensors_in(forward(model, inputs))
-        gradients = _gradients(of(outputs).sum(), [kept[site] for site in sites])
-    if missing := [site for site, found in zip(sites, gradients, strict=True) if found is None]:
-        raise ConfigError(
-            f"the model's output cannot be differentiated by site {missing[0]!r}: between them it "
-            "rounds, picks, runs without gradients, or does not use the site; name a site nearer "
-            "to the output, or give a model that returns scores"
-        )
+        number = of(outputs).sum()
+        leaves = {site: kept[site] for site in sites}
+        whole = _gradients(number, leaves, again=bool(branches))
+        dropped = tuple(gates.dropped(number, leaves, branches))
     return Slopes(
         {name: value.detach() for name, value in outputs.items()},
         {site: activation.detach() for site, activation in kept.items()},
-        dict(zip(sites, gradients, strict=True)),  # type: ignore[arg-type]  # none is missing
+        whole,
+        dropped,
     )
 
 
@@ -80,7 +83,46 @@ def _look(kept: dict[Site, Tensor], site: Site, activation: Tensor) -> Tensor:
     return activation
 
 
-def _gradients(number: Tensor, activations: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-    if not number.requires_grad or not activations:
-        return (None,) * len(activations)
-    return torch.autograd.grad(number, list(activations), allow_unused=True)
+@dataclass
+class _Gates:
+    """Gates behind the outputs of branches; through the closed one no gradient leads back."""
+
+    closed: Site = ""
+
+    def behind(self, branch: Site, before: Edit | None) -> Edit:
+        """Return an edit that changes nothing, and lets gradients through while it is open."""
+
+        def shut(gradient: Tensor) -> Tensor | None:
+            return torch.zeros_like(gradient) if self.closed == branch else None
+
+        def edit(activation: Tensor) -> Tensor:
+            out = (before(activation) if before else activation).clone()
+            if out.requires_grad:
+                out.register_hook(shut)
+            return out
+
+        return edit
+
+    def dropped(
+        self, number: Tensor, leaves: Mapping[Site, Tensor], branches: Sequence[Site]
+    ) -> Iterator[Activations]:
+        """Differentiate once for each branch, with its gate closed."""
+        for branch in branches:
+            self.closed = branch
+            yield _gradients(number, leaves, again=branch != branches[-1])
+
+
+def _gradients(number: Tensor, leaves: Mapping[Site, Tensor], *, again: bool) -> Activations:
+    found: Sequence[Tensor | None] = (None,) * len(leaves)
+    if number.requires_grad and leaves:
+        found = torch.autograd.grad(
+            number, list(leaves.values()), allow_unused=True, retain_graph=again
+        )
+    gradients = dict(zip(leaves, found, strict=True))
+    if missing := [site for site, gradient in gradients.items() if gradient is None]:
+        raise ConfigError(
+            f"the model's output cannot be differentiated by site {missing[0]!r}: between them it "
+            "rounds, picks, runs without gradients, or does not use the site; name a site nearer "
+            "to the output, or give a model that returns scores"
+        )
+    return gradients  # type: ignore[return-value]  # none is missing

@@ -2,22 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from mad.capture.answer import confidence, scores
 from mad.capture.gradients import Slopes, slopes
 from mad.capture.hooks import Outputs
 from mad.capture.model import MonitoredModel
 from mad.components.base import Decomposition
-from mad.errors import ConfigError
+from mad.effects.answer import answered, predicted
+from mad.effects.slope import by_magnitude
 from mad.types import Activity, Inputs, View, batch_size
-
-_PIECE = 4_096
 
 
 def differentiated(model: MonitoredModel, decomposition: Decomposition, inputs: Inputs) -> Slopes:
@@ -28,7 +25,10 @@ def differentiated(model: MonitoredModel, decomposition: Decomposition, inputs: 
     Raises:
         ConfigError: the model's answer cannot be differentiated, or is no row of numbers an input.
     """
-    answer = partial(_answer, batch=batch_size(inputs))
+
+    def answer(outputs: Outputs) -> Float[Tensor, " batch"]:
+        return answered(outputs, predicted(outputs, batch=batch_size(inputs)))
+
     explained = tuple(dict.fromkeys(decomposition.views.values()))
     # What is only read may have no derivative: tokens have none.
     read = tuple(site for site in decomposition.sites if site not in explained)
@@ -43,55 +43,11 @@ def by_effect(decomposition: Decomposition, seen: Slopes, *, keep: int) -> Mappi
     linear). At most ``keep`` components of each active set, those of largest absolute effect;
     effects are the magnitudes, and may be negative. A component without effect is not active.
     """
-    return {
-        view: _strongest(
-            replace(activity, magnitudes=_effects(decomposition, view, seen, activity)), keep
-        )
-        for view, activity in decomposition.activity(seen.activations).items()
-    }
-
-
-def _answer(outputs: Outputs, *, batch: int) -> Float[Tensor, " batch"]:
-    predicted = scores(outputs, batch=batch)
-    if predicted is None:
-        raise ConfigError(
-            "the model's first output is no row of numbers an input, so nothing can have an effect "
-            "on it; give a model that returns scores"
-        )
-    return confidence(predicted)
-
-
-def _effects(
-    decomposition: Decomposition, view: View, seen: Slopes, activity: Activity
-) -> Float[Tensor, " entry"]:
-    slope = _pooled_slope(decomposition, view, seen, like=activity.activation)
-    rates = [
-        (decomposition.directions(view, components) * slope[rows]).sum(dim=1)
-        for components, rows in zip(
-            # In pieces: a direction an entry can be far more than the activations.
-            activity.components.split(_PIECE),
-            activity.rows.split(_PIECE),
-            strict=True,
-        )
-        if len(components)
-    ]
-    return activity.magnitudes * (torch.cat(rates) if rates else 1.0)
-
-
-def _pooled_slope(
-    decomposition: Decomposition,
-    view: View,
-    seen: Slopes,
-    *,
-    like: Float[Tensor, "batch coordinate"],
-) -> Float[Tensor, "batch coordinate"]:
-    """Return the derivative by the pooled vector that components add up to."""
-    site = decomposition.views[view]
-    with torch.inference_mode(mode=False), torch.enable_grad():
-        still = torch.zeros_like(like).requires_grad_()
-        added = decomposition.spread(view, still, seen.activations[site])
-        (slope,) = torch.autograd.grad((added * seen.gradients[site]).sum(), still)
-    return slope
+    found = {}
+    for view, activity in decomposition.activity(seen.activations).items():
+        effects = by_magnitude(decomposition, view, activity, seen.activations, seen.gradients)
+        found[view] = _strongest(replace(activity, magnitudes=effects), keep)
+    return found
 
 
 def _strongest(activity: Activity, keep: int) -> Activity:
