@@ -1,4 +1,4 @@
-"""``mad convert``: dictionaries from and to other libraries, offline."""
+"""``mad convert``: dictionaries and decompositions from and to other libraries, offline."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mad.cli import screen
+from mad.cli.convert_parameters import FORMATS, convert_parameters
 
 
 def convert(  # noqa: PLR0913  # one argument an option
@@ -19,8 +20,8 @@ def convert(  # noqa: PLR0913  # one argument an option
         str,
         typer.Option(
             "--from",
-            help="Layout of SOURCE: saelens, dictionary_learning, sparsify, openai, gemma_scope "
-            "or mad.",
+            help="Layout of SOURCE: saelens, dictionary_learning, sparsify, openai, gemma_scope or "
+            "mad; spd for parameter decompositions of goodfire-ai/spd.",
             show_default=False,
         ),
     ],
@@ -40,17 +41,49 @@ def convert(  # noqa: PLR0913  # one argument an option
     pooling: Annotated[
         str, typer.Option(help="Positions to one vector; most dictionaries know single positions.")
     ] = "last",
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Settings of the monitored model that a parameter decomposition is of; its "
+            "weights are compared."
+        ),
+    ] = None,
+    threshold: Annotated[
+        float,
+        typer.Option(
+            help="Causal importance above which a subcomponent is active.", min=0.0, max=0.99
+        ),
+    ] = 0.1,
 ) -> None:
-    """Convert one dictionary between layouts; activations stay the same.
+    """Convert one dictionary or decomposition between layouts; activations stay the same.
 
     Pickles are read, without running code, and only here.
     """
-    from mad.components import formats
-    from mad.components.pooling import parse_pooling
     from mad.errors import ConfigError
 
     if destination.exists() and (destination.is_file() or any(destination.iterdir())):
         raise ConfigError(f"{destination} exists; remove it, or name another place to write to")
+    if {from_format, to_format} & set(FORMATS):
+        convert_parameters(
+            source,
+            destination,
+            from_format=from_format,
+            to_format=to_format,
+            config=config,
+            threshold=threshold,
+            pooling=pooling,
+        )
+    else:
+        _convert(source, destination, (from_format, to_format), (site, reads, pooling))
+
+
+def _convert(
+    source: Path, destination: Path, between: tuple[str, str], place: tuple[str, str, str]
+) -> None:
+    from mad.components import formats
+    from mad.components.pooling import parse_pooling
+
+    (from_format, to_format), (site, reads, pooling) = between, place
     dictionary = formats.read(
         source,
         from_format,
@@ -61,9 +94,9 @@ def convert(  # noqa: PLR0913  # one argument an option
     )
     formats.write(dictionary, destination, to_format)
     look = dictionary.look
-    between = "" if look.is_own else f" from {', '.join(look.reads)}"
+    origin = "" if look.is_own else f" from {', '.join(look.reads)}"
     screen.say(
-        f"{dictionary.width} {dictionary.encoder.kind} latents of {look.view}{between} "
+        f"{dictionary.width} {dictionary.encoder.kind} latents of {look.view}{origin} "
         f"written to {destination}"
     )
     if to_format != "mad" and look.pooling != "last":

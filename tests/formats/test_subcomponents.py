@@ -108,8 +108,11 @@ def test_a_run_without_weights_is_known_by_what_it_adds_up_to(is_own: bool, tmp_
     if not is_own:
         with torch.no_grad():
             model.get_parameter("block.linear.weight").neg_()
-    write(spd.read(GOLDEN / "spd_mlp", pickles=True), tmp_path / "run", model=None)
-    found = spd.read(tmp_path / "run", pickles=True)
+    state = torch.load(GOLDEN / "spd_mlp" / "model_10.pth", weights_only=True)
+    kept = {key: one for key, one in state.items() if not key.startswith("target_model.")}
+    torch.save(kept, tmp_path / "model_1.pth")
+    (tmp_path / "final_config.yaml").write_text("ci_fn_type: mlp\n")
+    found = spd.read(tmp_path, pickles=True)
     assert not found.matrices
     if is_own:
         assert apart(held_against(found, model), "spd_mlp") < NEAR

@@ -20,8 +20,8 @@ from mad.components.parameters.subcomponents import Subcomponents
 from mad.errors import ConfigError
 
 
-def write(imported: Imported, path: Path, *, model: nn.Module | None) -> None:
-    """Write a run directory as main has it; with the monitored model, its weights too.
+def write(imported: Imported, path: Path, *, model: nn.Module) -> None:
+    """Write a run directory as main has it, with the weights of the monitored model.
 
     Raises:
         ConfigError: the layout cannot hold a layer, or the disk refuses.
@@ -35,7 +35,7 @@ def write(imported: Imported, path: Path, *, model: nn.Module | None) -> None:
     state: dict[str, object] = {}
     for part in imported.parts:
         state |= _state(part, imported)
-    for key, tensor in (model.state_dict() if model is not None else {}).items():
+    for key, tensor in model.state_dict().items():
         state[f"target_model.{key}"] = tensor
     with writing(path):
         tensors.write_durably(path / "model_0.pth", pickled(state))

@@ -1,0 +1,94 @@
+"""``mad convert``: runs of goodfire-ai/spd become decompositions of ours, and go back."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from mad.components.parameters.files import load_parameters
+from tests.cli.conftest import Mad
+from tests.worlds import tiny_module
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run that decomposed the first layer of the deployment's model, to eight of eight ranks."""
+    model = tiny_module()
+    weight = model.get_parameter("0.weight").detach()
+    left, values, right = torch.linalg.svd(weight.T, full_matrices=False)
+    state: dict[str, Tensor] = {
+        f"target_model.{key}": one for key, one in model.state_dict().items()
+    }
+    state |= {"_components.0.V": left * values, "_components.0.U": right}
+    for key, shape in {"0.W": (8, 1, 3), "0.b": (8, 3), "2.W": (8, 3, 1), "2.b": (8, 1)}.items():
+        state[f"_ci_fns.0.layers.{key}"] = torch.ones(shape)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    torch.save(state, folder / "model_5.pth")
+    (folder / "final_config.yaml").write_text("ci_fn_type: mlp\nsigmoid_type: leaky_hard\n")
+    return folder
+
+
+def test_a_run_becomes_a_decomposition_of_the_monitored_model(
+    run: Path, tmp_path: Path, mad: Mad, fitted: Path
+) -> None:
+    out = tmp_path / "ours"
+    done = mad("convert", run, out, "--from", "spd", "--config", fitted, "--threshold", "0.25")
+    assert done.code == 0, done.err
+    assert "8 subcomponents of 0, which leave" in done.out
+    assert "what it was trained on is unknown" in done.out
+    found = load_parameters(out)
+    found.check_model(tiny_module())
+    assert (found.threshold, found.pooling) == (0.25, "last")
+    assert found.layers[0].missed < 1e-6
+
+
+def test_its_own_weights_do_where_the_model_is_not_at_hand(
+    run: Path, tmp_path: Path, mad: Mad
+) -> None:
+    out = tmp_path / "ours"
+    assert mad("convert", run, out, "--from", "spd", "--pooling", "mean").code == 0
+    load_parameters(out).check_model(tiny_module())
+
+
+def test_a_decomposition_goes_back_as_it_came(
+    run: Path, tmp_path: Path, mad: Mad, fitted: Path
+) -> None:
+    ours, away = tmp_path / "ours", tmp_path / "away"
+    mad("convert", run, ours, "--from", "spd")
+    done = mad("convert", ours, away, "--from", "mad", "--to", "spd", "--config", fitted)
+    assert done.code == 0, done.err
+    came, went = (
+        torch.load(path, weights_only=True) for path in (run / "model_5.pth", away / "model_0.pth")
+    )
+    assert came.keys() | {"_components.0.bias"} == went.keys()
+    assert all(torch.equal(went[key], one) for key, one in came.items())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--from", "spd", "--to", "saelens"), "cannot be converted from spd to saelens"),
+        (("--from", "spd", "--pooling", "max"), "pooling 'max' is none of mean, last"),
+        (("--from", "spd", "--to", "spd"), "name the settings of the monitored model"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_is_written(
+    options: tuple[str, ...], said: str, run: Path, tmp_path: Path, mad: Mad
+) -> None:
+    done = mad("convert", run, tmp_path / "out", *options)
+    assert done.code == 2
+    assert said in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_of_another_model_is_refused(
+    run: Path, tmp_path: Path, mad: Mad, fitted: Path
+) -> None:
+    state = torch.load(run / "model_5.pth", weights_only=True)
+    state["target_model.0.weight"][0, 0] += 1
+    torch.save(state, run / "model_5.pth")
+    done = mad("convert", run, tmp_path / "out", "--from", "spd", "--config", fitted)
+    assert done.code == 2
+    assert "decomposes other weights than the model has: those of '0' differ by up to 1" in done.err
