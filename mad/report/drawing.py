@@ -15,6 +15,7 @@ _VALUES: Final = 62.0
 _FLOOR, _TOP, _LEFT = 130.0, 14.0, 50.0
 _TICKS: Final = 6
 _LONGEST: Final = 22
+_SMALL: Final = 0.1
 _WIDEST: Final = 60.0
 _KEPT: Final = 50
 
@@ -141,12 +142,19 @@ def bars(caption: str, amounts: Sequence[tuple[str, float]], *, unit: str = "") 
     drawn = []
     for place, (name, amount) in enumerate(kept):
         part = 1.0 if math.isinf(amount) else max(amount, 0.0) / most if most > 0 else 0.0
-        value = f"{amount:,.0f}" if amount == _whole(amount) else f"{amount:,.1f}"
+        value = _figure(amount)
         title = f"{name}: {value} {unit}".rstrip()
         drawn.append(
             Bar(shortened(name), value, title, _NAMES, place * _ROW, part * room, _ROW - 8)
         )
     return Bars(caption, tuple(drawn), _ROW * len(drawn))
+
+
+def _figure(amount: float) -> str:
+    """Write an amount with one decimal if it has any, with two digits where it is small."""
+    if amount == _whole(amount):
+        return f"{amount:,.0f}"
+    return f"{amount:,.1f}" if amount >= _SMALL else f"{amount:.2g}"
 
 
 def _whole(amount: float) -> float:

@@ -14,6 +14,12 @@ def test_bars_are_as_long_as_their_amounts_and_the_infinite_fills_its_row() -> N
     assert [bar.width / full for bar in drawn] == pytest.approx([1, 0.25, 1, 0])
 
 
+def test_figures_of_bars_are_short_and_never_rounded_to_nothing() -> None:
+    amounts = [1234.0, 12.345, 0.1, 0.0123, 0.0]
+    drawn = bars("", [("a", amount) for amount in amounts]).bars
+    assert [bar.value for bar in drawn] == ["1,234", "12.3", "0.1", "0.012", "0"]
+
+
 def test_nothing_to_draw_is_an_empty_drawing() -> None:
     assert bars("", []).bars == ()
     assert bars("", [("a", 0.0)]).bars[0].width == 0
