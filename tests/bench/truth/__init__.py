@@ -1,0 +1,1 @@
+"""Models whose mechanisms are known."""
