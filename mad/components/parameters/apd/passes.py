@@ -1,0 +1,112 @@
+"""A model whose decomposed layers ask what to return: as it is, with components, or changed."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, final
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from mad.components.parameters.apd.components import Components
+from mad.components.parameters.layers import MatrixLayer
+from mad.errors import ConfigError
+
+Visit: TypeAlias = Callable[[str, Tensor, Tensor], Tensor]
+"""Given a layer's name, what it was given and what it returns, says what to return instead."""
+
+
+@final
+@dataclass(frozen=True)
+class Seen:
+    """One run of the model as it is: its output, and what each layer was given and returned."""
+
+    output: Float[Tensor, "batch ..."]
+    given: Mapping[str, Shaped[Tensor, "batch ..."]]
+    returned: Mapping[str, Float[Tensor, "batch ..."]]
+
+
+@final
+class Visited:
+    """A copy of a model that shares its weights, without their gradients, and has hooks."""
+
+    def __init__(self, model: nn.Module, layers: Sequence[MatrixLayer]) -> None:
+        shared = {
+            id(one): nn.Parameter(one.detach(), requires_grad=False) for one in model.parameters()
+        }
+        self._model = copy.deepcopy(model, {**shared, **{id(one): one for one in model.buffers()}})
+        self._model.eval()
+        self._visit: Visit = _as_it_is
+        self.biases: dict[str, Tensor | None] = {}
+        for layer in layers:
+            module = self._model.get_submodule(layer.name)
+            module.register_forward_hook(self._hook(layer.name))
+            bias = getattr(module, "bias", None)
+            beside = [1] * (2 * (layer.window is not None))
+            self.biases[layer.name] = None if bias is None else bias.reshape(-1, *beside)
+
+    def look(self, batch: Shaped[Tensor, "batch ..."]) -> Seen:
+        """Run the model as it is.
+
+        Raises:
+            ConfigError: a layer is not called once in a run, or the output is not a tensor.
+        """
+        calls = dict.fromkeys(self.biases, 0)
+        given: dict[str, Tensor] = {}
+        returned: dict[str, Tensor] = {}
+
+        def visit(name: str, own: Tensor, out: Tensor) -> Tensor:
+            calls[name] += 1
+            given[name], returned[name] = own, out
+            return out
+
+        with torch.no_grad():
+            output = self.run(batch, visit)
+        for name, count in calls.items():
+            if count != 1:
+                raise ConfigError(
+                    f"layer {name!r} is called {count} times in one run of the model, and only "
+                    "layers that are called once can be decomposed; name others"
+                )
+        if not isinstance(output, Tensor):
+            raise ConfigError(
+                f"the model returns a {type(output).__name__}, and a decomposition is trained on a "
+                "tensor; wrap the model so that it returns one"
+            )
+        return Seen(output, given, returned)
+
+    def with_components(
+        self,
+        batch: Shaped[Tensor, "batch ..."],
+        components: Components,
+        used: Float[Tensor, "batch component"],
+    ) -> tuple[Float[Tensor, "batch ..."], Mapping[str, Float[Tensor, "batch ..."]]]:
+        """Return the output, and what layers return, when only the used components are there."""
+        returned: dict[str, Tensor] = {}
+
+        def visit(name: str, given: Tensor, _out: Tensor) -> Tensor:
+            out, bias = components[name].written(given, used), self.biases[name]
+            returned[name] = out if bias is None else out + bias
+            return returned[name]
+
+        return self.run(batch, visit), returned
+
+    def run(self, batch: Shaped[Tensor, "batch ..."], visit: Visit) -> Float[Tensor, "batch ..."]:
+        """Run the model with what a visit makes of each decomposed layer."""
+        self._visit = visit
+        try:
+            output: Tensor = self._model(batch)
+        finally:
+            self._visit = _as_it_is
+        return output
+
+    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+        def hook(_module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
+            return self._visit(name, given[0], out)
+
+        return hook
+
+
+def _as_it_is(name: str, given: Tensor, out: Tensor) -> Tensor:  # noqa: ARG001  # Visit
+    return out
