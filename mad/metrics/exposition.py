@@ -12,10 +12,15 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 
 from mad.metrics.family import Written
+from mad.metrics.turns import Turns
 
 
 def exposition(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
-    """Write every series as an ``Accept`` header asks for; return it with its content type."""
+    """Write every series as an ``Accept`` header asks for; return it with its content type.
+
+    It takes its time, so that other threads have the interpreter in between.
+    """
+    turns = Turns()
     encode, content_type = choose_encoder(accept)
     is_open = content_type.startswith("application/openmetrics-text")
     others: list[Metric] = []
@@ -23,7 +28,11 @@ def exposition(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
     for metric in registry.collect():
         samples: object = metric.samples
         if isinstance(samples, Written):
-            pieces += (_head(metric, is_open=is_open), samples.text(has_examples=is_open), "\n")
+            pieces.append(_head(metric, is_open=is_open))
+            for text in samples.texts(has_examples=is_open):
+                pieces.append(text)
+                turns.offer()
+            pieces.append("\n")
         else:
             others.append(metric)
     # What the library exports comes last: it ends OpenMetrics as that has to end.

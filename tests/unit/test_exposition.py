@@ -121,3 +121,18 @@ def test_the_alert_of_a_bucket_is_an_exemplar_where_those_can_be_written(
     text, content_type = exposition(registry, "text/plain")
     assert b"alert_id" not in text
     assert content_type.startswith(CONTENT_TYPE_LATEST.partition(";")[0])
+
+
+def test_a_line_that_was_written_before_is_written_anew_once_it_changed(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    metrics.scored("default", "live", [verdict(0.5)])
+    exposition(registry, OPEN)
+    metrics.scored("default", "live", [verdict(0.5)])
+    metrics.exemplified_by(alert(0.5, surprise=1.0, alert_id="found"))
+    after = exposition(registry, OPEN)[0].decode()
+    lines = [one for one in after.splitlines() if one.startswith("mad_p_value_bucket")]
+    line = next(one for one in lines if 'alert_id="found"' in one)
+    assert line.partition(" # ")[0].endswith(" 2.0")
+    assert 'alert_id="found"' not in exposition(registry, "")[0].decode()
+    assert 'alert_id="found"' in exposition(registry, OPEN)[0].decode()

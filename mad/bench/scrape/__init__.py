@@ -1,0 +1,1 @@
+"""What watching costs a server: ``python -m mad.bench.scrape --config mad.toml``."""
