@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import final
@@ -10,7 +11,7 @@ from typing import final
 from mad.arrays import open_dataset
 from mad.baseline.bundle import Baseline
 from mad.baseline.store import BaselineStore, parse_revision
-from mad.capture.loading import load_model
+from mad.capture.loading import load_factory, load_model
 from mad.capture.model import MonitoredModel
 from mad.components.base import Decomposition
 from mad.components.dictionaries.files import (
@@ -42,6 +43,7 @@ from mad.fit import (
 from mad.monitor import Monitor
 from mad.promotion import Bounds, Exam
 from mad.recipes import wanted
+from mad.rendering.trusted import TrustedInputs
 from mad.types import Dataset, Progress, Site
 
 
@@ -243,3 +245,31 @@ class Deployment:
         """Load a baseline, by default the active one of the settings' name, beside the model."""
         name, version = parse_revision(revision or self.settings.baseline.name)
         return Monitor.bind(self.model, self.decomposition(), self.store.load(name, version))
+
+
+def trusted_inputs(settings: Settings) -> TrustedInputs | None:
+    """Return what shows trusted inputs to people; None where the settings name no renderer.
+
+    Runs the operator's factory; raises ConfigError if it fails.
+    """
+    wanted, store = settings.renderer, BaselineStore(settings.baseline.store)
+    if wanted.factory is None:
+        return None
+    build = load_factory(wanted.factory, base=Path())  # a factory's file is absolute in settings
+    try:
+        render = build(**wanted.arguments, **wanted.files)
+    except Exception as cause:
+        given = {**wanted.arguments, **{name: str(path) for name, path in wanted.files.items()}}
+        raise ConfigError(
+            f"the renderer {wanted.factory} cannot be built of {given}: {cause!r}"
+        ) from cause
+    if not callable(render):
+        raise ConfigError(
+            f"{wanted.factory} returned {type(render).__name__}; a renderer is a function that "
+            "takes one input and returns the bytes of a PNG, or text"
+        )
+    return TrustedInputs(
+        render,
+        partial(open_dataset, settings.data.trusted, names=settings.model.inputs),
+        lambda name, version: store.load(name, version).trusted,
+    )

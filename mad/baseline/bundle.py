@@ -1,11 +1,12 @@
 """A baseline: everything fitted on trusted data, and what it belongs to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Final, final
 
+import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
@@ -100,11 +101,31 @@ UNKNOWN: Final = Provenance()
 
 @final
 @dataclass(frozen=True)
+class TrustedRows:
+    """Rows of the trusted data, ascending, and 64 bits of a hash of what stood in each."""
+
+    rows: Int64[Tensor, " row"]
+    digests: Int64[Tensor, " row"]
+
+    def hold(self, rows: Sequence[int], digests: Int64[Tensor, " found"]) -> bool:
+        """Say whether all of some rows are known, and have these digests."""
+        wanted = torch.tensor(rows)
+        places = torch.searchsorted(self.rows, wanted).clamp_max(len(self.rows) - 1)
+        is_known = torch.equal(self.rows[places], wanted)
+        return is_known and torch.equal(self.digests[places], digests)
+
+
+NO_ROWS: Final = TrustedRows(*torch.zeros(2, 0, dtype=torch.int64))
+"""Those of a version that was fitted before digests were kept, or that names no trusted inputs."""
+
+
+@final
+@dataclass(frozen=True)
 class Baseline:
     """Fitted codes, what weighs them, the measures of held-out trusted inputs, and the manifest.
 
     ``references`` has a row for each of ``MEASURES``, in bits, and ``contexts`` the context of each
-    of its inputs.
+    of its inputs. ``trusted`` has the rows that explanations can name.
     """
 
     manifest: Manifest
@@ -112,6 +133,7 @@ class Baseline:
     weighing: Weighing
     references: Float64[Tensor, "measure reference"]
     contexts: Int64[Tensor, " reference"]
+    trusted: TrustedRows = NO_ROWS
 
     @cached_property
     def reference(self) -> Reference:

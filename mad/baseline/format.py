@@ -12,7 +12,14 @@ from torch import Tensor
 
 from mad import tensors
 from mad.baseline import shapes
-from mad.baseline.bundle import UNKNOWN, Baseline, Manifest, Provenance
+from mad.baseline.bundle import (
+    NO_ROWS,
+    UNKNOWN,
+    Baseline,
+    Manifest,
+    Provenance,
+    TrustedRows,
+)
 from mad.calibration.rarity import Rarity
 from mad.calibration.weighing import Weighing
 from mad.codes.accounting import CodedPart
@@ -32,6 +39,7 @@ def encode(baseline: Baseline, provenance: Provenance = UNKNOWN) -> dict[str, by
     """Return the content of a bundle's files by name; last the manifest, which seals the rest."""
     arrays = {"references": baseline.references, "contexts": baseline.contexts}
     arrays |= {f"weighing.{name}": array for name, array in _weighing(baseline.weighing).items()}
+    arrays |= {f"trusted.{name}": getattr(baseline.trusted, name) for name in _TRUSTED}
     rows = []
     for number, part in enumerate(baseline.parts):
         row, own = _written(part.code, prefix=f"part.{number}.")
@@ -99,7 +107,8 @@ def _baseline(sealed: Mapping[str, Any], content: bytes, *, name: str) -> Baseli
     )
     manifest = _manifest(sealed["baseline"], name=name)
     references, contexts = arrays["references"], arrays["contexts"]
-    baseline = Baseline(manifest, parts, _read_weighing(arrays), references, contexts)
+    trusted = _read_trusted(arrays)
+    baseline = Baseline(manifest, parts, _read_weighing(arrays), references, contexts, trusted)
     shapes.check(baseline)
     columns = len(parts) + sum(part.marginal is not None for part in parts)
     found = (
@@ -161,6 +170,18 @@ def _manifest(row: Mapping[str, Any], *, name: str) -> Manifest:
 
 _MANIFEST = TypeAdapter(Manifest)
 _PROVENANCE = TypeAdapter(Provenance)
+
+
+_TRUSTED = ("rows", "digests")
+
+
+def _read_trusted(arrays: Mapping[str, Tensor]) -> TrustedRows:
+    """Read which trusted inputs are named; versions made before they were kept have none."""
+    if "trusted.rows" not in arrays:
+        return NO_ROWS
+    trusted = TrustedRows(*(arrays[f"trusted.{name}"] for name in _TRUSTED))
+    shapes.check(trusted)
+    return trusted
 
 
 _WEIGHING = ("place", "of_mechanism", "power")

@@ -31,7 +31,7 @@ def load_model(
     Raises:
         ConfigError: when the factory cannot be found or fails, or the weights do not fit.
     """
-    build = _factory(factory, base=base)
+    build = load_factory(factory, base=base)
     try:
         module = build(**arguments)
     except Exception as cause:
@@ -70,7 +70,11 @@ def _with_ties(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Te
     return {**tensors, **ties}
 
 
-def _factory(factory: str, *, base: Path) -> Callable[..., object]:
+def load_factory(factory: str, *, base: Path) -> Callable[..., object]:
+    """Return what a factory names, ``package.module:callable`` or ``file.py:callable``.
+
+    This runs the operator's code, so it never comes from a request. Raises ConfigError.
+    """
     where, colon, attribute = factory.rpartition(":")
     if not colon or not where or not attribute:
         raise ConfigError(
@@ -92,7 +96,7 @@ def _imported(name: str) -> ModuleType:
 
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise ConfigError(f"there is no file {path} to build the model from")
+        raise ConfigError(f"there is no file {path} to take a factory from")
     spec = importlib.util.spec_from_file_location(f"_mad_model_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None

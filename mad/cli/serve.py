@@ -84,7 +84,7 @@ async def _serve(settings: Settings, ports_file: Path | None) -> None:
     server = from_settings(settings, collectors=collectors)
     serving = threading.Event()
     grpc_at, http_at = settings.server.grpc_address, settings.server.http_address
-    http = _http(server, http_at, collectors, serving)
+    http = _http(server, settings, collectors, serving)
     http_port = http.start()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.look_at_store)
     try:
@@ -119,14 +119,24 @@ async def _started(server: "Server") -> int:
 
 
 def _http(
-    server: "Server", address: Address, collectors: "CollectorRegistry", serving: threading.Event
+    server: "Server",
+    settings: Settings,
+    collectors: "CollectorRegistry",
+    serving: threading.Event,
 ) -> "HttpServer":
     from mad.cli.watching import behind_of
+    from mad.deployment import trusted_inputs
     from mad.web.application import application
     from mad.web.server import HttpServer
 
-    # On loopback, whoever reads the page is on this machine already.
-    behind = behind_of(server, is_serving=serving.is_set, is_open=is_loopback(address))
+    address = settings.server.http_address
+    behind = behind_of(
+        server,
+        is_serving=serving.is_set,
+        # On loopback, whoever reads the page is on this machine already.
+        is_open=is_loopback(address),
+        trusted=trusted_inputs(settings),
+    )
     page = application(collectors, behind)
     certificates = server.guard.certificates
     tls = None if certificates is None else certificates.web

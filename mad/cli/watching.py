@@ -1,22 +1,30 @@
 """The page and the server it watches, joined: what the page shows, asked of the server."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mad.alerts.values import Incident
 from mad.baseline.bundle import Baseline
 from mad.baseline.store import Entry
+from mad.rendering.base import Shown
+from mad.rendering.trusted import TrustedInputs
 from mad.service.server import Server
 from mad.web.behind import Behind, Deed, Entrance, View, Visitor
 
 
-def behind_of(server: Server, *, is_serving: Callable[[], bool], is_open: bool) -> Behind:
+def behind_of(
+    server: Server,
+    *,
+    is_serving: Callable[[], bool],
+    is_open: bool,
+    trusted: TrustedInputs | None = None,
+) -> Behind:
     """Return all that is behind the page of a server.
 
     It is ready while it ``is_serving`` too. Where it ``is_open``, nobody needs to sign in to read.
+    ``trusted`` shows trusted inputs.
     """
-    return Behind(
-        view_of(server, is_serving=is_serving), entrance_of(server, is_open=is_open), server.visits
-    )
+    view = view_of(server, is_serving=is_serving, trusted=trusted)
+    return Behind(view, entrance_of(server, is_open=is_open), server.visits)
 
 
 def entrance_of(server: Server, *, is_open: bool) -> Entrance:
@@ -37,7 +45,9 @@ def entrance_of(server: Server, *, is_open: bool) -> Entrance:
     )
 
 
-def view_of(server: Server, *, is_serving: Callable[[], bool]) -> View:
+def view_of(
+    server: Server, *, is_serving: Callable[[], bool], trusted: TrustedInputs | None
+) -> View:
     """Return what the page shows of a server, ready while it ``is_serving`` too."""
 
     def incidents(most: int) -> Sequence[Incident]:
@@ -58,4 +68,9 @@ def view_of(server: Server, *, is_serving: Callable[[], bool]) -> View:
         incidents=incidents,
         baselines=baselines,
         versions=versions,
+        trusted=_nothing if trusted is None else trusted.shown,
     )
+
+
+def _nothing(_name: str, _version: int, _rows: Sequence[int]) -> Mapping[int, Shown]:
+    return {}

@@ -40,6 +40,7 @@ from mad.config.fields import (
 from mad.config.fit import Fit
 from mad.config.logging import Logging
 from mad.config.promotion import Promotion
+from mad.config.renderer import Renderer
 from mad.config.security import Security
 from mad.config.tracing import Tracing
 from mad.config.upstream import Upstream
@@ -135,6 +136,7 @@ class Stream(Section):
 
 _OPTIONAL: Final = (
     "baseline",
+    "renderer",
     "server",
     "callers",
     "stream",
@@ -159,6 +161,7 @@ class Settings(Section):
     model: Model
     decomposition: Decomposition
     data: Data
+    renderer: Renderer
     baseline: Baseline
     server: Server
     callers: Callers

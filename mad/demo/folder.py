@@ -25,6 +25,9 @@ steps = 600
 [data]
 trusted = ["trusted.npz"]
 
+[renderer]
+factory = "mad.rendering:image"
+
 [baseline]
 name = "default"
 store = "baselines"

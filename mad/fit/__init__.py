@@ -4,6 +4,7 @@ from mad.fit.checkpoint import Unfinished
 from mad.fit.dictionaries import train_dictionaries
 from mad.fit.flow import check_unseen, fit
 from mad.fit.plan import FitPlan, Split, split
+from mad.fit.reading import row_digests
 from mad.fit.training.shards import write_activations
 from mad.fit.training.source import FileSource, ModelSource
 from mad.fit.training.together import Room, Trained, train_together
@@ -24,6 +25,7 @@ __all__ = [
     "Wanted",
     "check_unseen",
     "fit",
+    "row_digests",
     "split",
     "train_dictionaries",
     "train_together",

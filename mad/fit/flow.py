@@ -7,6 +7,7 @@ needs.
 """
 
 import platform
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
 from typing import Final
@@ -15,11 +16,12 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from mad.baseline.bundle import Baseline, InputSpec, Manifest
+from mad.baseline.bundle import NO_ROWS, Baseline, InputSpec, Manifest, TrustedRows
 from mad.calibration.conformal import threshold
 from mad.calibration.weighing import Weighing
 from mad.capture.model import MonitoredModel
-from mad.codes.accounting import joined
+from mad.codes.accounting import CodedPart, joined
+from mad.codes.neighbours import NeighbourCode
 from mad.components.base import Decomposition
 from mad.errors import ConfigError, InputError
 from mad.fit.checkpoint import Checkpoints, Unfinished, identity
@@ -95,7 +97,18 @@ def fit(  # noqa: PLR0913  # what is fitted, on what, how, and how it is watched
         seed=plan.seed,
         library_versions={"python": platform.python_version(), "torch": version("torch")},
     )
-    return Baseline(manifest, scorer.parts, weighing, references, contexts)
+    trusted = _named(scorer.parts, data, plan.batch_size)
+    return Baseline(manifest, scorer.parts, weighing, references, contexts, trusted)
+
+
+def _named(parts: Sequence[CodedPart], data: Dataset, batch_size: int) -> TrustedRows:
+    """Return the rows that explanations can name, with digests of what stands there."""
+    named = [part.memory.rows for part in parts if part.memory is not None]
+    named += [part.code.rows for part in parts if isinstance(part.code, NeighbourCode)]
+    if not named:
+        return NO_ROWS
+    rows = torch.cat(named).unique()
+    return TrustedRows(rows, _digests(data, rows, batch_size))
 
 
 def check_unseen(data: Dataset, plan: FitPlan, seen: Int64[Tensor, " seen"]) -> None:

@@ -20,7 +20,7 @@ from mad.baseline.bundle import Baseline
 from mad.baseline.store import BaselineStore
 from mad.components.base import Decomposition
 from mad.config import Address
-from mad.deployment import Deployment
+from mad.deployment import Deployment, trusted_inputs
 from mad.errors import ConfigError, MadError
 from mad.monitor import Monitor
 from mad.service.auth.certificates import Certificates
@@ -71,6 +71,7 @@ def _judging(settings: config.Settings) -> Iterator[Finding]:
     yield warmed.finding
     exam = _tried("gates", lambda: _exam(loaded.value), str)
     yield exam.finding
+    yield _plain("renderer", lambda: _rendered(settings))
 
 
 def _keeping(settings: config.Settings) -> Iterator[Finding]:
@@ -146,6 +147,13 @@ def _exam(deployment: Deployment) -> str:
         f"{name}: {'none' if data is None else f'{len(data)} inputs'}"
         for name, data in counts.items()
     )
+
+
+def _rendered(settings: config.Settings) -> str:
+    shows = trusted_inputs(settings)
+    if shows is None:
+        return "none: pages name trusted inputs by their rows"
+    return f"showed the first trusted input: {shows.try_out()}"
 
 
 def _told_of_model(deployment: Deployment) -> str:

@@ -1,12 +1,13 @@
 """What is behind the page: what it shows, who looks, what they can do; all from any thread."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, final
 
 from mad.alerts.values import Disposition, Incident, Recorded, Wanted
 from mad.baseline.bundle import Baseline
 from mad.baseline.store import Entry
+from mad.rendering.base import Shown
 
 
 @final
@@ -19,7 +20,8 @@ class View:
     those last seen first; they raise AlertLogError, NotFoundError and InputError as the log does.
     ``baselines`` returns those that score here, the one that answers by default first. ``versions``
     returns those of one name in the store, newest first, none for a name that is not there; it
-    raises BaselineError for a store that cannot be read.
+    raises BaselineError for a store that cannot be read. ``trusted`` returns what there is to see
+    of some rows of the trusted data of a version of a baseline, of none where nothing shows inputs.
     """
 
     model: str
@@ -29,6 +31,7 @@ class View:
     incidents: Callable[[int], Sequence[Incident]]
     baselines: Callable[[], Sequence[Baseline]]
     versions: Callable[[str], Sequence[Entry]]
+    trusted: Callable[[str, int, Sequence[int]], Mapping[int, Shown]]
 
 
 Deed: TypeAlias = Literal["read", "acknowledge", "promote"]

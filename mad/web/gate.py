@@ -19,11 +19,11 @@ _OPEN: Final = frozenset({"/healthz", "/readyz", "/style.css", "/live.js", SIGN_
 _NOBODY: Final = Visitor("", b"", frozenset())
 
 _HEADERS: Final = {
-    # Nothing may load or run but the two files served here, so that a hostile string that slipped
+    # Nothing may load or run but what is served here, so that a hostile string that slipped
     # through the escaping could still do nothing.
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+        "img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     # Browsers say "null" where a form comes from under no-referrer, and forms must say it.

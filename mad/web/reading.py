@@ -9,7 +9,7 @@ from typing import Final, final
 
 from prometheus_client import CollectorRegistry
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from mad.errors import (
@@ -31,6 +31,7 @@ from mad.web import page
 from mad.web.asked import Asked
 from mad.web.behind import View
 from mad.web.history import History
+from mad.web.nearest import nearest, picture
 from mad.web.overview import overview
 from mad.web.sessions import Sessions
 from mad.web.versions import versions
@@ -72,6 +73,7 @@ class Reading:
             Route("/", self._overview),
             Route("/alerts", self._alerts),
             Route("/alerts/{alert_id}", self._alert),
+            Route("/alerts/{alert_id}/nearest/{row:int}.png", self._picture),
             Route("/baselines/{name}", self._baseline),
         ]
 
@@ -127,9 +129,18 @@ class Reading:
                 "alert.html",
                 self.frame(request),
                 recorded=found,
+                seen=nearest(self.view, found.alert),
                 request_id=str(uuid.uuid4()),
             )
         )
+
+    def _picture(self, request: Request) -> Response:
+        try:
+            found = self.view.alert(request.path_params["alert_id"])
+            seen = picture(self.view, found, request.path_params["row"])
+        except MadError as error:
+            return PlainTextResponse(f"{error}\n", status_of(error))
+        return Response(seen.png, media_type="image/png")
 
     def _baseline(self, request: Request) -> Response:
         name = request.path_params["name"]

@@ -42,6 +42,7 @@ EVERYTHING = (
     "fingerprints",
     "warm-up",
     "gates",
+    "renderer",
     "alert log",
     "audit log",
     "baseline store",

@@ -1,6 +1,6 @@
 """A running HTTP server whose page shows whatever a test puts behind it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from mad.baseline.bundle import Baseline, InputSpec, Manifest
 from mad.baseline.store import Entry
 from mad.errors import AlertLogError, NotFoundError, ShuttingDownError
 from mad.metrics import Metrics
+from mad.rendering.base import Shown
 from mad.types import Alert, Charge, Explanation, Part, SetNeighbour, Verdict
 from mad.web.application import application
 from mad.web.behind import Behind, Entrance, View, Visitor
@@ -122,6 +123,7 @@ class Site:
     incidents: list[Incident] = field(default_factory=list)
     baselines: list[Manifest] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
+    trusted: Callable[[str, int, Sequence[int]], Mapping[int, Shown]] = lambda *_: {}
     is_ready: bool = True
     alerts_problem: str = ""
 
@@ -150,7 +152,11 @@ class Site:
             incidents=lambda most: self.incidents[:most],
             baselines=lambda: [replace(self.fitted, manifest=one) for one in self.baselines],
             versions=lambda name: [one for one in self.entries if one.manifest.name == name],
+            trusted=self._trusted,
         )
+
+    def _trusted(self, name: str, version: int, rows: Sequence[int]) -> Mapping[int, Shown]:
+        return self.trusted(name, version, rows)
 
     def _listed(self, wanted: Wanted, size: int, token: str) -> tuple[Sequence[Recorded], str]:
         self._fail()

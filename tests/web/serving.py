@@ -15,6 +15,7 @@ from torch import Tensor
 from mad.alerts.values import Recorded, Wanted
 from mad.cli.watching import behind_of
 from mad.client import Client, request
+from mad.rendering.trusted import TrustedInputs
 from mad.service.auth.guard import Access
 from mad.service.auth.principals import entry
 from mad.service.promotion.promoting import PromotionPlan
@@ -70,7 +71,12 @@ def write_principals(directory: Path, names: Sequence[str]) -> Path:
 
 @contextmanager
 def watched(
-    world: World, directory: Path, *, asks: bool = True, is_open: bool = False
+    world: World,
+    directory: Path,
+    *,
+    asks: bool = True,
+    is_open: bool = False,
+    trusted: TrustedInputs | None = None,
 ) -> Iterator[Watched]:
     """Serve the tiny world with a second version of its baseline, which is not active."""
     access = Access(poll_s=0.05)
@@ -92,7 +98,7 @@ def watched(
     thread.start()
     try:
         port = asyncio.run_coroutine_threadsafe(server.start(), loop).result()
-        behind = behind_of(server, is_serving=lambda: True, is_open=is_open)
+        behind = behind_of(server, is_serving=lambda: True, is_open=is_open, trusted=trusted)
         http = HttpServer(application(collectors, behind, period_s=0.2), host="127.0.0.1", port=0)
         url = f"http://127.0.0.1:{http.start()}"
         yield Watched(server, directory, f"127.0.0.1:{port}", url)
