@@ -18,6 +18,8 @@ from mad.components.dictionaries.look import Look
 from mad.components.dictionaries.meta import through
 from mad.components.dictionaries.topk import topk_dictionary
 from mad.components.joined import Joined
+from mad.components.parameters.apd.components import Factors
+from mad.components.parameters.apd.readout import Above, ApdDecomposition, Largest, Rule
 from mad.components.parameters.decomposition import ParameterDecomposition, PositionPooling
 from mad.components.parameters.importance import (
     ImportanceFunction,
@@ -25,7 +27,7 @@ from mad.components.parameters.importance import (
     SharedImportance,
     VectorImportance,
 )
-from mad.components.parameters.layers import matrix_layer
+from mad.components.parameters.layers import matrix_layer, matrix_of
 from mad.components.parameters.subcomponents import Subcomponents
 from mad.components.pooling import Pooling
 from mad.components.unexplained import Unexplained
@@ -99,6 +101,11 @@ ACTIVATIONS: Activations = {
     "filters": torch.randn(40, 3, 3, 3, generator=WEIGHTS),
     "tokens<": torch.randint(7, (40, 5), generator=WEIGHTS).double(),
     "tokens": torch.randn(40, 5, 6, generator=WEIGHTS),
+    "<": torch.randn(40, 6, generator=WEIGHTS),
+    "first<": torch.randn(40, 6, generator=WEIGHTS),
+    "first": torch.randn(40, 5, generator=WEIGHTS),
+    "second<": torch.randn(40, 2, 5, generator=WEIGHTS),
+    "second": torch.randn(40, 2, 4, generator=WEIGHTS),
 }
 
 
@@ -179,6 +186,25 @@ def parameters(pooling: PositionPooling) -> ParameterDecomposition:
     return ParameterDecomposition.of(model, parts, pooling=pooling)
 
 
+def by_attribution(rule: Rule) -> ApdDecomposition:
+    """Take both layers of a network into nine components of rank two."""
+    model = nn.Sequential()
+    model.add_module("first", nn.Linear(6, 5))
+    model.add_module("between", nn.Tanh())
+    model.add_module("second", nn.Linear(5, 4))
+    for weight in model.parameters():
+        weight.data = torch.randn(weight.shape, generator=WEIGHTS)
+    layers = [matrix_layer(model, name) for name in ("first", "second")]
+    found = {}
+    for one in layers:
+        left, values, right = torch.linalg.svd(matrix_of(model, one), full_matrices=False)
+        a = 0.1 * torch.randn(9, one.source, 2, generator=WEIGHTS)
+        b = 0.1 * torch.randn(9, 2, one.target, generator=WEIGHTS)
+        a[0], b[0] = left[:, :2] * values[:2], right[:2]
+        found[one.name] = Factors(one, a, b)
+    return ApdDecomposition.of(model, found, rule)
+
+
 DECOMPOSITIONS: dict[str, Decomposition] = {
     "topk": dictionary("flat", 6),
     "topk of a map": dictionary("map", 8),
@@ -202,6 +228,8 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
     ),
     "parameters": parameters("mean"),
     "parameters at the last position": parameters("last"),
+    "attribution above thresholds": by_attribution(Above(torch.full((9,), 1e-3))),
+    "largest attributions": by_attribution(Largest(2)),
 }
 
 

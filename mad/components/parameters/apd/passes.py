@@ -38,6 +38,8 @@ class Visited:
         self._model = copy.deepcopy(model, {**shared, **{id(one): one for one in model.buffers()}})
         self._model.eval()
         self._visit: Visit = _as_it_is
+        self._takes_tokens = any(isinstance(one, nn.Embedding) for one in model.modules())
+        self._dtype = next(model.parameters()).dtype
         self.biases: dict[str, Tensor | None] = {}
         for layer in layers:
             module = self._model.get_submodule(layer.name)
@@ -45,6 +47,15 @@ class Visited:
             bias = getattr(module, "bias", None)
             beside = [1] * (2 * (layer.window is not None))
             self.biases[layer.name] = None if bias is None else bias.reshape(-1, *beside)
+
+    def as_input(self, captured: Float[Tensor, "batch ..."]) -> Shaped[Tensor, "batch ..."]:
+        """Return what was captured on its way into the model in a type that the model takes.
+
+        Tokens are captured as numbers; a model that looks them up takes whole ones.
+        """
+        if self._takes_tokens:
+            return captured.long()
+        return captured.to(self._dtype)
 
     def look(self, batch: Shaped[Tensor, "batch ..."]) -> Seen:
         """Run the model as it is.
