@@ -1,27 +1,28 @@
 """What settings name, loaded: model, trusted data, dictionaries, baseline."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import final
 
+from jaxtyping import Int64
+from torch import Tensor
+
 from mad.arrays import open_dataset
 from mad.baseline.bundle import Baseline
 from mad.baseline.store import BaselineStore, parse_revision
 from mad.capture.loading import load_factory, load_model
 from mad.capture.model import MonitoredModel
+from mad.components import on_disk
 from mad.components.base import Decomposition
-from mad.components.dictionaries.files import (
-    INDEX,
-    load_dictionaries,
-    load_seen,
-    prepare_directory,
-    save_dictionaries,
-)
+from mad.components.dictionaries.files import prepare_directory, save_dictionaries
 from mad.components.dictionaries.plan import DictionaryFigures
+from mad.components.parameters.decomposition import ParameterDecomposition
+from mad.components.parameters.files import save_parameters
+from mad.components.parameters.training.plan import SpdPlan
 from mad.config import Settings
 from mad.errors import ConfigError
 from mad.fit import (
@@ -40,9 +41,10 @@ from mad.fit import (
     unwatched,
     write_activations,
 )
+from mad.fit.parameters import SpdWatch, check_plan, train_parameters, unwatched as spd_unwatched
 from mad.monitor import Monitor
 from mad.promotion import Bounds, Exam
-from mad.recipes import wanted
+from mad.recipes import all_wanted, bounds, fit_plan, parameters_plan, read_out
 from mad.rendering.trusted import TrustedInputs
 from mad.types import Dataset, Progress, Site
 
@@ -76,38 +78,26 @@ class Deployment:
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        """The sites that dictionaries need, as the settings' patterns stand for them."""
+        """The sites that components need, as the settings' patterns stand for them."""
+        if (plan := self.parameters) is not None:
+            names = [layer.name for layer in plan.layers]
+            return (*names, *(f"{name}<" for name in names))
         return tuple(dict.fromkeys(chain.from_iterable(one.all_sites for one in self.wanted)))
 
     @property
     def wanted(self) -> tuple[Wanted, ...]:
         """The dictionaries the settings ask for."""
-        asked = self.settings.decomposition
-        seed = self.settings.baseline.seed
-        return tuple(
-            wanted(self.model, recipe, suffix, seed=seed)
-            for recipe, suffix in zip(asked.recipes, asked.suffixes, strict=True)
-        )
+        return all_wanted(self.model, self.settings)
+
+    @property
+    def parameters(self) -> SpdPlan | None:
+        """How layers are taken apart, where the settings ask for that and not for dictionaries."""
+        return parameters_plan(self.model, self.settings)
 
     @property
     def plan(self) -> FitPlan:
         """How to fit its baseline."""
-        baseline = self.settings.baseline
-        return FitPlan(
-            name=baseline.name,
-            false_alarm_rate=baseline.false_alarm_rate,
-            reference_share=baseline.reference_share,
-            weighing_share=baseline.weighing_share,
-            alert_on=baseline.alert_on,
-            by_context=baseline.by_context,
-            set_code=baseline.set_code,
-            context=baseline.context,
-            activity=baseline.activity,
-            neighbours=baseline.neighbours,
-            magnitudes=baseline.magnitudes,
-            residual_by_context=baseline.residual_by_context,
-            seed=baseline.seed,
-        )
+        return fit_plan(self.settings.baseline)
 
     @property
     def store(self) -> BaselineStore:
@@ -135,8 +125,13 @@ class Deployment:
 
     @property
     def is_trained(self) -> bool:
-        """Whether its dictionaries are on disk."""
-        return (self.settings.decomposition.path / INDEX).is_file()
+        """Whether its components are on disk; ConfigError where those of another sort are."""
+        return on_disk.has(self.settings.decomposition.path, self._sort)
+
+    @property
+    def seen(self) -> Int64[Tensor, " seen"]:
+        """Digests of the inputs that trained its components; ConfigError where there are none."""
+        return on_disk.load_seen(self.settings.decomposition.path)
 
     def trusted(self) -> Dataset:
         """Open the trusted data; arrays that are no input of the model are ignored."""
@@ -154,13 +149,7 @@ class Deployment:
     @property
     def bounds(self) -> Bounds:
         """What a candidate is held against."""
-        asked = self.settings.promotion
-        return Bounds(
-            max_canary_loss=asked.max_canary_loss,
-            max_drift_bits=asked.max_drift_bits,
-            max_quarantine_factor=asked.max_quarantine_factor,
-            quarantine_rate=self.settings.fit.quarantine_rate,
-        )
+        return bounds(self.settings)
 
     def rows(self, data: Dataset) -> Split:
         """Say which trusted inputs are for fitting and which for the reference."""
@@ -169,18 +158,22 @@ class Deployment:
     def check(self, data: Dataset) -> None:
         """Refuse, before any work, what cannot become a baseline; ConfigError says why."""
         _ = self.sites
+        if (plan := self.parameters) is not None:
+            check_plan(self.model, plan)
         self.rows(data)
         self.store.prepare(self.settings.baseline.name)
 
     def train(
         self, data: Dataset, *, progress: Progress, watch: StepWatch = unwatched
     ) -> tuple[DictionaryFigures, ...]:
-        """Train dictionaries on the fitting part of the trusted data, and write them.
+        """Train components on the fitting part of the trusted data, and write them.
 
         A training that was killed goes on where it was, if all that it depends on is the same.
         """
-        wanted = self.settings.decomposition
-        rows = self.rows(data).fitting
+        if self.parameters is not None:
+            return self.take_apart(data, progress=progress)
+        wanted, rows = self.settings.decomposition, self.rows(data).fitting
+        _ = self.is_trained
         prepare_directory(wanted.path)
         trained = train_together(
             FileSource.open(wanted.activations, self.sites, self.model)
@@ -197,13 +190,35 @@ class Deployment:
         self.untrained.remove()
         return trained.figures
 
+    def take_apart(
+        self, data: Dataset, *, progress: Progress, watch: SpdWatch = spd_unwatched
+    ) -> tuple[DictionaryFigures, ...]:
+        """Take layers apart as the settings ask, and write the pieces; else as ``train``."""
+        wanted, plan = self.settings.decomposition, self.parameters
+        assert plan is not None, "the settings ask for dictionaries"
+        prepare_directory(wanted.path)
+        trained = train_parameters(
+            self.model,
+            partial(ParameterDecomposition.of, self.model.module, **read_out(self.settings)),
+            data,
+            plan,
+            rows=self.rows(data).fitting,
+            progress=progress,
+            room_bytes=wanted.buffer_mb * 1024**2,
+            unfinished=self.untrained,
+            watch=watch,
+        )
+        save_parameters(wanted.path, trained.decomposition, seen=trained.seen)
+        self.untrained.remove()
+        return trained.figures
+
     def write_activations(
         self, data: Dataset, directory: Path, *, progress: Progress
     ) -> Sequence[Path]:
         """Write what the sites give for the fitting part of the trusted data."""
-        rows = self.rows(data).fitting
+        rows, sites = self.rows(data).fitting, self.sites
         return write_activations(
-            self.model, self.sites, data, rows=rows, directory=directory, progress=progress
+            self.model, sites, data, rows=rows, directory=directory, progress=progress
         )
 
     def fit(self, data: Dataset, *, created: datetime, progress: Progress) -> Baseline:
@@ -211,10 +226,11 @@ class Deployment:
 
         A fit that was killed goes on where it was, if all that it depends on is the same.
         """
-        check_unseen(data, self.plan, load_seen(self.settings.decomposition.path))
+        seen, decomposition = self.seen, self.decomposition()
+        check_unseen(data, self.plan, seen)
         fitted = fit(
             self.model,
-            self.decomposition(),
+            decomposition,
             data,
             self.plan,
             created=created,
@@ -223,23 +239,32 @@ class Deployment:
         )
         saved = self.store.save(fitted)
         self.unfinished.remove()
+        if isinstance(decomposition, ParameterDecomposition):
+            # As it was read out now, for whoever has the directory and not the settings.
+            save_parameters(self.settings.decomposition.path, decomposition, seen=seen)
         return saved
 
     def decomposition(self) -> Decomposition:
-        """Read its dictionaries; ConfigError if there are none, or of other sites."""
+        """Read its components; ConfigError if there are none, or of other sites or weights."""
         path = self.settings.decomposition.path
         if not self.is_trained:
-            raise ConfigError(
-                f"there are no dictionaries in {path}; run `mad train dictionary` or `mad fit`"
-            )
-        decomposition = load_dictionaries(path)
+            what = {"dictionaries": "dictionary", "parameters": "decomposition"}[self._sort]
+            remedy = f"run `mad train {what}` or `mad fit`"
+            raise ConfigError(f"there are no {self._sort} in {path}; {remedy}")
+        decomposition = on_disk.load_decomposition(path)
         if set(decomposition.sites) != set(self.sites):
             raise ConfigError(
-                f"the dictionaries in {path} are of sites {', '.join(decomposition.sites)}, and "
-                f"the settings name {', '.join(self.sites)}; name another path, or run "
-                "`mad train dictionary`"
+                f"the {self._sort} in {path} are of sites {', '.join(decomposition.sites)}, and "
+                f"the settings name {', '.join(self.sites)}; name another path, or train again"
             )
-        return decomposition
+        if not isinstance(decomposition, ParameterDecomposition):
+            return decomposition
+        decomposition.check_model(self.model.module)
+        return replace(decomposition, **read_out(self.settings))
+
+    @property
+    def _sort(self) -> on_disk.Sort:
+        return "dictionaries" if self.settings.decomposition.parameters is None else "parameters"
 
     def monitor(self, revision: str = "") -> Monitor:
         """Load a baseline, by default the active one of the settings' name, beside the model."""

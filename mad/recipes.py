@@ -1,21 +1,37 @@
-"""What settings say of a dictionary in, how it is trained out."""
+"""What settings say of components and of a baseline in, how they are trained and fitted out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from itertools import chain
-from typing import Final
+from typing import Final, TypedDict, final
 
 from mad.capture.model import MonitoredModel
 from mad.capture.sites import resolve
 from mad.components.dictionaries.attention.training import AttentionPlan
 from mad.components.dictionaries.bilinear import BilinearPlan
 from mad.components.dictionaries.plan import DictionaryPlan
-from mad.config import Recipe
-from mad.fit import Form, LayerPlan, Wanted
+from mad.components.parameters.decomposition import PositionPooling
+from mad.components.parameters.layers import matrix_layer
+from mad.components.parameters.training.plan import LayerPlan as LayerParts, SpdPlan
+from mad.config import Recipe, Settings
+from mad.config.settings import Baseline
+from mad.errors import ConfigError
+from mad.fit import FitPlan, Form, LayerPlan, Wanted
+from mad.promotion import Bounds
 from mad.types import Site
 
 _FORMS: Final[Mapping[str, Form]] = {"autoencoder": "autoencoder", "crosscoder": "crosscoder"}
 """What goes from a source to a site is a transcoder, of whatever kind."""
+
+
+def all_wanted(model: MonitoredModel, settings: Settings) -> tuple[Wanted, ...]:
+    """Return the dictionaries that settings ask for; ConfigError as ``wanted``."""
+    asked = settings.decomposition
+    return tuple(
+        wanted(model, recipe, suffix, seed=settings.baseline.seed)
+        for recipe, suffix in zip(asked.recipes, asked.suffixes, strict=True)
+    )
 
 
 def wanted(model: MonitoredModel, recipe: Recipe, suffix: str, *, seed: int) -> Wanted:
@@ -38,6 +54,114 @@ def wanted(model: MonitoredModel, recipe: Recipe, suffix: str, *, seed: int) -> 
         layer=_layer_plan(recipe, seed),
         suffix=suffix,
     )
+
+
+def fit_plan(asked: Baseline) -> FitPlan:
+    """Return how a baseline is fitted."""
+    return FitPlan(
+        name=asked.name,
+        false_alarm_rate=asked.false_alarm_rate,
+        reference_share=asked.reference_share,
+        weighing_share=asked.weighing_share,
+        alert_on=asked.alert_on,
+        by_context=asked.by_context,
+        set_code=asked.set_code,
+        context=asked.context,
+        activity=asked.activity,
+        neighbours=asked.neighbours,
+        magnitudes=asked.magnitudes,
+        residual_by_context=asked.residual_by_context,
+        seed=asked.seed,
+    )
+
+
+def bounds(settings: Settings) -> Bounds:
+    """Return what a candidate is held against."""
+    asked = settings.promotion
+    return Bounds(
+        max_canary_loss=asked.max_canary_loss,
+        max_drift_bits=asked.max_drift_bits,
+        max_quarantine_factor=asked.max_quarantine_factor,
+        quarantine_rate=settings.fit.quarantine_rate,
+    )
+
+
+@final
+class ReadOut(TypedDict):
+    """How a parameter decomposition is read out, as its arguments."""
+
+    threshold: float
+    pooling: PositionPooling
+
+
+def read_out(settings: Settings) -> ReadOut:
+    """Return how the pieces of layers are read out."""
+    asked = settings.decomposition.parameters
+    assert asked is not None, "the settings ask for dictionaries"
+    return ReadOut(threshold=asked.threshold, pooling=asked.pooling)
+
+
+def parameters_plan(model: MonitoredModel, settings: Settings) -> SpdPlan | None:
+    """Return how the layers that settings name are taken apart; None if they name sites instead.
+
+    Raises:
+        ConfigError: a pattern names no layer, or none that can be taken apart; a layer has no
+            number of components, or several; or a number is out of its range.
+    """
+    asked = settings.decomposition.parameters
+    if asked is None:
+        return None
+    names = tuple(dict.fromkeys(chain(*(_layers(model, pattern) for pattern in asked.layers))))
+    is_smooth = asked.penalty == "smooth_l0"
+    return SpdPlan(
+        layers=tuple(LayerParts(name, _width(name, asked.components)) for name in names),
+        ties=asked.ties,
+        importance=asked.importance,
+        hidden=asked.hidden,
+        importance_coefficient=asked.sparsity,
+        frequency_coefficient=asked.frequency,
+        penalty=asked.penalty,
+        p=asked.p,
+        p_final=asked.p_final,
+        gamma_final=0.01 if is_smooth else None,
+        stochastic_coefficient=asked.stochastic,
+        layerwise_coefficient=asked.layerwise,
+        subset_coefficient=asked.subset,
+        adversarial_coefficient=asked.adversarial,
+        faithfulness_coefficient=asked.faithfulness,
+        rate=asked.learning_rate,
+        steps=asked.steps,
+        batch_size=asked.batch_size,
+        distance=asked.distance,
+        seed=settings.baseline.seed,
+    )
+
+
+def _layers(model: MonitoredModel, pattern: str) -> list[str]:
+    """Return the layers that a pattern names: those that can be taken apart, of several."""
+    if not {*pattern} & {*"*?["}:
+        return [matrix_layer(model.module, pattern).name]
+    found, reasons = [], []
+    for name in resolve(model.module, [pattern]):
+        try:
+            found.append(matrix_layer(model.module, name).name)
+        except ConfigError as error:
+            reasons.append(str(error))
+    if not found:
+        raise ConfigError(f"layers {pattern!r} names none that can be taken apart: {reasons[0]}")
+    return found
+
+
+def _width(name: str, components: int | Mapping[str, int]) -> int:
+    if isinstance(components, int):
+        return components
+    own = [pattern for pattern in components if fnmatchcase(name, pattern)]
+    if len(own) != 1:
+        raise ConfigError(
+            f"layer {name!r} is named by {len(own)} patterns of decomposition.parameters."
+            f"components, {list(components)}: let just one say how many it has"
+        )
+    return components[own[0]]
 
 
 def _layer_plan(recipe: Recipe, seed: int) -> LayerPlan | None:

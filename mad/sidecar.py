@@ -20,7 +20,7 @@ from mad.capture.model import fingerprint
 from mad.capture.passes import each_pass
 from mad.client import Client, Scored, ScoreResponse, activations, codes, request
 from mad.components.base import Decomposition
-from mad.components.dictionaries.files import load_dictionaries
+from mad.components.on_disk import load_decomposition
 from mad.errors import ConfigError, MadError, OverloadedError
 from mad.scoring import context_of
 from mad.types import Activity, View
@@ -83,7 +83,7 @@ class Sidecar:
         fails_open: bool = True,
     ) -> "Sidecar":
         """Read the dictionaries of a deployment; ConfigError if they cannot be read."""
-        read = load_dictionaries(dictionaries)
+        read = load_decomposition(dictionaries)
         return Sidecar(module, read, client, sends=sends, fails_open=fails_open)
 
     def __enter__(self) -> "Sidecar":

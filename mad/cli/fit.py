@@ -7,7 +7,7 @@ import typer
 
 from mad.cli import screen
 from mad.cli.options import Config
-from mad.cli.train import show_figures
+from mad.cli.train import show_figures, show_layers
 from mad.cli.verdicts import MEASURES
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ def fit(
         bool, typer.Option("--restart", help="Begin anew instead of going on with a killed fit.")
     ] = False,
 ) -> None:
-    """Fit a baseline, training the dictionaries first if there are none.
+    """Fit a baseline, training its components first if there are none.
 
     A fit that was killed goes on at the row it had reached, from checkpoints beside the baselines;
-    a training of dictionaries at its step, from checkpoints beside them.
+    a training of components at its step, from checkpoints beside them.
     """
     from mad.deployment import Deployment
 
@@ -43,7 +43,7 @@ def fit(
         figures = () if deployment.is_trained else deployment.train(data, progress=progress)
         baseline = deployment.fit(data, created=datetime.now(UTC), progress=progress)
     if figures:
-        show_figures(figures)
+        (show_figures if deployment.parameters is None else show_layers)(figures)
     _show_parts(deployment, baseline, data)
     _show_rarities(baseline)
     _show_baseline(baseline)

@@ -68,14 +68,13 @@ def accounting(
 
 
 def _account(deployment: "Deployment", step: float) -> "Accounting":
-    from mad.components.dictionaries.files import load_seen
     from mad.fit import check_unseen
     from mad.report import AccountingPlan, Rows, Source, account
 
     decomposition = deployment.decomposition()
     data = deployment.trusted()
     # Bits of inputs that trained the dictionaries would be no held-out bits.
-    check_unseen(data, deployment.plan, load_seen(deployment.settings.decomposition.path))
+    check_unseen(data, deployment.plan, deployment.seen)
     source = Source(deployment.model, decomposition, data, deployment.plan.context)
     plan = AccountingPlan(name=_name(decomposition), relative_step=step, seed=deployment.plan.seed)
     rows = Rows.of(deployment.rows(data).fitting, inputs=len(data))

@@ -85,13 +85,12 @@ def _write(path: Path, text: str) -> Path:
 
 
 def _source(deployment: "Deployment") -> "Source":
-    from mad.components.dictionaries.files import load_seen
     from mad.fit import check_unseen
     from mad.report.dictionary import Source
 
     decomposition = deployment.decomposition()
     data = deployment.trusted()
-    check_unseen(data, deployment.plan, load_seen(deployment.settings.decomposition.path))
+    check_unseen(data, deployment.plan, deployment.seen)
     rows = deployment.rows(data)
     return Source(deployment.model, decomposition, data, rows.fitting, rows.weighing)
 
@@ -118,10 +117,10 @@ def _asked(
 
 
 def _other(path: Path) -> "Decomposition":
-    from mad.components.dictionaries.files import load_dictionaries
+    from mad.components.on_disk import load_decomposition
     from mad.config import Settings
 
-    return load_dictionaries(
+    return load_decomposition(
         path if path.is_dir() else Settings.load(path).decomposition.path,
     )
 

@@ -1,6 +1,6 @@
-"""``mad train``: dictionaries from trusted data, or the activations that dictionaries train on."""
+"""``mad train``: components from trusted data, or the activations that dictionaries train on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -14,31 +14,38 @@ from mad.errors import ConfigError
 if TYPE_CHECKING:
     from mad.components.dictionaries.plan import DictionaryFigures
     from mad.components.dictionaries.training import StepFigures
-    from mad.fit import StepWatch
+    from mad.components.parameters.training.training import SpdFigures
+    from mad.deployment import Deployment
+
+    Watch: TypeAlias = Callable[[str, int, StepFigures | SpdFigures], None]
 
 SettingsFile: TypeAlias = Annotated[
     Path, typer.Option("--config", help="Settings file, such as mad.toml.", show_default=False)
 ]
 
-train = typer.Typer(help="Train dictionaries on trusted data.", no_args_is_help=True)
+Restart: TypeAlias = Annotated[
+    bool, typer.Option("--restart", help="Begin anew instead of going on with a killed training.")
+]
+Scalars: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--tensorboard", help="Directory for TensorBoard's scalars, a folder each."),
+]
+
+train = typer.Typer(
+    help="Train dictionaries, or a decomposition of weights, on trusted data.", no_args_is_help=True
+)
 
 
 @train.callback()
 def _group() -> None:
-    """Train dictionaries on trusted data."""
+    """Train dictionaries, or a decomposition of weights, on trusted data."""
 
 
 @train.command()
 def dictionary(
     config: SettingsFile,
-    restart: Annotated[
-        bool,
-        typer.Option("--restart", help="Begin anew instead of going on with a killed training."),
-    ] = False,
-    tensorboard: Annotated[
-        Path | None,
-        typer.Option(help="Directory for TensorBoard's scalars, one folder a dictionary."),
-    ] = None,
+    restart: Restart = False,
+    tensorboard: Scalars = None,
 ) -> None:
     """Train the dictionaries on the fitting part of the trusted data.
 
@@ -48,12 +55,42 @@ def dictionary(
     from mad.deployment import Deployment
 
     deployment = Deployment.load(config)
+    _check_dictionaries(deployment)
     if restart:
         deployment.untrained.remove()
     with scalars(tensorboard) as watch, screen.progress() as progress:
         figures = deployment.train(deployment.trusted(), progress=progress, watch=watch)
     show_figures(figures)
     screen.say(f"dictionaries written to {deployment.settings.decomposition.path}")
+
+
+@train.command()
+def decomposition(
+    config: SettingsFile, restart: Restart = False, tensorboard: Scalars = None
+) -> None:
+    """Take layers of the model apart, on the fitting part of the trusted data.
+
+    Which layers, and how, is in [decomposition.parameters]. A training that was killed goes on at
+    the step it had reached, from checkpoints beside the decomposition, to the same weights.
+    """
+    from mad.deployment import Deployment
+
+    deployment = Deployment.load(config)
+    if deployment.settings.decomposition.parameters is None:
+        raise ConfigError(
+            "the settings ask for dictionaries: run `mad train dictionary`, or name the layers to "
+            "take apart in a section [decomposition.parameters]"
+        )
+    data = deployment.trusted()
+    deployment.check(data)
+    if restart:
+        deployment.untrained.remove()
+    with scalars(tensorboard) as watch, screen.progress() as progress:
+        figures = deployment.take_apart(
+            data, progress=progress, watch=lambda step, found: watch("decomposition", step, found)
+        )
+    show_layers(figures)
+    screen.say(f"decomposition written to {deployment.settings.decomposition.path}")
 
 
 @train.command()
@@ -68,6 +105,7 @@ def activations(
     from mad.deployment import Deployment
 
     deployment = Deployment.load(config)
+    _check_dictionaries(deployment)
     with screen.progress() as progress:
         files = deployment.write_activations(deployment.trusted(), out, progress=progress)
     gigabytes = sum(file.stat().st_size for file in files) / 1e9
@@ -77,17 +115,23 @@ def activations(
     )
 
 
+def _check_dictionaries(deployment: "Deployment") -> None:
+    if deployment.settings.decomposition.parameters is not None:
+        raise ConfigError(
+            "the settings take layers apart and ask for no dictionaries: run "
+            "`mad train decomposition`, or remove [decomposition.parameters] and name sites"
+        )
+
+
 @contextmanager
-def scalars(directory: Path | None) -> Iterator["StepWatch"]:
+def scalars(directory: Path | None) -> Iterator["Watch"]:
     """Write each step's figures for TensorBoard, in a folder for each view; None writes nothing.
 
     Raises:
         ConfigError: the package that writes them is not installed, or the directory refuses them.
     """
-    from mad.fit import unwatched
-
     if directory is None:
-        yield unwatched
+        yield lambda _name, _step, _found: None
         return
     try:
         from tensorboardX import SummaryWriter
@@ -98,7 +142,7 @@ def scalars(directory: Path | None) -> Iterator["StepWatch"]:
         ) from error
     writers: dict[str, SummaryWriter] = {}
 
-    def watch(view: str, step: int, found: "StepFigures") -> None:
+    def watch(view: str, step: int, found: "StepFigures | SpdFigures") -> None:
         if view not in writers:
             # What an earlier run wrote after the checkpoint that this one goes on from is hidden.
             folder = str(directory / view.replace(":", "_").replace("/", "_"))
@@ -121,19 +165,8 @@ def scalars(directory: Path | None) -> Iterator["StepWatch"]:
 
 def show_figures(figures: Sequence["DictionaryFigures"]) -> None:
     """Print how well each dictionary explains its vectors; complain of empty ones."""
-    screen.table(
-        "Dictionaries",
-        ("view", "unexplained variance", "active latents", "dead latents"),
-        [
-            (
-                one.view,
-                f"{one.unexplained_variance:.3f}",
-                f"{one.active_latents:.1f}",
-                f"{one.dead_share:.1%}",
-            )
-            for one in figures
-        ],
-    )
+    columns = ("view", "unexplained variance", "active latents", "dead latents")
+    screen.table("Dictionaries", columns, [_row(one) for one in figures])
     for one in figures:
         if one.active_latents == 0:
             screen.complain(
@@ -141,3 +174,25 @@ def show_figures(figures: Sequence["DictionaryFigures"]) -> None:
                 "told apart there: drop the site, or train again with another decomposition.kind, "
                 "such as 'topk'"
             )
+
+
+def show_layers(figures: Sequence["DictionaryFigures"]) -> None:
+    """Print how well the pieces of each layer explain what it writes; complain of unused layers."""
+    columns = ("layer", "unexplained variance", "active subcomponents", "never active")
+    screen.table("Layers", columns, [_row(one) for one in figures])
+    for one in figures:
+        if one.active_latents == 0:
+            screen.complain(
+                f"no subcomponent of {one.view} is ever active, so that nothing is told apart "
+                "there: leave the layer out, or train again with a lower "
+                "decomposition.parameters.sparsity"
+            )
+
+
+def _row(one: "DictionaryFigures") -> tuple[str, ...]:
+    return (
+        one.view,
+        f"{one.unexplained_variance:.3f}",
+        f"{one.active_latents:.1f}",
+        f"{one.dead_share:.1%}",
+    )

@@ -2,8 +2,18 @@
 
 from mad.config.decomposition import Decomposition, Recipe
 from mad.config.fields import Address, Section
+from mad.config.parameters import Parameters
 from mad.config.security import Security
 from mad.config.settings import Settings
 from mad.config.tracing import Tracing
 
-__all__ = ["Address", "Decomposition", "Recipe", "Section", "Security", "Settings", "Tracing"]
+__all__ = [
+    "Address",
+    "Decomposition",
+    "Parameters",
+    "Recipe",
+    "Section",
+    "Security",
+    "Settings",
+    "Tracing",
+]

@@ -4,9 +4,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, final
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from mad.config.fields import Count, File, Names, Part, Positive, Seconds, Section, Suffix
+from mad.config.fields import (
+    Count,
+    File,
+    Names,
+    Part,
+    Positive,
+    Seconds,
+    Section,
+    Suffix,
+    distinct,
+)
+from mad.config.parameters import Parameters
 
 _LAYER_POOLINGS: Final = {
     "attention": ("auto", "last", "mean"),
@@ -160,9 +171,12 @@ class Decomposition(Recipe):
     """Sites to watch, and the directory of their dictionaries with the plan to train them.
 
     With tables in ``dictionary``, each trains one of its own at each site, in the same pass; what a
-    table leaves out is as in the section.
+    table leaves out is as in the section. With ``parameters`` the layers of the model are taken
+    apart instead, and there are no dictionaries.
     """
 
+    sites: Annotated[tuple[str, ...], AfterValidator(distinct)] = ()
+    parameters: Parameters | None = None
     path: File = Path("dictionaries")
     activations: tuple[File, ...] = ()
     buffer_mb: Count = 2048
@@ -186,6 +200,20 @@ class Decomposition(Recipe):
         return {**value, "dictionary": merged}
 
     @model_validator(mode="after")
+    def _components_are_of_one_sort(self) -> Self:
+        if self.parameters is None and not self.sites:
+            raise ValueError(
+                "sites is missing: name modules to watch, or layers to take apart in a section "
+                "[decomposition.parameters]"
+            )
+        if self.parameters is not None and (self.sites or self.dictionary or self.activations):
+            raise ValueError(
+                "layers are taken apart by [decomposition.parameters], so there are no "
+                "dictionaries: leave sites, activations and [[decomposition.dictionary]] out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _files_hold_no_model(self) -> Self:
         if self.activations and any(one.needs_model for one in self.recipes):
             raise ValueError(
@@ -196,12 +224,16 @@ class Decomposition(Recipe):
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
-        """The tables, or the section itself where there are none."""
+        """The tables, or the section itself where there are none; none of parameters."""
+        if self.parameters is not None:
+            return ()
         return self.dictionary or (self,)
 
     @property
     def suffixes(self) -> tuple[str, ...]:
         """What names the views of each recipe: none of the first, how they differ of others."""
+        if not self.recipes:
+            return ()
         first, *others = self.recipes
         names = [first.suffix or ""]
         for one in others:

@@ -69,7 +69,8 @@ def place(where: Path | str, info: ValidationInfo) -> Path | str:
     return where if is_url else _resolved(Path(where), info)
 
 
-def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+def distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names as they are, none of which may stand twice."""
     if len(set(names)) < len(names):
         raise ValueError("names one thing twice; name each once")
     return names
@@ -96,7 +97,7 @@ Seconds = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 Part = Annotated[float, Field(gt=0, le=1, strict=True)]
 Suffix = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")]
-Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
+Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(distinct)]
 Files = Annotated[tuple[File, ...], Field(min_length=1)]
 
 

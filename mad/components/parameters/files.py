@@ -24,7 +24,7 @@ from mad.errors import ConfigError
 
 INDEX: Final = "parameters.json"
 _FORMAT: Final = 1
-_SEEN: Final = "seen.safetensors"
+_SEEN: Final = "parameters-seen.safetensors"
 _AGAIN: Final = "train it again with `mad train decomposition`, or restore the directory"
 
 IMPORTANCE: Final[Mapping[str, type[ImportanceFunction]]] = {
@@ -62,7 +62,7 @@ def save_parameters(
         (directory / INDEX).unlink(missing_ok=True)
         rows = []
         for number, layer in enumerate(decomposition.layers):
-            file = f"{number:03d}.safetensors"
+            file = f"parameters-{number:03d}.safetensors"
             tensors.write_durably(directory / file, tensors.serialise(layer.weights))
             rows.append(asdict(_row(layer, file)))
         tensors.write_durably(directory / _SEEN, tensors.serialise({"seen": seen}))

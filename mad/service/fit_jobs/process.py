@@ -19,7 +19,6 @@ import torch
 
 from mad.arrays import open_dataset
 from mad.baseline.bundle import Provenance
-from mad.components.dictionaries.files import load_seen
 from mad.config import Settings
 from mad.deployment import Deployment
 from mad.errors import MadError
@@ -82,7 +81,7 @@ def _done(job: FitJob, order: Order, told: "_Told") -> dict[str, object]:
         if entry.provenance.job_id == job.job_id:  # it was stored, and the server never heard of it
             return _outcome(entry.manifest.revision, entry.provenance.quarantined_inputs)
     data = open_dataset(sorted((home / INPUTS).iterdir()), names=deployment.model.inputs)
-    check_unseen(data, plan, load_seen(settings.decomposition.path))
+    check_unseen(data, plan, deployment.seen)
     progress = _Progress(told)
     aside = set_aside(deployment, data, plan, home, rate=order.quarantine_rate, progress=progress)
     assert job.started is not None

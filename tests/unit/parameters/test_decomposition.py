@@ -115,7 +115,10 @@ def test_a_doctored_file_is_refused(tmp_path: Path) -> None:
         '"threshold": 0.1': ('"threshold": 0.2', "was changed"),
         '"target": 2': ('"target": 3', "does not hold"),
         '"scalar"': ('"oracle"', "'oracle' is none of scalar, vector, shared"),
-        '"000.safetensors"': ('"../000.safetensors"', "outside the directory"),
+        '"parameters-000.safetensors"': (
+            '"../parameters-000.safetensors"',
+            "outside the directory",
+        ),
         '"mean"': ('"median"', "pooling 'median' is none of mean, last"),
         '"format": 1': ('"format": 9', "has format 9"),
         json.dumps(json.loads(good)["layers"][0]["matrix_digest"]): ('"ab"', "was changed"),

@@ -93,8 +93,8 @@ def _turn(owner: Tensor, tied: Tensor) -> Turn | None:
 def _check_undeclared(matrix: Mapping[str, Tensor], ties: Mapping[str, Tie]) -> None:
     group = {name: ties[name].owner if name in ties else name for name in matrix}
     for first, second in combinations(matrix, 2):
-        is_shared = matrix[first].data_ptr() == matrix[second].data_ptr()
-        if is_shared and group[first] != group[second]:
+        # Weights that were loaded apart may still be of one parameter.
+        if group[first] != group[second] and _turn(matrix[first], matrix[second]) is not None:
             raise ConfigError(
                 f"layers {first!r} and {second!r} hold one parameter, so their subcomponents must "
                 f"be shared too; declare the pair in ties, or decompose one of them only"
