@@ -1,6 +1,6 @@
-"""What settings say of components and of a baseline in, how they are trained and fitted out."""
+"""What settings say of components, effects and a baseline in, how they come to be out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import chain
@@ -14,8 +14,9 @@ from mad.components.dictionaries.plan import DictionaryPlan
 from mad.components.parameters.decomposition import PositionPooling
 from mad.components.parameters.layers import matrix_layer
 from mad.components.parameters.training.plan import LayerPlan as LayerParts, SpdPlan
-from mad.config import Recipe, Settings
+from mad.config import AttentionLayers, Effects, Recipe, Settings
 from mad.config.settings import Baseline
+from mad.effects import Attention, LinearAttention, MultiheadAttention, Where
 from mad.errors import ConfigError
 from mad.fit import FitPlan, Form, LayerPlan, Wanted
 from mad.promotion import Bounds
@@ -162,6 +163,40 @@ def _width(name: str, components: int | Mapping[str, int]) -> int:
             f"components, {list(components)}: let just one say how many it has"
         )
     return components[own[0]]
+
+
+def where(model: MonitoredModel, effects: Effects) -> Where:
+    """Return what helps to estimate effects; ConfigError for a pattern that names no layer."""
+    attentions = [one for layers in effects.attention for one in _attentions(model, layers)]
+    return Where(tuple(attentions), resolve(model.module, effects.branches))
+
+
+def _attentions(model: MonitoredModel, layers: AttentionLayers) -> Iterator[Attention]:
+    if layers.module:
+        for name in resolve(model.module, [layers.module]):
+            yield MultiheadAttention.of(model, name, is_causal=layers.causal)
+        return
+    assert layers.heads is not None, "settings have it with the linear layers"
+    patterns = (layers.query, layers.key, layers.value, layers.out)
+    found = [resolve(model.module, [pattern]) for pattern in patterns]
+    if len({len(sites) for sites in found}) > 1:
+        each = ", ".join(
+            f"{len(sites)} by {pattern!r}" for pattern, sites in zip(patterns, found, strict=True)
+        )
+        raise ConfigError(
+            f"effects.attention names not as many layers of each kind: {each}; patterns must match "
+            "the layers of the same attentions, in the same order"
+        )
+    for query, key, value, out in zip(*found, strict=True):
+        yield LinearAttention(
+            query,
+            key,
+            value,
+            out,
+            heads=layers.heads,
+            is_causal=layers.causal,
+            scale=layers.scale,
+        )
 
 
 def _layer_plan(recipe: Recipe, seed: int) -> LayerPlan | None:

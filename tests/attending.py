@@ -1,6 +1,7 @@
 """Small attention models whose every piece can be named, and experiments on them, for tests."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +83,7 @@ def sequences(count: int, *, generator: torch.Generator) -> Tensor:
     return torch.cat([first, first], dim=1)[:, :13]
 
 
+@cache
 def trained(steps: int, *, seed: int = 0) -> MonitoredModel:
     """Train a transformer to continue sequences that repeat."""
     with torch.random.fork_rng():

@@ -10,6 +10,7 @@ from mad.cli import screen
 from mad.cli.options import Config
 from mad.cli.report_dictionary import dictionary
 from mad.cli.report_diff import diff
+from mad.cli.report_effects import effects
 from mad.cli.report_pages import alerts, baseline, calibration
 from mad.cli.written import check
 from mad.errors import ConfigError
@@ -29,7 +30,7 @@ def _group() -> None:
     """Report on trusted data, baselines, alerts and calibration."""
 
 
-for page in (dictionary, baseline, alerts, calibration, diff):
+for page in (dictionary, effects, baseline, alerts, calibration, diff):
     report.command()(page)
 
 

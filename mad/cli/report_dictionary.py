@@ -60,7 +60,7 @@ def dictionary(  # noqa: PLR0913  # one argument an option
     deployment = Deployment.load(config)
     asked = _asked(deployment, other=other, truth=truth, labels=labels, step=step)
     with screen.progress() as progress:
-        found = examine(_source(deployment), asked, progress=progress)
+        found = examine(source_of(deployment), asked, progress=progress)
     _show(found)
     texts = [
         (out, json.dumps(as_json(found), indent=2) + "\n"),
@@ -84,7 +84,8 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-def _source(deployment: "Deployment") -> "Source":
+def source_of(deployment: "Deployment") -> "Source":
+    """Return model, decomposition and trusted data that it has not seen; ConfigError if it has."""
     from mad.fit import check_unseen
     from mad.report.dictionary import Source
 

@@ -1,6 +1,7 @@
 """Settings read from one TOML file; ``settings`` is the file to read first."""
 
 from mad.config.decomposition import Decomposition, Recipe
+from mad.config.effects import AttentionLayers, Effects
 from mad.config.fields import Address, Section
 from mad.config.parameters import Parameters
 from mad.config.security import Security
@@ -9,7 +10,9 @@ from mad.config.tracing import Tracing
 
 __all__ = [
     "Address",
+    "AttentionLayers",
     "Decomposition",
+    "Effects",
     "Parameters",
     "Recipe",
     "Section",

@@ -19,6 +19,7 @@ from mad.config import environment
 from mad.config.alerts import Alerts
 from mad.config.callers import Callers
 from mad.config.decomposition import Decomposition
+from mad.config.effects import Effects
 from mad.config.environment import Environment
 from mad.config.fields import (
     Address,
@@ -147,6 +148,7 @@ _OPTIONAL: Final = (
     "promotion",
     "alerts",
     "upstream",
+    "effects",
 )
 """Tables that a file may leave out."""
 
@@ -173,6 +175,7 @@ class Settings(Section):
     promotion: Promotion
     alerts: Alerts
     upstream: Upstream
+    effects: Effects
 
     @model_validator(mode="after")
     def _a_proxy_has_an_upstream_server(self) -> Self:

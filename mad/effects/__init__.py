@@ -7,7 +7,7 @@
 from mad.effects.activity import by_effect, differentiated
 from mad.effects.answer import Answer
 from mad.effects.attention import Attention, Heads, LinearAttention, MultiheadAttention
-from mad.effects.base import Changes, Nodes
+from mad.effects.base import Changes, Nodes, References
 from mad.effects.components import Components
 from mad.effects.experiment import METHODS, Experiment, Method, Where, sites_of
 from mad.effects.parts import Parts
@@ -25,6 +25,7 @@ __all__ = [
     "MultiheadAttention",
     "Nodes",
     "Parts",
+    "References",
     "Where",
     "by_effect",
     "differentiated",

@@ -1,11 +1,15 @@
 """What everything promises whose effect on an answer can be asked for."""
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from mad.types import Activations, Site
+
+References: TypeAlias = Mapping[Site, Float[Tensor, "other ..."]]
+"""What sites gave for other inputs: for as many, or for one that stands for all."""
 
 
 @runtime_checkable
@@ -70,10 +74,10 @@ class Nodes(Protocol):
         """Those among them whose gradients are needed: others may have none, as tokens have."""
         ...
 
-    def changes(self, seen: Activations, reference: Activations | None) -> tuple[Changes, ...]:
+    def changes(self, seen: Activations, reference: References | None) -> tuple[Changes, ...]:
         """Return the changes that put what is in the reference in the place of each node.
 
-        The reference has as many inputs as were seen, or one that stands for all; None is zero.
+        No reference is zero.
 
         Raises:
             ConfigError: the nodes are not to be found in what the sites gave.

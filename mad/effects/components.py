@@ -9,7 +9,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from mad.components.base import Decomposition
-from mad.effects.base import Changes
+from mad.effects.base import Changes, References
 from mad.effects.slope import by_magnitude
 from mad.types import Activations, Activity, Site, View
 
@@ -36,7 +36,7 @@ class Components:
         """Those that components add up to."""
         return tuple(dict.fromkeys(self.decomposition.views.values()))
 
-    def changes(self, seen: Activations, reference: Activations | None) -> tuple[Changes, ...]:
+    def changes(self, seen: Activations, reference: References | None) -> tuple[Changes, ...]:
         """Silence each active component; one entry a view."""
         del reference
         with torch.no_grad():

@@ -14,7 +14,7 @@ from mad.capture.hooks import Outputs
 from mad.capture.model import MonitoredModel
 from mad.effects.answer import Answer, answered, predicted
 from mad.effects.attention import Attention, attended
-from mad.effects.base import Changes, Nodes
+from mad.effects.base import Changes, Nodes, References
 from mad.types import Activations, Inputs, Site, batch_size
 
 Method: TypeAlias = Literal["gradient", "query_key", "drop", "star"]
@@ -60,13 +60,13 @@ class Experiment:
         nodes: Sequence[Nodes],
         inputs: Inputs,
         *,
-        reference: Activations | None,
+        reference: References | None,
         where: Where,
     ) -> "Experiment":
         """Run the model forward once, and backward once and once more a branch.
 
-        The reference is what stands in the place of a node: what ``sites_of`` gave for other
-        inputs, as many, or for one that stands for all; None is zero.
+        The reference is what ``sites_of`` give for what stands in the place of a node; None is
+        zero.
 
         Raises:
             ConfigError: the answer cannot be differentiated, or is no row of numbers an input; or

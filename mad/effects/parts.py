@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from mad.effects.base import Changes
+from mad.effects.base import Changes, References
 from mad.errors import ConfigError
 from mad.types import Activations, Site
 
@@ -40,7 +40,7 @@ class Parts:
         """The site itself."""
         return (self.site,)
 
-    def changes(self, seen: Activations, reference: Activations | None) -> tuple[Changes, ...]:
+    def changes(self, seen: Activations, reference: References | None) -> tuple[Changes, ...]:
         """Put the reference in the place of each part; ConfigError if it cannot be so divided."""
         own = seen[self.site]
         if own.ndim == 1:

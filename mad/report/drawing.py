@@ -80,7 +80,7 @@ class Line:
 @final
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """Shares of inputs above so many bits, on a log axis; the promise is the diagonal."""
+    """Shares of inputs above so many bits, on a log axis; a promise is the diagonal."""
 
     kind: ClassVar = "curves"
     caption: str
@@ -90,6 +90,7 @@ class Curves:
     left: float = _LEFT
     floor: float = 190.0
     top: float = _TOP
+    is_promised: bool = True
 
 
 @final
@@ -225,6 +226,33 @@ def curves(caption: str, rarities: Mapping[str, Sequence[float]]) -> Curves:
         tuple(lines),
         tuple(Tick(across(float(bits)), str(bits)) for bits in range(0, most + 1, 2)),
         tuple(Tick(down(one), f"{100 * one:g} %") for one in shares),
+    )
+
+
+def traces(caption: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> Curves:
+    """Draw named lines of shares, by amounts of one and more on a log axis."""
+    amounts = [amount for points in lines.values() for amount, _ in points]
+    least, most = min(amounts, default=1.0), max(amounts, default=1.0)
+    floor, decades = 190.0, max(math.log10(most / least), 1e-9)
+
+    def across(amount: float) -> float:
+        return _LEFT + (WIDTH - _LEFT - 20) * math.log10(amount / least) / decades
+
+    def down(share: float) -> float:
+        return floor - (floor - _TOP) * share
+
+    drawn = []
+    for name, points in lines.items():
+        places = [f"{across(amount):.1f},{down(share):.1f}" for amount, share in points]
+        drawn.append(Line(name, " ".join(places)))
+    powers = range(int(math.log10(least)), int(math.log10(most)) + 1)
+    marks = [each * 10.0**power for power in powers for each in (1, 2, 5)]
+    return Curves(
+        caption,
+        tuple(drawn),
+        tuple(Tick(across(mark), f"{mark:g}") for mark in marks if least <= mark <= most),
+        tuple(Tick(down(part / 4), f"{25 * part} %") for part in range(5)),
+        is_promised=False,
     )
 
 

@@ -30,6 +30,7 @@ from tests.attending import (
     sequences,
     trained,
 )
+from tests.unit.parameters.test_decomposition import model as doubling, taken_apart
 
 
 class Cancelling(nn.Module):
@@ -95,6 +96,17 @@ def test_estimates_are_exact_where_the_rest_of_the_model_is_linear(method: Metho
         wanted = effect if method in ("gradient", "query_key") else effect.abs()
         torch.testing.assert_close(one, wanted, atol=1e-5, rtol=1e-4)
     assert [len(one) for one in truth] == [8, 24, 48, int(found.changes[3].rows.numel())]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_subcomponent_of_weights_is_silenced_by_taking_away_what_it_writes(
+    method: Method,
+) -> None:
+    module = doubling()
+    found = experiment(module, [Components(taken_apart(module))], torch.tensor([[1.0, 2.0]]))
+    # The answer is 12 and 26, of which the second subcomponent writes 4 and the first nothing.
+    assert every(found)[0].tolist() == [0.0, -4.0]
+    assert [abs(one) for one in found.estimates(method)[0].tolist()] == [0.0, 4.0]
 
 
 def test_effects_on_the_loss_are_in_bits() -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 from mad.components.dictionaries.topk import topk_dictionary
@@ -190,6 +191,35 @@ def test_a_query_of_torchs_own_attention_is_silenced_as_by_its_weights() -> None
         own.in_proj_bias[2:4] = 0.0
     moved = (module(x)[:, -1] - before)[torch.arange(6), label]
     torch.testing.assert_close(effects.reshape(6, 4)[:, 1].float(), moved.detach())
+
+
+class Encoder(nn.Module):
+    """Two of torch's own layers, whose quick path is taken where gradients are not asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+        self.layers = nn.TransformerEncoder(layer, 2)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.layers(x)[:, -1])
+        return scores
+
+
+def test_torchs_own_encoder_is_ranked_as_running_it_again_does() -> None:
+    torch.manual_seed(5)
+    module = Encoder()
+    model = monitored(module.requires_grad_(False))
+    attentions = tuple(
+        MultiheadAttention.of(model, f"layers.layers.{layer}.self_attn", is_causal=False)
+        for layer in (0, 1)
+    )
+    x, other = torch.randn(2, 4, 6, 16)
+    nodes = [Heads(attention, by_position=True) for attention in attentions]
+    found = experiment(module, nodes, x, other=other)
+    for one, effect in zip(found.estimates("query_key"), every(found), strict=True):
+        assert stats.spearmanr(one.abs(), effect.abs()).statistic >= 0.9
 
 
 def test_an_attention_that_is_not_as_described_is_refused() -> None:

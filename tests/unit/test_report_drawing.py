@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from mad.report.drawing import Rate, bars, columns, curves, intervals, shortened
+from mad.report.drawing import Rate, bars, columns, curves, intervals, shortened, traces
 
 
 def test_bars_are_as_long_as_their_amounts_and_the_infinite_fills_its_row() -> None:
@@ -42,6 +42,20 @@ def test_a_promise_that_is_kept_lies_on_the_diagonal() -> None:
     width, depth = 460 - drawn.left, drawn.floor - drawn.top
     for x, y in points:
         assert (x - drawn.left) / width == pytest.approx((y - drawn.top) / depth, abs=0.002)
+
+
+def test_traces_are_shares_by_amounts_on_a_log_axis() -> None:
+    drawn = traces("", {"a": [(1.0, 1.0), (10.0, 0.5), (100.0, 0.0)], "b": [(10.0, 0.25)]})
+    first, second = (
+        [tuple(map(float, point.split(","))) for point in line.points.split()]
+        for line in drawn.lines
+    )
+    assert [x for x, _ in first] == [drawn.left, (drawn.left + 460) / 2, 460]
+    assert [y for _, y in first] == [drawn.top, (drawn.top + drawn.floor) / 2, drawn.floor]
+    assert second[0][0] == first[1][0]
+    assert [tick.text for tick in drawn.across] == ["1", "2", "5", "10", "20", "50", "100"]
+    assert not drawn.is_promised
+    assert traces("", {}).lines == ()
 
 
 def test_a_rate_observed_as_promised_is_on_its_mark() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mad.effects.attention.base import Attention
 from mad.effects.attention.mix import ROLES, Mix, Role
-from mad.effects.base import Changes
+from mad.effects.base import Changes, References
 from mad.effects.parts import alone, summed
 from mad.types import Activations, Site
 
@@ -38,7 +38,7 @@ class Heads:
         """That of the mixture alone: the rest is worked out from there."""
         return (self.attention.slope_site,)
 
-    def changes(self, seen: Activations, reference: Activations | None) -> tuple[Changes, ...]:
+    def changes(self, seen: Activations, reference: References | None) -> tuple[Changes, ...]:
         """Put the reference's in the place of each; one entry a role; ConfigError as ``check``."""
         self.attention.check(seen)
         own = self.attention.mix(seen)
