@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mad.cli import screen
+from mad.cli.convert_counts import convert_counts
 from mad.cli.convert_parameters import FORMATS, convert_parameters
 
 
@@ -21,7 +22,7 @@ def convert(  # noqa: PLR0913  # one argument an option
         typer.Option(
             "--from",
             help="Layout of SOURCE: saelens, dictionary_learning, sparsify, openai, gemma_scope or "
-            "mad; spd for parameter decompositions of goodfire-ai/spd.",
+            "mad; spd for parameter decompositions of goodfire-ai/spd, harvest for its counts.",
             show_default=False,
         ),
     ],
@@ -63,7 +64,9 @@ def convert(  # noqa: PLR0913  # one argument an option
 
     if destination.exists() and (destination.is_file() or any(destination.iterdir())):
         raise ConfigError(f"{destination} exists; remove it, or name another place to write to")
-    if {from_format, to_format} & set(FORMATS):
+    if from_format == "harvest":
+        convert_counts(source, destination, to_format=to_format)
+    elif {from_format, to_format} & set(FORMATS):
         convert_parameters(
             source,
             destination,

@@ -46,6 +46,41 @@ class SetCounts:
 
 @final
 @dataclass(frozen=True)
+class PairCounts:
+    """How many inputs there were, and how many used both of two components, in any context.
+
+    On the diagonal, how many used one. Merging is exact and does not depend on order. Memory grows
+    with the square of the components.
+    """
+
+    inputs: int
+    both: Int64[Tensor, "component component"]
+
+    @staticmethod
+    def of(activity: Activity) -> "PairCounts":
+        """Count one batch."""
+        # Double precision counts exactly, and multiplies by kernels that whole numbers have not.
+        active = torch.zeros(len(activity), activity.num_components, dtype=torch.float64)
+        active[activity.rows, activity.components] = 1.0
+        return PairCounts(len(activity), (active.T @ active).long())
+
+    def merge(self, other: "PairCounts") -> "PairCounts":
+        """Return the counts of both parts of the data."""
+        return PairCounts(self.inputs + other.inputs, self.both + other.both)
+
+    @property
+    def alone(self) -> SetCounts:
+        """How many used each component, all in one context, -1."""
+        inputs = torch.tensor([self.inputs])
+        return SetCounts(torch.tensor([-1]), inputs, self.both.diagonal().unsqueeze(0).clone())
+
+    def among(self, chosen: Int64[Tensor, " chosen"]) -> Float64[Tensor, "chosen chosen"]:
+        """Return the counts of pairs of some components."""
+        return self.both[chosen][:, chosen].double()
+
+
+@final
+@dataclass(frozen=True)
 class ResidualMoments:
     """Count, mean, and sum of outer products around the mean, of residuals, in float64.
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mad.components.parameters.files import load_parameters
+from mad.fit.counted import load_counts
 from tests.cli.conftest import Mad
 from tests.worlds import tiny_module
 
@@ -92,3 +93,26 @@ def test_a_run_of_another_model_is_refused(
     done = mad("convert", run, tmp_path / "out", "--from", "spd", "--config", fitted)
     assert done.code == 2
     assert "decomposes other weights than the model has: those of '0' differ by up to 1" in done.err
+
+
+def test_harvested_counts_tell_what_an_active_set_costs(tmp_path: Path, mad: Mad) -> None:
+    """Two coins of one half that always fall alike: two bits as coins, one as a tree."""
+    state = {
+        "component_keys": ["h.0:0", "h.0:1"],
+        "count_i": torch.tensor([5_000, 5_000]),
+        "count_ij": torch.full((2, 2), 5_000),
+        "count_total": 10_000,
+    }
+    torch.save(state, tmp_path / "component_correlations.pt")
+    out = tmp_path / "counts"
+    done = mad("convert", tmp_path / "component_correlations.pt", out, "--from", "harvest")
+    assert done.code == 0, done.err
+    (row,) = (line.split() for line in done.out.splitlines() if "h.0" in line)
+    cells = [cell for cell in row if cell not in "│┃|"]
+    assert [float(cell) for cell in cells[1:]] == pytest.approx([2, 2, 1, 2, 1], abs=0.01)
+    assert "the codes independent, tree, worst_pair" in done.out
+    found = load_counts(out)["h.0"]
+    assert (found.inputs, found.both.tolist()) == (10_000, [[5_000] * 2] * 2)
+    refused = mad("convert", out, tmp_path / "no", "--from", "harvest", "--to", "spd")
+    assert refused.code == 2
+    assert "harvested counts can be written as mad" in refused.err

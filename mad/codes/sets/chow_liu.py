@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mad.codes.sets.independent import entropy, krichevsky_trofimov, silence_and_correction
 from mad.codes.sets.samples import is_active, most_used, pair_counts
-from mad.codes.statistics import KeptSets, SetCounts
+from mad.codes.statistics import KeptSets, PairCounts, SetCounts
 from mad.types import Activity, Bits, Context
 
 MAX_IN_TREE = 1_500
@@ -44,11 +44,26 @@ class TreeCode:
 
         A rate beside a parent leans on the rate over all with the weight of one input.
         """
+        frequent = _looking(counts)
+        return TreeCode._of(counts, frequent, pair_counts(kept, frequent), len(kept))
+
+    @staticmethod
+    def counted(pairs: PairCounts) -> "TreeCode":
+        """Take everything from counts of pairs: the code that the sets they count would give."""
+        counts = pairs.alone
+        frequent = _looking(counts)
+        return TreeCode._of(counts, frequent, pairs.among(frequent), pairs.inputs)
+
+    @staticmethod
+    def _of(
+        counts: SetCounts,
+        frequent: Int64[Tensor, " frequent"],
+        both: Float64[Tensor, "frequent frequent"],
+        inputs: int,
+    ) -> "TreeCode":
         total = counts.active.sum(dim=0)
         rate = krichevsky_trofimov(total, counts.inputs.sum())
-        frequent = most_used(total, most=MAX_IN_TREE, above=SELDOM)
-        both = pair_counts(kept, frequent)
-        above = _forest(_saved_bits(both, len(kept)))
+        above = _forest(_saved_bits(both, inputs))
         child = (above >= 0).nonzero().squeeze(1)
         above, own = above[child], frequent[child]
         parent = torch.full_like(total, -1)
@@ -57,8 +72,16 @@ class TreeCode:
         rest = both[child, child] - together
         given_silent, given_active = rate.clone(), rate.clone()
         given_active[own] = (together + rate[own]) / (alone + 1)
-        given_silent[own] = (rest + rate[own]) / (len(kept) - alone + 1)
+        given_silent[own] = (rest + rate[own]) / (inputs - alone + 1)
         return TreeCode(parent, rate, given_silent, given_active)
+
+    def mean_bits(self, pairs: PairCounts) -> float:
+        """Return the mean length of the sets that were counted, which need not be at hand."""
+        tables, own = self._tables, pairs.both.diagonal().double()
+        child = (self.parent >= 0).nonzero().squeeze(1)
+        together = pairs.both[child, self.parent[child]].double()
+        bits = (own * tables.activity).sum() + (together * tables.company[child]).sum()
+        return float(tables.silence + bits / max(pairs.inputs, 1))
 
     def lengths(self, activity: Activity, context: Context) -> Bits:  # noqa: ARG002  # Code
         """Charge silence for every component, then correct the active ones and their children."""
@@ -130,6 +153,11 @@ class _Tables:
     silence: Float64[Tensor, ""]
     activity: Float64[Tensor, " component"]
     company: Float64[Tensor, " component"]
+
+
+def _looking(counts: SetCounts) -> Int64[Tensor, " frequent"]:
+    """Return the components that look at others, the most used first."""
+    return most_used(counts.active.sum(dim=0), most=MAX_IN_TREE, above=SELDOM)
 
 
 def _saved_bits(

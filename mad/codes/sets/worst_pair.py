@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from mad.codes.sets.independent import krichevsky_trofimov
 from mad.codes.sets.samples import mean_contributions, most_used, pair_counts
-from mad.codes.statistics import KeptSets, SetCounts
+from mad.codes.statistics import KeptSets, PairCounts, SetCounts
 from mad.types import Activity, Bits, Context
 
 MAX_IN_PAIRS = 1_000
@@ -48,15 +48,36 @@ class WorstPairCode:
     @staticmethod
     def fit(kept: KeptSets, counts: SetCounts) -> "WorstPairCode":
         """Take usage from all trusted inputs to choose components, and pairs from the kept sets."""
-        total = counts.active.sum(dim=0)
-        rate = krichevsky_trofimov(total, counts.inputs.sum())
-        frequent = most_used(total, most=MAX_IN_PAIRS, above=0)
-        both = pair_counts(kept, frequent)
-        joint = (both + 0.5).log2() - (torch.tensor(len(kept)).double() + 1).log2()
+        frequent = most_used(counts.active.sum(dim=0), most=MAX_IN_PAIRS, above=0)
+        unfinished = WorstPairCode._of(counts, frequent, pair_counts(kept, frequent), len(kept))
+        return replace(unfinished, usual=mean_contributions(unfinished, kept))
+
+    @staticmethod
+    def counted(pairs: PairCounts) -> "WorstPairCode":
+        """Take everything from counts of pairs: lengths are those of the sets that they count.
+
+        What a component usually is charged they do not tell, as which of its pairs is the worst of
+        a set depends on the others; the sum over all pairs stands in for it, which is no less.
+        """
+        counts = pairs.alone
+        frequent = most_used(counts.active.sum(dim=0), most=MAX_IN_PAIRS, above=0)
+        both = pairs.among(frequent)
+        unfinished = WorstPairCode._of(counts, frequent, both, pairs.inputs)
+        halves = (both * unfinished.surprise.double()).sum(dim=1) / 2 / max(pairs.inputs, 1)
+        return replace(unfinished, usual=unfinished.usual.index_add(0, frequent, halves))
+
+    @staticmethod
+    def _of(
+        counts: SetCounts,
+        frequent: Int64[Tensor, " frequent"],
+        both: Float64[Tensor, "frequent frequent"],
+        inputs: int,
+    ) -> "WorstPairCode":
+        rate = krichevsky_trofimov(counts.active.sum(dim=0), counts.inputs.sum())
+        joint = (both + 0.5).log2() - (torch.tensor(inputs).double() + 1).log2()
         own = joint.diagonal()
         surprise = (own.unsqueeze(1) + own.unsqueeze(0) - joint).clamp_min(0).fill_diagonal_(0)
-        unfinished = WorstPairCode(frequent, surprise.float(), rate, torch.ones_like(rate))
-        return replace(unfinished, usual=mean_contributions(unfinished, kept))
+        return WorstPairCode(frequent, surprise.float(), rate, torch.ones_like(rate))
 
     def lengths(self, activity: Activity, context: Context) -> Bits:  # noqa: ARG002  # Code
         """Charge one bit a component, and the worst pair."""
