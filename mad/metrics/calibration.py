@@ -8,7 +8,6 @@ from typing import Final, NamedTuple, final
 from mad.metrics.counter import Counter
 from mad.metrics.gauge import Gauge
 from mad.metrics.table import Traffic
-from mad.metrics.turns import Turns
 from mad.types import Site
 
 MOST_LOG10: Final = 300.0
@@ -86,10 +85,8 @@ class CalibrationMetrics:
     def refresh(self) -> None:
         """Take in what has changed."""
         with self._refreshing:
-            turns = Turns()
             for reading in self._source():
                 self._take(reading)
-                turns.offer()
 
     def _take(self, reading: CalibrationReading) -> None:
         labels = (self._model, self._label_of(reading.baseline))

@@ -12,7 +12,6 @@ from mad.judgement import Judgement
 from mad.metrics import MAX_BASELINES, TRAFFIC, Metrics, Rpc
 from mad.metrics.exposition import exposition
 from mad.metrics.table import Scored
-from mad.metrics.turns import Turns
 from mad.monitor import Monitor
 from mad.service.clock import utc_now
 from mad.service.objective import Objective
@@ -28,11 +27,9 @@ OPEN: Final = "application/openmetrics-text; version=1.0.0"
 
 def crowd(metrics: Metrics, verdicts: Sequence[Verdict]) -> None:
     """Give figures to as many further baselines as get labels of their own."""
-    turns = Turns()
     for number in range(MAX_BASELINES - 1):
         for traffic in KINDS:
             metrics.scored(f"other-{number}", traffic, verdicts)
-        turns.offer()
 
 
 def scrape_cpu(monitor: Monitor, judgement: Judgement, *, times: int = 15) -> tuple[float, int]:
