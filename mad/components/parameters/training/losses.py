@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from mad.components.parameters.sigmoids import lower_leaky, upper_leaky
 from mad.components.parameters.subcomponents import Subcomponents
+from mad.components.parameters.training import layout
 from mad.components.parameters.training.noise import Noise
 from mad.components.parameters.training.passes import Looked, Mask, Passes
 from mad.components.parameters.training.plan import Distance, SpdPlan
@@ -78,7 +79,7 @@ class Attempt:
         for name, piece in pieces.items():
             needs_source = piece.importance.needs_source
             source = passes.source(looked, piece) if needs_source else None
-            logits[name] = piece.importance.logits(inner[name], source)
+            logits[name] = layout.logits(piece.importance, inner[name], source)
         return Attempt(passes, pieces, batch, weight, looked, inner, logits, distance)
 
     def missed(

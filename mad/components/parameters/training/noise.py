@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mad.components.parameters.training import layout
 from mad.components.parameters.training.plan import SpdPlan
 
 
@@ -74,7 +75,7 @@ class Demand:
         def next_of(shape: tuple[int, ...]) -> Tensor:
             nonlocal start
             start += math.prod(shape)
-            return numbers[start - math.prod(shape) : start].view(shape)
+            return layout.dealt(numbers[start - math.prod(shape) : start], shape)
 
         dealt = [
             {name: next_of(shape) for name, shape in self._shapes.items()} if wanted else {}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mad.components.parameters.layers import MatrixLayer
 from mad.components.parameters.subcomponents import Subcomponents
+from mad.components.parameters.training import layout
 from mad.components.parameters.training.passes import Looked, Mask, Seen
 from mad.errors import ConfigError
 
@@ -69,7 +70,7 @@ class Twin:
 
     def inner(self, looked: Looked, piece: Subcomponents) -> Float[Tensor, "*place component"]:
         """Return inner activations of a layer in the model as it is."""
-        return piece.layer.inner(looked.seen[piece.layer.name].given, piece.v)
+        return layout.inner(piece.layer, looked.seen[piece.layer.name].given, piece.v)
 
     def source(self, looked: Looked, piece: Subcomponents) -> Float[Tensor, "*place source"]:
         """Return the rows that a layer was given in the model as it is."""
@@ -90,7 +91,7 @@ class Twin:
             if layer.name not in masks:
                 return returned
             piece, mask = masks[layer.name]
-            activations = inner[layer.name] if is_own else layer.inner(given, piece.v)
+            activations = inner[layer.name] if is_own else layout.inner(layer, given, piece.v)
             return _masked(piece, mask, activations, given, returned, _bias(original))
 
         return self._run(batch, visit)
