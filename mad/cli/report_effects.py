@@ -1,8 +1,9 @@
 """``mad report effects``: how far estimates of effects can be trusted on a model."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -12,9 +13,13 @@ from mad.cli.written import check
 from mad.errors import ConfigError
 
 if TYPE_CHECKING:
+    from mad.effects import Answer
     from mad.report.effects import EffectsReport, Reference
 
-REFERENCES = ("other", "mean", "zero")
+REFERENCES: "tuple[Reference, ...]" = ("other", "mean", "zero")
+ANSWERS: "tuple[Answer, ...]" = ("score", "loss")
+
+_Choice = TypeVar("_Choice", bound=str)
 
 
 def effects(  # noqa: PLR0913  # one argument an option
@@ -22,15 +27,22 @@ def effects(  # noqa: PLR0913  # one argument an option
     config: Annotated[Path, typer.Option(help="Settings file, such as mad.toml.")],
     site: Annotated[
         list[str] | None,
-        typer.Option(help="Sites whose whole outputs are nodes too; * and ? as in globs."),
+        typer.Option(help="Sites whose outputs are nodes too, whole; * and ? as in globs."),
     ] = None,
     reference: Annotated[
         str,
         typer.Option(help=f"What replaces nodes that are no component: {', '.join(REFERENCES)}."),
     ] = "other",
+    by_coordinate: Annotated[
+        bool, typer.Option("--by-coordinate", help="Each coordinate of the sites is a node.")
+    ] = False,
     by_position: Annotated[
         bool, typer.Option("--by-position", help="Replace one position of a sequence at a time.")
     ] = False,
+    answer: Annotated[
+        str,
+        typer.Option(help="What effects are on: the predicted label's score, or its loss in bits."),
+    ] = "score",
     inputs: Annotated[int, typer.Option(help="Held-out trusted inputs to run.", min=1)] = 32,
     most: Annotated[
         int, typer.Option(help="Nodes of one kind to change, an input; drawn at random.", min=1)
@@ -50,11 +62,13 @@ def effects(  # noqa: PLR0913  # one argument an option
     from mad.report.effects import EffectsPlan, compare
 
     check([path for path in (out, html) if path], with_plot=False)
-    replaced = _reference(reference)
+    replaced = _one_of(REFERENCES, reference, "--reference")
+    asked = _one_of(ANSWERS, answer, "--answer")
     deployment = Deployment.load(config)
     plan = EffectsPlan(
-        where=where(deployment.model, deployment.settings.effects),
+        where=replace(where(deployment.model, deployment.settings.effects), answer=asked),
         sites=resolve(deployment.model.module, site or ()),
+        by_coordinate=by_coordinate,
         by_position=by_position,
         reference=replaced,
         inputs=inputs,
@@ -68,11 +82,11 @@ def effects(  # noqa: PLR0913  # one argument an option
     _write(found, out, html)
 
 
-def _reference(name: str) -> "Reference":
-    for known in REFERENCES:
-        if name == known:
-            return known  # type: ignore[return-value]  # one of them
-    raise ConfigError(f"--reference {name!r} is none of {', '.join(REFERENCES)}")
+def _one_of(known: tuple[_Choice, ...], name: str, option: str) -> _Choice:
+    for one in known:
+        if name == one:
+            return one
+    raise ConfigError(f"{option} {name!r} is none of {', '.join(known)}")
 
 
 def _show(found: "EffectsReport") -> None:

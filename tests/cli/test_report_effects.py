@@ -38,10 +38,23 @@ def test_effects_are_compared_told_and_written(tmp_path: Path, mad: Mad, fitted:
     assert told["verdict"] in [word.strip() for word in page.words]
 
 
+def test_coordinates_and_bits_may_be_asked_for(tmp_path: Path, mad: Mad, fitted: Path) -> None:
+    out, html = tmp_path / "e.json", tmp_path / "e.html"
+    done = mad(
+        *("report", "effects", "--config", fitted, "--inputs", 3, "--site", "2", "--by-coordinate"),
+        *("--answer", "loss", "--reference", "mean", "--out", out, "--html", html),
+    )
+    assert done.code == 0, done.err
+    # The layer has sixteen coordinates.
+    assert json.loads(out.read_text())["nodes"]["2"]["pairs"] == 3 * 16
+    assert "what the code length of the predicted label, in bits, gains" in html.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["--reference", "noise"], "--reference 'noise' is none of other, mean, zero"),
+        (["--answer", "label"], "--answer 'label' is none of score, loss"),
         (["--site", "nowhere"], "no module of the model matches site 'nowhere'"),
         (["--html", "nowhere/e.html"], "there is no directory"),
     ],

@@ -23,10 +23,11 @@ def attended(changes: Changes, attentions: Sequence[Attention], seen: Activation
     Raises:
         ConfigError: an attention as described is not what the model computes.
     """
-    for attention in attentions if changes.site == changes.slope_site else ():
+    of_site = [attention for attention in attentions if changes.site in attention.sites]
+    for attention in of_site if changes.site == changes.slope_site else ():
         mix = attention.mix(seen)
         some = changes.added(torch.arange(min(1, len(changes.rows))))
-        if changes.site in attention.sites and attention.moved(changes.site, mix, some):
+        if attention.moved(changes.site, mix, some):
             attention.check(seen)
             return _Attended(changes, attention, mix)
     return changes

@@ -16,6 +16,7 @@ from mad.capture.hooks import capture
 from mad.components.base import Decomposition
 from mad.effects import (
     METHODS,
+    Answer,
     Changes,
     Components,
     Experiment,
@@ -49,13 +50,14 @@ class EffectsPlan:
     """What to change, of how many inputs, and what to be content with.
 
     Nodes are the components of the decomposition, queries, keys and values of the heads of the
-    attentions that ``where`` describes, and the whole outputs of ``sites``. Of each kind at most
-    ``most`` nodes of an input, drawn at random, are changed. ``top`` nodes of an input, those of
-    largest effect, are what methods ought to find.
+    attentions that ``where`` describes, and the outputs of ``sites``, whole or by coordinate. Of
+    each kind at most ``most`` nodes of an input, drawn at random, are changed. ``top`` nodes of an
+    input, those of largest effect, are what methods ought to find.
     """
 
     where: Where
     sites: tuple[Site, ...] = ()
+    by_coordinate: bool = False
     by_position: bool = False
     reference: Reference = "other"
     inputs: int = 32
@@ -74,6 +76,7 @@ class EffectsReport:
     """
 
     model: str
+    answer: Answer
     inputs: int
     top: int
     kept: int
@@ -108,7 +111,8 @@ def compare(source: Source, plan: EffectsPlan, *, progress: Progress) -> Effects
         )
     return EffectsReport(
         model=source.model.name,
-        inputs=len(torch.unique(whole.inputs)),
+        answer=plan.where.answer,
+        inputs=min(plan.inputs, len(source.held_out)),
         top=plan.top,
         kept=MAX_BY_EFFECT,
         branches=len(plan.where.branches),
@@ -125,7 +129,8 @@ def compare(source: Source, plan: EffectsPlan, *, progress: Progress) -> Effects
 
 def _nodes(decomposition: Decomposition, plan: EffectsPlan) -> tuple[Nodes, ...]:
     heads = [Heads(one, by_position=plan.by_position) for one in plan.where.attentions]
-    sites = [Parts(site, by_position=plan.by_position) for site in plan.sites]
+    parts = None if plan.by_coordinate else 1
+    sites = [Parts(site, parts, by_position=plan.by_position) for site in plan.sites]
     return (Components(decomposition), *heads, *sites)
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
-from mad.effects import METHODS, Method
+from mad.effects import METHODS, Answer, Method
 from mad.report.drawing import traces
 from mad.report.effects.agreement import Agreement
 from mad.report.effects.flow import EffectsReport
@@ -22,12 +22,20 @@ GOOD: Final = 0.9
 POOR: Final = 0.7
 """Below this they mislead."""
 
+_ANSWERS: Final[Mapping[Answer, str]] = {
+    "score": "the score of the predicted label",
+    "loss": "the code length of the predicted label, in bits,",
+}
+
 _SHARES: Final = (0.8, 0.95, 1.0)
 
 
 def title(report: EffectsReport) -> str:
     """Say what was compared."""
-    return f"Effects of {report.whole.pairs} nodes on {report.inputs} answers of {report.model}"
+    return (
+        f"Effects of {report.whole.pairs} nodes on the answers of {report.model} to "
+        f"{report.inputs} inputs"
+    )
 
 
 def methods(report: EffectsReport) -> tuple[Method, ...]:
@@ -120,8 +128,8 @@ def effects_sheet(report: EffectsReport) -> Sheet:
     )
     return Sheet(
         title(report),
-        "An effect is what the score of the predicted label gains when a node is changed: a "
-        "component silenced, anything else replaced. Estimated by gradients (attribution patching, "
+        f"An effect is what {_ANSWERS[report.answer]} gains when a node is changed: a component "
+        "silenced, anything else replaced. Estimated by gradients (attribution patching, "
         "Kramar et al. 2024), and measured by running the model again.",
         (
             Section(
@@ -139,6 +147,7 @@ def as_json(report: EffectsReport) -> dict[str, object]:
     """Return every figure."""
     return {
         "model": report.model,
+        "answer": report.answer,
         "inputs": report.inputs,
         "top": report.top,
         "verdict": verdict(report)[0],
