@@ -44,6 +44,12 @@ def accounting(
         float,
         typer.Option(help="Precision: grid as a share of each site's deviation.", min=1e-6, max=1),
     ] = 0.01,
+    rank_bits: Annotated[
+        float | None,
+        typer.Option(
+            help="Bits that a rank costs: also tell what active sets cost with their ranks.", min=0
+        ),
+    ] = None,
 ) -> None:
     """Count the bits that describe trusted activations in neurons, PCA and the dictionaries."""
     from mad.deployment import Deployment
@@ -53,6 +59,8 @@ def accounting(
     check(written, with_plot=plot is not None)
     found = _account(Deployment.load(config), step)
     _show(found)
+    if rank_bits is not None:
+        _show_ranks(found, rank_bits)
     try:
         if out:
             out.write_text(json.dumps(tables.as_json(found), indent=2) + "\n")
@@ -90,6 +98,14 @@ def _name(decomposition: "Decomposition") -> str:
     parts = decomposition.parts if isinstance(decomposition, Joined) else (decomposition,)
     is_dictionary = all(isinstance(part, Dictionary) for part in parts)
     return "dictionary" if is_dictionary else "decomposition"
+
+
+def _show_ranks(found: "Accounting", rank_bits: float) -> None:
+    from mad.report.ranks import COLUMNS, rows
+
+    # The last of the vocabularies is the deployment's own.
+    title = f"Bits of an active set, at {rank_bits:g} bits a rank"
+    screen.table(title, COLUMNS, list(rows(found, found.vocabularies[-1], rank_bits=rank_bits)))
 
 
 def _show(found: "Accounting") -> None:

@@ -17,7 +17,9 @@ def test_accounting_prints_a_table_and_writes_every_figure(
     tmp_path: Path, mad: Mad, fitted: Path
 ) -> None:
     out, table, plot = (tmp_path / name for name in ("a.json", "a.md", "a.png"))
-    done = mad("report", "accounting", fitted, "--out", out, "--table", table, "--plot", plot)
+    paths = ("--out", out, "--table", table, "--plot", plot)
+    done = mad("report", "accounting", fitted, *paths, "--rank-bits", 4)
+    assert "Bits of an active set, at 4 bits a rank" in done.out
     assert done.code == 0
     assert "600 trusted inputs, an input (360 fitted, means over 240 held out)" in done.out
     found = json.loads(out.read_text())
