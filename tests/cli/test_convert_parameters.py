@@ -12,9 +12,8 @@ from tests.cli.conftest import Mad
 from tests.worlds import tiny_module
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """A run that decomposed the first layer of the deployment's model, to eight of eight ranks."""
+def run_of(folder: Path) -> Path:
+    """Write a run that decomposed the first layer of the deployment's model, to its rank of 8."""
     model = tiny_module()
     weight = model.get_parameter("0.weight").detach()
     left, values, right = torch.linalg.svd(weight.T, full_matrices=False)
@@ -24,11 +23,15 @@ def run(tmp_path: Path) -> Path:
     state |= {"_components.0.V": left * values, "_components.0.U": right}
     for key, shape in {"0.W": (8, 1, 3), "0.b": (8, 3), "2.W": (8, 3, 1), "2.b": (8, 1)}.items():
         state[f"_ci_fns.0.layers.{key}"] = torch.ones(shape)
-    folder = tmp_path / "run"
     folder.mkdir()
     torch.save(state, folder / "model_5.pth")
     (folder / "final_config.yaml").write_text("ci_fn_type: mlp\nsigmoid_type: leaky_hard\n")
     return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return run_of(tmp_path / "run")
 
 
 def test_a_run_becomes_a_decomposition_of_the_monitored_model(

@@ -5,12 +5,20 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from mad.baseline.store import BaselineStore
-from tests.cli.conftest import Mad
+from mad.components.parameters.files import load_parameters
+from tests.cli.conftest import SETTINGS, Mad, write_deployment
+from tests.cli.test_convert_parameters import run_of
 from tests.cli.test_report_pages import page_of, rows_of
 from tests.worlds import tiny_module
+
+PARAMETERS = SETTINGS.replace(
+    'sites = ["1", "3"]\nwidth = 32\nk = 4\nsteps = 60\n',
+    'path = "decomposition"\n[decomposition.parameters]\nlayers = ["0"]\ncomponents = 8\n',
+)
 
 
 @pytest.fixture
@@ -45,6 +53,32 @@ def test_another_checkpoint_of_the_model(tmp_path: Path, mad: Mad, deployed: Pat
     figures = json.loads(out.read_text())
     assert figures["compared"] == "models"
     assert all(one["rates_beyond_chance_bits"] > 0 for one in figures["views"].values())
+
+
+@pytest.mark.slow
+def test_a_decomposition_that_was_imported_says_what_changed_in_the_weights(
+    tmp_path: Path, mad: Mad
+) -> None:
+    """Tuning doubled the second piece of the layer: all of the difference, and nothing besides."""
+    config = write_deployment(tmp_path, PARAMETERS)
+    run = run_of(tmp_path / "run")
+    ours = tmp_path / "decomposition"
+    done = mad("convert", run, ours, "--from", "spd", "--config", config, "--pooling", "mean")
+    assert done.code == 0, done.err
+    done = mad("fit", config)
+    assert done.code == 0, done.err
+    pieces = load_parameters(ours).layers[0].parts
+    state = tiny_module().state_dict()
+    state["0.weight"] += torch.outer(pieces.u[1], pieces.v[:, 1])
+    save_file(state, tmp_path / "tuned.safetensors")
+    out = tmp_path / "d.json"
+    tuned = tmp_path / "tuned.safetensors"
+    done = mad("report", "diff", "--config", config, "--weights", tuned, "--out", out)
+    assert done.code == 0, done.err
+    found = json.loads(out.read_text())["weights"]["0"]
+    assert found["factors"] == pytest.approx([0, 1, 0, 0, 0, 0, 0, 0], abs=1e-4)
+    assert found["explained"] == pytest.approx(1.0)
+    assert "account for 100 % of it" in done.out
 
 
 @pytest.mark.parametrize("asked", [("default",), ("default", "default", "--weights", "w")])
