@@ -7,7 +7,7 @@ import typer
 
 from mad.cli import screen
 from mad.cli.convert_counts import convert_counts
-from mad.cli.convert_parameters import FORMATS, convert_parameters
+from mad.cli.convert_parameters import FORMATS, convert_components, convert_parameters
 
 
 def convert(  # noqa: PLR0913  # one argument an option
@@ -22,7 +22,7 @@ def convert(  # noqa: PLR0913  # one argument an option
         typer.Option(
             "--from",
             help="Layout of SOURCE: saelens, dictionary_learning, sparsify, openai, gemma_scope or "
-            "mad; spd for parameter decompositions of goodfire-ai/spd, harvest for its counts.",
+            "mad; of parameter decompositions spd (goodfire-ai), its harvest, and apd.",
             show_default=False,
         ),
     ],
@@ -66,6 +66,8 @@ def convert(  # noqa: PLR0913  # one argument an option
         raise ConfigError(f"{destination} exists; remove it, or name another place to write to")
     if from_format == "harvest":
         convert_counts(source, destination, to_format=to_format)
+    elif from_format == "apd":
+        convert_components(source, destination, to_format=to_format, config=config)
     elif {from_format, to_format} & set(FORMATS):
         convert_parameters(
             source,

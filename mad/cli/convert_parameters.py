@@ -1,4 +1,4 @@
-"""``mad convert`` of parameter decompositions: runs of goodfire-ai/spd to ours, and back."""
+"""``mad convert`` of parameter decompositions: spd to ours and back, apd to ours."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
@@ -47,6 +47,31 @@ def convert_parameters(  # noqa: PLR0913  # one option each
             "what it was trained on is unknown: keep that out of the trusted data, or p-values "
             "will promise too much"
         )
+
+
+def convert_components(
+    source: Path, destination: Path, *, to_format: str, config: Path | None
+) -> None:
+    """Convert a checkpoint of ApolloResearch/apd, whose components are of a whole model."""
+    from mad.components.formats.parameters import apd
+    from mad.components.parameters.apd.files import save_components
+
+    if to_format != "mad":
+        raise ConfigError(f"components of a whole model can be written as mad, not as {to_format}")
+    if config is None:
+        raise ConfigError(
+            "a checkpoint of ApolloResearch/apd does not say what model it decomposes: name its "
+            "settings with --config"
+        )
+    found = apd.read(source, _module(config), pickles=True)
+    save_components(destination, found.components)
+    width = next(iter(found.components.values())).width
+    screen.say(
+        f"{width} components of {', '.join(found.components)}, which leave "
+        f"{100 * found.missed:.2g} % of their squares over (instance {found.number} of "
+        f"{found.count})"
+    )
+    screen.say(f"written to {destination}, for mad.components.parameters.apd")
 
 
 def _check(from_format: str, to_format: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mad.components.parameters.apd.files import load_components
 from mad.components.parameters.files import load_parameters
 from mad.fit.counted import load_counts
 from tests.cli.conftest import Mad
@@ -119,3 +120,19 @@ def test_harvested_counts_tell_what_an_active_set_costs(tmp_path: Path, mad: Mad
     refused = mad("convert", out, tmp_path / "no", "--from", "harvest", "--to", "spd")
     assert refused.code == 2
     assert "harvested counts can be written as mad" in refused.err
+
+
+def test_components_of_a_whole_model_become_ours(tmp_path: Path, mad: Mad, fitted: Path) -> None:
+    weight = tiny_module().get_parameter("0.weight").detach()
+    state = {"0.A": torch.eye(8).unsqueeze(2), "0.B": weight.T.unsqueeze(1)}
+    torch.save(state, tmp_path / "spd_model_3.pth")
+    (tmp_path / "final_config.yaml").write_text("C: 8\n")
+    asked = ("convert", tmp_path, tmp_path / "ours", "--from", "apd")
+    refused = mad(*asked)
+    assert refused.code == 2
+    assert "name its settings with --config" in refused.err
+    done = mad(*asked, "--config", fitted)
+    assert done.code == 0, done.err
+    assert "8 components of 0, which leave 0 % of their squares over (instance 0 of 1)" in done.out
+    found = load_components(tmp_path / "ours", tiny_module())["0"]
+    torch.testing.assert_close(found.matrices.sum(dim=0), weight.T)
