@@ -113,7 +113,7 @@ def monitored(module: nn.Module) -> MonitoredModel:
 def every(experiment: Experiment) -> list[Tensor]:
     """Measure all pairs."""
     pairs = [torch.arange(len(one.rows)) for one in experiment.changes]
-    return list(experiment.ablations(chosen=pairs, at_once=7))
+    return list(experiment.ablations(chosen=pairs, at_once=40))
 
 
 def experiment(

@@ -139,9 +139,9 @@ def test_positions_and_channels_are_nodes_of_their_own() -> None:
 
 
 def test_all_estimates_rank_nodes_of_a_two_layer_model_as_ablation_does() -> None:
-    model = trained(60)
+    model = trained(40)
     generator = torch.Generator().manual_seed(1)
-    x, other = (sequences(4, generator=generator)[:, :-1] for _ in range(2))
+    x, other = (sequences(3, generator=generator)[:, :-1] for _ in range(2))
     nodes = [Heads(attention, by_position=True) for attention in ATTENTIONS]
     where = Where(ATTENTIONS, BRANCHES)
     before = fingerprint(model.module)
@@ -150,7 +150,7 @@ def test_all_estimates_rank_nodes_of_a_two_layer_model_as_ablation_does() -> Non
     truth = torch.cat(every(found)).abs()
     # Nodes without effect, such as queries that nothing reads, would flatter every method.
     is_some = truth > 1e-5
-    assert is_some.sum() > 500
+    assert is_some.sum() > 400
     ranks = {
         method: stats.spearmanr(truth[is_some], torch.cat(found.estimates(method)).abs()[is_some])
         for method in METHODS

@@ -67,7 +67,7 @@ def test_the_curve_counts_the_top_of_each_input_in_the_order_of_its_estimates() 
 
 def source(decoder: Tensor, *, k: int) -> Source:
     """Return a two-layer transformer with a dictionary of its stream, and sequences."""
-    model = trained(30)
+    model = trained(20)
     width = decoder.shape[1]
     dictionary = topk_dictionary(
         site="blocks.0",
@@ -86,7 +86,7 @@ def source(decoder: Tensor, *, k: int) -> Source:
 @pytest.fixture(scope="module")
 def compared() -> EffectsReport:
     plan = EffectsPlan(
-        Where(ATTENTIONS, BRANCHES), ("blocks.1.mlp",), by_position=True, inputs=10, most=12, top=4
+        Where(ATTENTIONS, BRANCHES), ("blocks.1.mlp",), by_position=True, inputs=6, most=12, top=4
     )
     return compare(source(torch.eye(32), k=6), plan, progress=quiet)
 
@@ -96,8 +96,8 @@ def test_each_kind_of_node_is_compared(compared: EffectsReport) -> None:
     long = {"q": "query", "k": "key", "v": "value"}
     names = [name[:-1] + long[name[-1]] for name in roles]
     assert [one.name for one in compared.kinds] == ["blocks.0", *names, "blocks.1.mlp"]
-    # Six components, or twelve of 48 heads and positions, of ten inputs; all twelve positions.
-    assert [one.pairs for one in compared.kinds] == [60, *[120] * 7]
+    # Six components, or twelve of 48 heads and positions, of six inputs; all twelve positions.
+    assert [one.pairs for one in compared.kinds] == [36, *[72] * 7]
     assert compared.whole.ranks["star"] >= 0.9
     assert compared.components == {"blocks.0"}
     # A run, and two for each of one and of four backward passes.
