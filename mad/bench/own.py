@@ -46,10 +46,14 @@ CONFIGURATIONS: Mapping[str, Configuration] = {
 @final
 @dataclass(frozen=True)
 class Plans:
-    """How dictionaries are trained and a baseline is fitted, the same for every task."""
+    """How dictionaries are trained and a baseline is fitted, the same for every task.
+
+    ``decomposition_steps`` is how long a parameter decomposition is trained.
+    """
 
     fit: FitPlan
     dictionary: DictionaryPlan
+    decomposition_steps: int = 1_500
 
     @staticmethod
     def usual(*, seed: int) -> "Plans":
@@ -58,7 +62,11 @@ class Plans:
 
     def seeded(self, seed: int) -> "Plans":
         """Return the same plans with another seed."""
-        return Plans(replace(self.fit, seed=seed), replace(self.dictionary, seed=seed))
+        return replace(
+            self,
+            fit=replace(self.fit, seed=seed),
+            dictionary=replace(self.dictionary, seed=seed),
+        )
 
 
 def check_names(configurations: Sequence[str]) -> None:
@@ -68,7 +76,7 @@ def check_names(configurations: Sequence[str]) -> None:
             raise ConfigError(f"configuration {name!r} is none of {', '.join(CONFIGURATIONS)}")
 
 
-def measure_own(
+def fit_own(
     task: Task,
     rows: Split,
     names: Iterable[str],
@@ -76,14 +84,8 @@ def measure_own(
     *,
     progress: Progress,
     clock: Clock,
-) -> dict[str, Measured]:
-    """Train dictionaries once, fit once for each context, and count terms for each name.
-
-    The default's two other measures, ``mad:mechanism`` and ``mad:novelty``, come with it.
-
-    Raises:
-        ConfigError: codes have none of the terms that a configuration counts.
-    """
+) -> "dict[ContextRule, Scored]":
+    """Train dictionaries once, and fit and score once for each context that names need."""
     start = clock()
     trained = train_dictionaries(
         task.model,
@@ -94,16 +96,29 @@ def measure_own(
         progress=progress,
     )
     train_seconds = clock() - start
-    scored: dict[ContextRule, _Scored] = {}
+    scored: dict[ContextRule, Scored] = {}
+    for rule in dict.fromkeys(CONFIGURATIONS[name].context for name in names):
+        own_plan = replace(plans.fit, context=rule)
+        one = score_all(
+            task, Joined(trained.dictionaries), rows, own_plan, progress=progress, clock=clock
+        )
+        scored[rule] = replace(one, fit_seconds=train_seconds + one.fit_seconds)
+    return scored
+
+
+def measure_own(
+    scored: "Mapping[ContextRule, Scored]", names: Iterable[str]
+) -> dict[str, Measured]:
+    """Count the terms of each name.
+
+    The default's two other measures, ``mad:mechanism`` and ``mad:novelty``, come with it.
+
+    Raises:
+        ConfigError: codes have none of the terms that a configuration counts.
+    """
     measured: dict[str, Measured] = {}
     for name in names:
         wanted = CONFIGURATIONS[name]
-        if wanted.context not in scored:
-            own_plan = replace(plans.fit, context=wanted.context)
-            one = _score_all(
-                task, Joined(trained.dictionaries), rows, own_plan, progress=progress, clock=clock
-            )
-            scored[wanted.context] = replace(one, fit_seconds=train_seconds + one.fit_seconds)
         found = scored[wanted.context].measured(wanted.terms)
         if name == DEFAULT:
             measured |= {_METHODS[measure]: one for measure, one in found.items()}
@@ -121,7 +136,7 @@ _METHODS: Mapping[Measure, str] = {
 
 @final
 @dataclass(frozen=True)
-class _Scored:
+class Scored:
     """The ledgers that one fit gives every test, the reference and what weighs parts."""
 
     ledgers: Mapping[str, Ledger]
@@ -156,11 +171,11 @@ def measure_decomposition(
 
     ``fit_seconds`` are those of the baseline alone.
     """
-    scored = _score_all(task, decomposition, rows, plan, progress=progress, clock=clock)
+    scored = score_all(task, decomposition, rows, plan, progress=progress, clock=clock)
     return scored.measured(TERMS)
 
 
-def _score_all(
+def score_all(
     task: Task,
     decomposition: Decomposition,
     rows: Split,
@@ -168,7 +183,7 @@ def _score_all(
     *,
     progress: Progress,
     clock: Clock,
-) -> _Scored:
+) -> Scored:
     """Fit a baseline and score what was held out and every test, without explaining alerts."""
     data = Table(task.trusted)
     start = clock()
@@ -189,7 +204,7 @@ def _score_all(
         ledgers[name] = _ledger(scorer, inputs, plan.batch_size)
     progress("scoring", done=len(asked), total=len(asked))
     count = sum(len(ledger.bits) for ledger in ledgers.values())
-    return _Scored(ledgers, fit_seconds, 1e6 * (clock() - start) / count)
+    return Scored(ledgers, fit_seconds, 1e6 * (clock() - start) / count)
 
 
 def _ledger(scorer: Scorer, inputs: Inputs, batch_size: int) -> Ledger:

@@ -9,7 +9,16 @@ from mad.arrays import Table
 from mad.bench.figures import Figures, Measured, figures
 from mad.bench.kinds import measure_kinds
 from mad.bench.offline import measure_offline
-from mad.bench.own import CONFIGURATIONS, DEFAULT, Clock, Plans, check_names, measure_own
+from mad.bench.own import (
+    CONFIGURATIONS,
+    DEFAULT,
+    Clock,
+    Plans,
+    check_names,
+    fit_own,
+    measure_own,
+)
+from mad.bench.parameters import measure_parameters
 from mad.bench.peers.measure import measure_peers
 from mad.bench.seen import see_task
 from mad.bench.tasks import Task
@@ -21,10 +30,14 @@ from mad.types import Progress
 @final
 @dataclass(frozen=True)
 class Asked:
-    """What to measure: mad in other configurations, kinds of dictionaries, peers; how many fits."""
+    """What to measure beside mad's default: configurations, kinds of dictionaries, others' methods.
+
+    ``parameters`` asks for a parameter decomposition, ``seeds`` says how many fits.
+    """
 
     configurations: tuple[str, ...] = ()
     kinds: tuple[Kind, ...] = ()
+    parameters: bool = False
     peers: bool = False
     seeds: int = 1
 
@@ -57,7 +70,8 @@ def run(
 
     The default configuration always runs, as ``mad``; others are named ``mad:NAME``. Each further
     seed splits, trains and fits anew. A kind of dictionary is named ``mad:KIND``, and its mechanism
-    ``mad:KIND:mechanism``. The same task and plans give the same figures, but for times.
+    ``mad:KIND:mechanism``; a parameter decomposition is ``mad:parameters``. The same task and plans
+    give the same figures, but for times.
 
     Raises:
         ConfigError: there is no configuration of that name, or too few trusted inputs.
@@ -101,7 +115,11 @@ class _Fit:
 def _measure(task: Task, plans: Plans, asked: Asked, *, progress: Progress, clock: Clock) -> _Fit:
     rows = split(len(Table(task.trusted)), plans.fit)
     names = dict.fromkeys((DEFAULT, *asked.configurations))
-    online = measure_own(task, rows, names, plans, progress=progress, clock=clock)
+    scored = fit_own(task, rows, names, plans, progress=progress, clock=clock)
+    online = measure_own(scored, names)
+    if asked.parameters:
+        default = scored[CONFIGURATIONS[DEFAULT].context]
+        online |= measure_parameters(task, rows, plans, default, progress=progress, clock=clock)
     online |= measure_kinds(task, rows, asked.kinds, plans, progress=progress, clock=clock)
     if not asked.peers:
         return _Fit(online, {})

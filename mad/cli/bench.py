@@ -37,6 +37,10 @@ def bench(  # noqa: PLR0913  # one argument an option
         typer.Option(help="Also measure with dictionaries of this kind alone, or 'all' kinds."),
     ] = None,
     *,
+    decomposition: Annotated[
+        list[str] | None,
+        typer.Option(help="Also measure with 'parameters': pieces of the model's own weights."),
+    ] = None,
     peers: Annotated[
         bool, typer.Option("--peers", help="Measure other detectors on the same split as well.")
     ] = False,
@@ -52,8 +56,14 @@ def bench(  # noqa: PLR0913  # one argument an option
     from mad.bench.run import Asked
 
     check_names(configuration or [])
-    _check(peers=peers, plot=plot)
-    asked = Asked(tuple(configuration or ()), parse_kinds(kind or ()), peers=peers, seeds=seeds)
+    _check(peers=peers, plot=plot, decomposition=decomposition or [])
+    asked = Asked(
+        tuple(configuration or ()),
+        parse_kinds(kind or ()),
+        parameters=bool(decomposition),
+        peers=peers,
+        seeds=seeds,
+    )
     results: list[Result] = []
     broken = 0
     for number, folder in enumerate(tasks, start=1):
@@ -70,8 +80,11 @@ def bench(  # noqa: PLR0913  # one argument an option
         raise ConfigError(f"{broken} of {len(tasks)} tasks could not be measured; see above")
 
 
-def _check(*, peers: bool, plot: Path | None) -> None:
-    """Say before any work what an extra that is not installed leaves out."""
+def _check(*, peers: bool, plot: Path | None, decomposition: "Sequence[str]") -> None:
+    """Say before any work what is not known, and what an extra that is not installed leaves out."""
+    for name in decomposition:
+        if name != "parameters":
+            raise ConfigError(f"decomposition {name!r} is not known; there is: parameters")
     if plot is not None:
         from mad.bench.plot import check_installed
 

@@ -61,7 +61,8 @@ def choose(truth: Truth, kind: AnomalyKind, *, trusted: int, seed: int) -> Anoma
     Without it every other mechanism is on in at least 2 % of inputs, off in 2 % and active in 2 %,
     so that none of them is news. At least 1 % of all inputs are such anomalies. Of a pair, each is
     active without the other, and were they independent they would meet in at least 50 trusted
-    inputs. For another reason there are ordinary inputs with the same answers.
+    inputs; no other pair is new, such as of one and of what makes the other. For another reason
+    there are ordinary inputs with the same answers.
 
     Raises:
         ConfigError: the truth has no such anomaly.
@@ -151,8 +152,17 @@ def _is_fair(
         return False
     if anomaly.kind != "pair":
         return True
+    if _new_pairs(is_on, is_odd) != 1:
+        return False
     used = is_active[~is_odd][:, list(anomaly.uses)].double().mean(dim=0)
     return float(used.prod()) * trusted >= ENOUGH
+
+
+def _new_pairs(is_on: Bool[Tensor, "batch mechanism"], is_odd: Bool[Tensor, " batch"]) -> int:
+    """Count pairs that are on together in 1 % of all inputs, and hardly ever in ordinary ones."""
+    whole, known = is_on.double(), is_on[~is_odd].double()
+    ever, usually = whole.T @ whole / len(whole), known.T @ known / len(known)
+    return int(((ever >= 0.01) & (usually < 0.002)).triu(diagonal=1).sum())  # noqa: PLR2004
 
 
 def _has_like(

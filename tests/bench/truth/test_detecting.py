@@ -1,0 +1,93 @@
+"""Anomalies are found and named by components that are the mechanisms; which are, is measured."""
+
+import json
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from mad.bench.circuits import Setting, kept, rows_of, table
+from mad.bench.truth.across import Across
+from mad.bench.truth.circuits import random_circuit
+from mad.bench.truth.detecting import Row
+from mad.bench.truth.gates import circuit_truth
+from mad.bench.truth.known import Known
+from mad.bench.truth.matching import agreement, match
+from mad.bench.truth.network import handcoded
+from mad.components.joined import Joined
+from mad.errors import ConfigError
+from tests.worlds import quiet
+
+
+def test_agreement_is_one_for_the_same_inputs_and_zero_for_others() -> None:
+    used = torch.tensor([[True, False], [True, False], [False, True], [False, False]])
+    known = torch.tensor([[True], [True], [False], [False]])
+    assert agreement(used, known).squeeze(1).tolist() == [1.0, 0.0]
+    # All four, of which two are: precision one half, recall one.
+    assert float(agreement(torch.ones(4, 1).bool(), known)) == pytest.approx(2 / 3)
+    assert float(agreement(torch.zeros(4, 1).bool(), known)) == 0.0
+
+
+def gates() -> Known:
+    return Known.of_circuit(handcoded(random_circuit(seed=0), seed=0))
+
+
+def test_components_stand_for_the_mechanisms_they_are_on_with() -> None:
+    truth, whole = circuit_truth(seed=0), gates()
+    found = match(truth, whole, truth.draw(2_000, torch.Generator().manual_seed(0)))
+    assert (found.local == 1.0).all()
+    assert found.stands_for == {("streams.2", gate): gate for gate in range(16)}
+    # An output always matters where it is on; a gate that only others read may not.
+    outputs = list(random_circuit(seed=0).outputs)
+    assert found.found[outputs].all()
+
+
+def test_a_view_across_layers_has_all_components_but_twins() -> None:
+    truth, last = circuit_truth(seed=0), gates()
+    # The seven gates of the first level are still there in the stream after the next.
+    before = Known("streams.1", last.wires[:7])
+    whole = Joined((before, last))
+    across = Across.fit(truth.model, whole, truth.draw(2_000, torch.Generator().manual_seed(0)))
+    assert across.origins == (
+        *(("streams.1", place) for place in range(7)),
+        *(("streams.2", place) for place in range(7, 16)),
+    )
+    assert across.view == "streams.1:across"
+
+
+@cache
+def found(kind: str) -> Row:
+    setting = Setting(trusted=3_000, tests=200)
+    wanted = [("mechanism", "known")] if kind == "mechanism" else [("pair", "known")]
+    (row,) = rows_of(0, wanted, setting, progress=quiet)  # type: ignore[arg-type]  # literals
+    return row
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["mechanism", "pair"])
+def test_known_gates_find_and_name_what_trusted_inputs_never_use(kind: str) -> None:
+    row = found(kind)
+    assert row.recall_matched >= 0.95
+    assert row.named >= 0.9
+    assert row.local == 1.0
+
+
+ROW = Row("circuit 3", 3, "full", "pair", "and 1, or 2", *(0.5, 0.75), True, *(0.5,) * 7)
+
+
+def test_what_was_done_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    assert kept(path) == []
+    path.write_text(json.dumps([asdict(ROW)]))
+    assert kept(path) == [ROW]
+    path.write_text('[{"model": 1}]')
+    with pytest.raises(ConfigError, match="is no file of"):
+        kept(path)
+
+
+def test_a_table_has_one_line_a_row() -> None:
+    lines = table([ROW, ROW]).splitlines()
+    assert len(lines) == 4
+    assert "| 3 | full | pair | and 1, or 2 | 50% | yes |" in lines[2]
