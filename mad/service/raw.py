@@ -14,7 +14,7 @@ MAX_AXES: Final = 16
 _MAX_EXTENT: Final = 2**31 - 1
 _MAX_STRIDE: Final = 2**63 - 1
 _MAX_SHOWN: Final = 80
-_NUMPY: Final[Mapping[torch.dtype, type[np.generic]]] = {
+NUMPY: Final[Mapping[torch.dtype, type[np.generic]]] = {
     torch.bool: np.bool_,
     torch.int8: np.int8,
     torch.int16: np.int16,
@@ -28,6 +28,7 @@ _NUMPY: Final[Mapping[torch.dtype, type[np.generic]]] = {
     torch.float32: np.float32,
     torch.float64: np.float64,
 }
+"""The element types that NumPy has too."""
 
 
 def check_shape(name: str, shape: Sequence[int]) -> None:
@@ -49,17 +50,17 @@ def tensor(name: str, shape: Sequence[int], dtype: torch.dtype, content: bytes) 
         return torch.empty(tuple(shape), dtype=dtype)
     # A copy, because tensors are writable and the message's bytes are not. By NumPy, because torch
     # lets other threads in at each of its operations, which costs the event loop its turn.
-    read = np.frombuffer(bytearray(content), dtype=_NUMPY.get(dtype, np.uint8))
+    read = np.frombuffer(bytearray(content), dtype=NUMPY.get(dtype, np.uint8))
     if dtype is torch.bool and (largest := int(read.view(np.uint8).max())) > 1:
         raise InputError(f"{name} is BOOL with a byte of {largest}; write 0 or 1")
-    if dtype not in _NUMPY:
+    if dtype not in NUMPY:
         return torch.from_numpy(read).view(dtype).reshape(tuple(shape))
     return torch.from_numpy(read.reshape(shape))
 
 
 def raw_bytes(value: Tensor) -> bytes:
     """Return a tensor's elements."""
-    if value.dtype in _NUMPY:
+    if value.dtype in NUMPY:
         return value.numpy(force=True).tobytes()
     flat = value.detach().to("cpu").reshape(-1)
     return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""

@@ -30,6 +30,7 @@ from mad.service.clock import utc_now
 from mad.service.errors import refuse
 from mad.service.fit_jobs.fits import Fits
 from mad.service.fit_jobs.setup import FitSetup
+from mad.service.naming import by_name
 from mad.service.objective import Objective
 from mad.service.observed import Observations
 from mad.service.oip.model import SERVICE as INFERENCE
@@ -251,6 +252,7 @@ class Server:
             interceptors=[CallInterceptor(around, max_message_bytes=self.limits.max_message_bytes)],
             options=options(max_message_bytes=self.limits.max_message_bytes),
         )
+        named = by_name(server)
         answering = Answering(
             registry=self.registry,
             batcher=self._batcher,
@@ -270,23 +272,23 @@ class Server:
             stream_requests=self.limits.callers.stream_requests,
             draining=self._draining,
         )
-        scoring_pb2_grpc.add_ScoringServiceServicer_to_server(scoring, server)
+        scoring_pb2_grpc.add_ScoringServiceServicer_to_server(scoring, named)
         self._inference.add_to(
-            server,
+            named,
             answering,
             is_ready=lambda: self.is_ready,
             stream_requests=self.limits.callers.stream_requests,
             draining=self._draining,
         )
         baselines_pb2_grpc.add_BaselineServiceServicer_to_server(
-            BaselineServicer(self.store, self.registry, self._fits, self._promoting), server
+            BaselineServicer(self.store, self.registry, self._fits, self._promoting), named
         )
-        alerts_pb2_grpc.add_AlertServiceServicer_to_server(self._alerts.servicer, server)
-        streams_pb2_grpc.add_StreamServiceServicer_to_server(StreamServicer(self._watch), server)
+        alerts_pb2_grpc.add_AlertServiceServicer_to_server(self._alerts.servicer, named)
+        streams_pb2_grpc.add_StreamServiceServicer_to_server(StreamServicer(self._watch), named)
         calibration_pb2_grpc.add_CalibrationServiceServicer_to_server(
-            CalibrationServicer(self.registry, self._observations), server
+            CalibrationServicer(self.registry, self._observations), named
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, named)
         if self.has_reflection:
             reflect((*SERVICES, *self._inference.services, health.SERVICE_NAME), server)
         return server

@@ -18,30 +18,49 @@ class Output(NamedTuple):
     content: bytes
 
 
+class Columns(NamedTuple):
+    """Numbers of each of ``inputs`` inputs, one output a column, already encoded."""
+
+    inputs: int = 0
+    encoded: bytes = b""
+
+
+_NO_COLUMNS: Final = Columns()
+
+
 @final
 class Heads:
-    """Makes the responses of one model."""
+    """Makes the responses of one model; ``columns`` are the names and datatypes of columns."""
 
-    def __init__(self, model: str, version: str) -> None:
+    def __init__(self, model: str, version: str, columns: Sequence[tuple[str, str]] = ()) -> None:
         self._model = model
         self._version = version
-        self._known: dict[tuple[tuple[str, str, tuple[int, ...]], ...], bytes] = {}
+        self._columns = columns
+        self._known: dict[tuple[object, ...], bytes] = {}
 
     def response(
-        self, request_id: str, outputs: Sequence[Output], parameters: bytes = b""
+        self,
+        request_id: str,
+        outputs: Sequence[Output],
+        parameters: bytes = b"",
+        *,
+        columns: Columns = _NO_COLUMNS,
     ) -> bytes:
-        """Encode a response with these outputs, in order, and parameters that are encoded."""
-        key = tuple(output[:3] for output in outputs)
+        """Encode a response with these outputs, in order, columns and encoded parameters."""
+        key = (columns.inputs, *[output[:3] for output in outputs])
         head = self._known.get(key)
         if head is None:
             if len(self._known) >= _MAX_HEADS:
                 self._known.clear()
-            head = self._known[key] = self._described(outputs)
+            head = self._known[key] = self._described(outputs, columns.inputs)
         contents = [wire.raw(output.content) for output in outputs]
-        return b"".join((head, wire.request_id(request_id), *contents, parameters))
+        parts = (head, wire.request_id(request_id), *contents, columns.encoded, parameters)
+        return b"".join(parts)
 
-    def _described(self, outputs: Sequence[Output]) -> bytes:
+    def _described(self, outputs: Sequence[Output], count: int) -> bytes:
         described = pb.ModelInferResponse(model_name=self._model, model_version=self._version)
         for output in outputs:
             described.outputs.add(name=output.name, datatype=output.datatype, shape=output.shape)
+        for name, datatype in self._columns if count else ():
+            described.outputs.add(name=name, datatype=datatype, shape=(count,))
         return described.SerializeToString()

@@ -7,6 +7,7 @@ from mad.errors import ExpiredError, OverloadedError, ShuttingDownError
 from mad.service.answering import Answering
 from mad.service.calls import Context
 from mad.service.oip import inference_pb2 as pb
+from mad.service.oip.forms import Request, parsed
 from mad.service.oip.model import ServedName, Signature
 from mad.service.oip.request import options
 from mad.service.oip.unscored import inputs_in, reason_of
@@ -22,14 +23,15 @@ class Mirror:
     answering: Answering
     signature: Signature
 
-    async def infer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
+    async def infer(self, request: Request, context: Context) -> bytes:
         """Score the inputs; InputError for those that the model does not take."""
-        question = ask(self.answering, request, options(request))
+        whole = parsed(request)
+        question = ask(self.answering, whole, options(whole))
         try:
             await self.answering.answer(question)
         except (OverloadedError, ExpiredError, ShuttingDownError) as error:
             reason = reason_of(error, self.answering.metrics, method="ModelInfer")
-            self.answering.metrics.unscored(inputs_in(request), reason)
+            self.answering.metrics.unscored(inputs_in(whole), reason)
         return b""
 
     async def metadata(self, context: Context) -> pb.ModelMetadataResponse:

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from mad.service.calls import Context
 from mad.service.oip import inference_pb2 as pb
+from mad.service.oip.forms import Request
 from mad.service.oip.model import ServedName
 
 
@@ -15,7 +16,7 @@ class Mode(Protocol):
         """What callers call the model."""
         ...
 
-    async def infer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
+    async def infer(self, request: Request, context: Context) -> bytes:
         """Answer a request for this model with an encoded ModelInferResponse."""
         ...
 

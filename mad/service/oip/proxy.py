@@ -17,6 +17,7 @@ from mad.payloads import ActivationBatch
 from mad.service.answering import Answer, Answering, Question
 from mad.service.calls import Context
 from mad.service.oip import inference_pb2 as pb, passing, scores, tensors
+from mad.service.oip.forms import Request, parsed
 from mad.service.oip.model import ServedName, Signature
 from mad.service.oip.request import Options, options
 from mad.service.oip.unscored import inputs_in, reason_of
@@ -42,12 +43,13 @@ class Proxy:
     _late: set[asyncio.Task[Answer]] = field(default_factory=set)
     """Scores that nobody waits for any more; they count and raise alerts like any others."""
 
-    async def infer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
+    async def infer(self, request: Request, context: Context) -> bytes:
         """Return the upstream server's answer with scores, or raise its error.
 
         Raises InputError, BaselineNotFoundError or ForbiddenError for what a request asks of us
         and cannot have.
         """
+        request = parsed(request)
         asked = options(request)
         wanted = scores.wanted(asked.outputs)
         revision = self.answering.registry.resolve(asked.baseline).baseline.revision

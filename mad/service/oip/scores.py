@@ -1,5 +1,6 @@
 """Scores as outputs and parameters of a response, beside the model's own."""
 
+import struct
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,11 @@ _COLUMNS: Final[Mapping[str, _Column]] = {
 _READERS: Final = frozenset({"score.read", "score.coarse"})
 NAMES: Final = tuple(_COLUMNS)
 """The outputs that are scores."""
+KINDS: Final = tuple((name, column.datatype) for name, column in _COLUMNS.items())
+"""The same with their datatypes."""
+_OF_ONE: Final = struct.Struct("<2sd2sd2sd2sd2s?")
+_EIGHT, _ONE = wire.raw_opening(8), wire.raw_opening(1)
+_FOUND: Final = {value: wire.truth("mad.alert", value=value) for value in (False, True)}
 
 
 def may_read() -> bool:
@@ -107,6 +113,17 @@ def written(name: str, verdicts: Sequence[Verdict]) -> Output:
     return Output(name, column.datatype, (len(verdicts),), column.numbers(verdicts).tobytes())
 
 
+def all_raw(verdicts: Sequence[Verdict]) -> bytes:
+    """Encode the elements of all scores, one output after the other."""
+    if len(verdicts) > 1:
+        return b"".join(wire.raw(written(name, verdicts).content) for name in NAMES)
+    (it,) = verdicts
+    return _OF_ONE.pack(
+        *(_EIGHT, it.surprise_bits, _EIGHT, it.mechanism_bits, _EIGHT, it.novelty_bits),
+        *(_EIGHT, it.p_value, _ONE, it.is_alert),
+    )
+
+
 def parameters(revision: str, answer: Answer) -> bytes:
     """Say what was found in a few encoded parameters; in none to a caller that may not read it."""
     if not may_read():
@@ -114,7 +131,7 @@ def parameters(revision: str, answer: Answer) -> bytes:
     verdicts = answer.judgement.verdicts
     found = (
         _of_revision(revision)
-        + wire.truth("mad.alert", value=any(it.is_alert for it in verdicts))
+        + _FOUND[any(it.is_alert for it in verdicts)]
         + wire.real("mad.surprise_bits_max", max([it.surprise_bits for it in verdicts]))
     )
     if answer.alert_ids:

@@ -13,6 +13,7 @@ from mad.service.answering import Answering
 from mad.service.calls import Context, check_size
 from mad.service.errors import answer_to
 from mad.service.oip import inference_pb2 as pb, scores, wire
+from mad.service.oip.forms import Request
 from mad.service.oip.mode import Mode
 from mad.service.oip.model import SERVICE
 from mad.service.streaming import answered, check_open
@@ -27,9 +28,13 @@ _PASSED_ON: Final = ("grpc-status-details-bin", "grpc-retry-pushback-ms")
 @final
 @dataclass(frozen=True, kw_only=True)
 class InferenceServicer:
-    """Answers the Open Inference Protocol and Triton's streams; what else Triton has is unknown."""
+    """Answers the Open Inference Protocol and Triton's streams; what else Triton has is unknown.
+
+    ``read`` reads the bytes of a request for an inference.
+    """
 
     mode: Mode
+    read: Callable[[bytes], Request]
     answering: Answering
     is_ready: Callable[[], bool]
     max_message_bytes: int
@@ -86,7 +91,7 @@ class InferenceServicer:
             index.models.add(name=name.model, version=name.version, state=state)
         return index
 
-    async def model_infer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
+    async def model_infer(self, request: Request, context: Context) -> bytes:
         """Answer with the model's outputs and the scores."""
         try:
             return await self._inferred(request, context)
@@ -94,12 +99,12 @@ class InferenceServicer:
             await _pass_on(error, context)
 
     async def model_stream_infer(
-        self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
+        self, requests: AsyncIterator[Request], context: Context
     ) -> AsyncIterator[bytes]:
         """Answer each request, in their order; an error is an answer, or ends it if so asked."""
         ends = (_GRPC_ERRORS, "true") in (context.invocation_metadata() or ())
 
-        async def answer(request: pb.ModelInferRequest) -> bytes:
+        async def answer(request: Request) -> bytes:
             return await self._stream_answer(request, context, raises=ends)
 
         answers = answered(
@@ -115,7 +120,7 @@ class InferenceServicer:
         except grpc.aio.AioRpcError as error:
             await _pass_on(error, context)
 
-    async def _inferred(self, request: pb.ModelInferRequest, context: Context) -> bytes:
+    async def _inferred(self, request: Request, context: Context) -> bytes:
         self.mode.name.check(request.model_name, request.model_version)
         self.answering.begin(request.id)
         try:
@@ -123,9 +128,7 @@ class InferenceServicer:
         finally:
             self.answering.end()
 
-    async def _stream_answer(
-        self, request: pb.ModelInferRequest, context: Context, *, raises: bool
-    ) -> bytes:
+    async def _stream_answer(self, request: Request, context: Context, *, raises: bool) -> bytes:
         try:
             check_open(self.draining)
             response = await self._inferred(request, context)
@@ -148,24 +151,24 @@ class InferenceServicer:
 
 def add_to_server(servicer: InferenceServicer, server: grpc.aio.Server) -> None:
     """Serve the protocol."""
-    unary: dict[str, tuple[Callable[..., Any], type[Message]]] = {
-        "ServerLive": (servicer.server_live, pb.ServerLiveRequest),
-        "ServerReady": (servicer.server_ready, pb.ServerReadyRequest),
-        "ModelReady": (servicer.model_ready, pb.ModelReadyRequest),
-        "ServerMetadata": (servicer.server_metadata, pb.ServerMetadataRequest),
-        "ModelMetadata": (servicer.model_metadata, pb.ModelMetadataRequest),
-        "RepositoryIndex": (servicer.repository_index, pb.RepositoryIndexRequest),
-        "ModelInfer": (servicer.model_infer, pb.ModelInferRequest),
+    unary: dict[str, tuple[Callable[..., Any], Callable[[bytes], Any]]] = {
+        "ServerLive": (servicer.server_live, pb.ServerLiveRequest.FromString),
+        "ServerReady": (servicer.server_ready, pb.ServerReadyRequest.FromString),
+        "ModelReady": (servicer.model_ready, pb.ModelReadyRequest.FromString),
+        "ServerMetadata": (servicer.server_metadata, pb.ServerMetadataRequest.FromString),
+        "ModelMetadata": (servicer.model_metadata, pb.ModelMetadataRequest.FromString),
+        "RepositoryIndex": (servicer.repository_index, pb.RepositoryIndexRequest.FromString),
+        "ModelInfer": (servicer.model_infer, servicer.read),
     }
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(
-            answer, request_deserializer=kind.FromString, response_serializer=_serialised
+            answer, request_deserializer=read, response_serializer=_serialised
         )
-        for name, (answer, kind) in unary.items()
+        for name, (answer, read) in unary.items()
     }
     handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
         servicer.model_stream_infer,
-        request_deserializer=pb.ModelInferRequest.FromString,
+        request_deserializer=servicer.read,
         response_serializer=_serialised,
     )
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])

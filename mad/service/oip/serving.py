@@ -11,7 +11,9 @@ from mad.capture.hooks import Outputs
 from mad.errors import ConfigError
 from mad.monitor import Monitor
 from mad.service.answering import Answering
+from mad.service.oip import inference_pb2 as pb
 from mad.service.oip.ext_proc import servicer as ext_proc
+from mad.service.oip.forms import Forms
 from mad.service.oip.mirror import Mirror
 from mad.service.oip.mode import Mode
 from mad.service.oip.model import ONLY_VERSION, SERVICE, ServedName, Signature
@@ -78,7 +80,9 @@ class InferenceServing:
     ) -> None:
         """Serve the protocol."""
         servicer = InferenceServicer(
-            mode=self._mode(answering),
+            mode=(mode := self._mode(answering)),
+            # Others take requests apart, and need to have them parsed.
+            read=Forms().read if isinstance(mode, Wrap) else pb.ModelInferRequest.FromString,
             answering=answering,
             is_ready=is_ready,
             max_message_bytes=self._max_bytes,

@@ -95,9 +95,9 @@ def written(name: str, output: Tensor) -> Output:
 
 
 def _input(message: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) -> Tensor:
-    datatype, shape = DATATYPES.get(message.datatype), tuple(message.shape)
-    if raw is not None and datatype is not None and _is_plain(message, shape, datatype, len(raw)):
-        return raw_tensor(message.name, shape, datatype.dtype, raw)
+    datatype = DATATYPES.get(message.datatype)
+    if raw is not None and datatype is not None and is_plain(message, datatype, len(raw)):
+        return raw_tensor(message.name, tuple(message.shape), datatype.dtype, raw)
     name = f"input {shown(message.name)}"
     if message.parameters:
         _check_parameters(name, message.parameters)
@@ -121,13 +121,12 @@ def _tensor(name: str, message: _Message, raw: bytes | None) -> Tensor:
     return raw_tensor(name, shape, datatype.dtype, raw)
 
 
-def _is_plain(
-    message: pb.ModelInferRequest.InferInputTensor,
-    shape: tuple[int, ...],
-    datatype: Datatype,
-    size: int,
-) -> bool:
-    """Say at once of what nearly every caller sends that nothing is wrong with it."""
+def is_plain(message: pb.ModelInferRequest.InferInputTensor, datatype: Datatype, size: int) -> bool:
+    """Say at once of what nearly every caller sends that nothing is wrong with it.
+
+    ``size`` is how many raw bytes there are.
+    """
+    shape = tuple(message.shape)
     return (
         0 < len(shape) <= MAX_AXES
         and min(shape) > 0

@@ -22,6 +22,11 @@ def raw(content: bytes) -> bytes:
     return field(_RAW, content)
 
 
+def raw_opening(size: int) -> bytes:
+    """Return what precedes so many bytes of the next output's elements."""
+    return opening(_RAW, size)
+
+
 def request_id(text: str) -> bytes:
     """Encode the request's id; nothing if it has none."""
     return field(_ID, text.encode()) if text else b""
@@ -60,7 +65,13 @@ def _parameter(name: str, value: bytes) -> bytes:
 
 def field(number: int, content: bytes) -> bytes:
     """Encode text, bytes or a message, by a field number below 16."""
-    return bytes((number << 3 | _DELIMITED,)) + varint(len(content)) + content
+    return opening(number, len(content)) + content
+
+
+@lru_cache(_REMEMBERED)
+def opening(number: int, size: int) -> bytes:
+    """Return what precedes so many bytes of text, bytes or a message."""
+    return bytes((number << 3 | _DELIMITED,)) + varint(size)
 
 
 def varint(value: int) -> bytes:

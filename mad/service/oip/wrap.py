@@ -1,18 +1,22 @@
 """Run the model here: its own outputs and the scores, from one forward pass."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import final
+
+from torch import Tensor
 
 from mad.errors import InputError
 from mad.service.answering import Answering, Question
 from mad.service.calls import Context
 from mad.service.oip import inference_pb2 as pb, scores, tensors
-from mad.service.oip.heads import Heads
+from mad.service.oip.forms import Repeated, Request
+from mad.service.oip.heads import Columns, Heads, Output
 from mad.service.oip.model import ServedName, Signature
 from mad.service.oip.request import Options, check_plain, options
 from mad.service.raw import shown
+from mad.types import Verdict
 
 
 @final
@@ -26,28 +30,33 @@ class Wrap:
 
     @cached_property
     def _heads(self) -> Heads:
-        return Heads(self.name.model, self.name.version)
+        return Heads(self.name.model, self.name.version, scores.KINDS)
 
-    async def infer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
+    async def infer(self, request: Request, context: Context) -> bytes:
         """Run the model; InputError for inputs and outputs that it does not have."""
-        asked = options(request)
-        check_plain(request)
-        if asked.outputs:
-            _check_known(asked.outputs, await self.signature.outputs())
-        wanted = scores.wanted(asked.outputs)
-        question = ask(self.answering, request, asked)
+        if isinstance(request, Repeated):
+            asked: tuple[str, ...] = ()
+            question = repeated(self.answering, request)
+        else:
+            own = options(request)
+            check_plain(request)
+            asked = own.outputs
+            if asked:
+                _check_known(asked, await self.signature.outputs())
+                scores.wanted(asked)
+            question = ask(self.answering, request, own)
         answer = await self.answering.answer(question)
-        own = tensors.carried(answer.judgement.outputs)
-        outputs = []
-        for name in asked.outputs or (*own, *wanted):
-            if name in wanted:
-                outputs.append(scores.written(name, answer.judgement.verdicts))
-            elif name in own:
-                outputs.append(tensors.written(name, own[name]))
-            else:
-                raise InputError(f"the model did not return {shown(name)} for this input")
+        verdicts = answer.judgement.verdicts
+        outputs = tensors.carried(answer.judgement.outputs)
         found = scores.parameters(question.monitor.baseline.revision, answer)
-        return self._heads.response(request.id, outputs, found)
+        if asked:
+            chosen = [_chosen(name, outputs, verdicts) for name in asked]
+            return self._heads.response(request.id, chosen, found)
+        written = [tensors.written(name, output) for name, output in outputs.items()]
+        columns = (
+            Columns(len(verdicts), scores.all_raw(verdicts)) if scores.may_read() else Columns()
+        )
+        return self._heads.response(request.id, written, found, columns=columns)
 
     async def metadata(self, context: Context) -> pb.ModelMetadataResponse:
         """Describe the model."""
@@ -63,6 +72,19 @@ def ask(answering: Answering, request: pb.ModelInferRequest, asked: Options) -> 
         traffic=asked.traffic,
         is_dry_run=asked.is_dry_run,
     )
+
+
+def repeated(answering: Answering, request: Repeated) -> Question:
+    """Return the question that a request without parameters puts to the model here."""
+    return Question(answering.registry.default, request.inputs(), request.id)
+
+
+def _chosen(name: str, outputs: Mapping[str, Tensor], verdicts: tuple[Verdict, ...]) -> Output:
+    if name in scores.NAMES:
+        return scores.written(name, verdicts)
+    if name not in outputs:
+        raise InputError(f"the model did not return {shown(name)} for this input")
+    return tensors.written(name, outputs[name])
 
 
 def _check_known(names: Iterable[str], outputs: Container[str]) -> None:
