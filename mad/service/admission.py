@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final, final
 
 from mad.errors import ExpiredError, OverloadedError
@@ -94,9 +95,12 @@ class Admission:
     def company(self, first: Job, others: Iterator[Job]) -> list[Job]:
         """Return what runs with the oldest job: what fits, and makes none late that is in time."""
         chosen, size = [first], first.inputs
+        second = next(others, None)
+        if second is None:
+            return chosen
         now = self._clock()
         limit = first.deadline if self._ends(now, size) <= first.deadline else math.inf
-        for job in others:
+        for job in chain([second], others):
             if size >= self._max_batch:
                 break
             ends = self._ends(now, size + job.inputs)

@@ -83,15 +83,15 @@ class Answering:
         codes that are of another model or that the baseline cannot judge, ForbiddenError for
         trusted or canary traffic from a caller that may not fit, and what the batcher raises.
         """
-        if question.traffic != "live" and "fit" not in caller.get().roles:
+        who = caller.get()
+        if question.traffic != "live" and "fit" not in who.roles:
             raise ForbiddenError(
                 f"{question.traffic} traffic needs the role fit; send it as live traffic, or as a "
                 "caller that has the role"
             )
         monitor = question.monitor
-        began_ns = time.time_ns()
+        began_ns = time.time_ns() if self.tracing.is_on else 0
         judgement = await self._judged(question)
-        who = caller.get()
         if self.tracing.is_on:
             self.tracing.stages(began_ns, judgement.stage_seconds)
         now = self.clock()

@@ -31,6 +31,6 @@ def by_name(server: grpc.aio.Server) -> grpc.aio.Server:
     """Return what to add servicers to.
 
     grpc.aio waits for the next call of each registered method by a task of its own, and goes
-    through all of them at every call: with our forty, a twentieth of what a call costs.
+    through all of them at every call: with our two dozen, for some 14 us of processor time.
     """
     return cast("grpc.aio.Server", _Named(server))

@@ -248,10 +248,9 @@ class Server:
             refuse=partial(refuse, metrics=self.metrics),
             trace=self.tracing.traced if self.tracing.is_on else None,
         )
-        server = grpc.aio.server(
-            interceptors=[CallInterceptor(around, max_message_bytes=self.limits.max_message_bytes)],
-            options=options(max_message_bytes=self.limits.max_message_bytes),
-        )
+        most = self.limits.max_message_bytes
+        calls = CallInterceptor(around, max_message_bytes=most)
+        server = grpc.aio.server(interceptors=[calls], options=options(max_message_bytes=most))
         named = by_name(server)
         answering = Answering(
             registry=self.registry,
@@ -268,7 +267,7 @@ class Server:
         )
         scoring = ScoringServicer(
             answering=answering,
-            max_message_bytes=self.limits.max_message_bytes,
+            max_message_bytes=most,
             stream_requests=self.limits.callers.stream_requests,
             draining=self._draining,
         )

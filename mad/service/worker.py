@@ -74,7 +74,9 @@ class Worker(Generic[Job, Answer]):
         """Queue a job, which is compared by identity; raises as ``submit`` does."""
         if self._closing:
             raise ShuttingDownError("the server is shutting down; ask another replica")
-        answer = self._waiting[job] = asyncio.get_running_loop().create_future()
+        loop = self._loop or asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
+        self._waiting[job] = answer
         self._wake()
         return answer
 

@@ -94,7 +94,8 @@ def test_damaged_requests_fare_as_with_protobuf(data: st.DataObject, id_: str) -
     ],
 )
 def test_odd_heads_read_as_protobuf_reads_them(content: bytes) -> None:
-    tensor = pb.ModelInferRequest(inputs=[{"name": "x", "datatype": "UINT8", "shape": [3]}])
+    tensor = pb.ModelInferRequest()
+    tensor.inputs.add(name="x", datatype="UINT8", shape=[3])
     forms = Forms()
     for numbers in (b"abc", b"xyz", b"\x1a\x01c"):
         whole = content + tensor.SerializeToString() + wire.field(7, numbers)
