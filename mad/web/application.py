@@ -71,6 +71,7 @@ def application(
             Route("/readyz", ready),
             Route("/style.css", _style),
             Route("/live.js", _script),
+            Route("/favicon.ico", _no_icon),
         ],
         middleware=[
             Middleware(Guarded),
@@ -95,3 +96,8 @@ def _style(_: Request) -> Response:
 
 def _script(_: Request) -> Response:
     return Response(page.SCRIPT, media_type="text/javascript")
+
+
+def _no_icon(_: Request) -> Response:
+    # Browsers ask for one wherever pictures may be loaded, and complain if there is no answer.
+    return Response(status_code=204)

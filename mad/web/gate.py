@@ -15,7 +15,7 @@ from mad.web.behind import Entrance, Visitor
 from mad.web.sessions import Sessions
 
 SIGN_IN: Final = "/sign-in"
-_OPEN: Final = frozenset({"/healthz", "/readyz", "/style.css", "/live.js", SIGN_IN})
+_OPEN: Final = frozenset({"/healthz", "/readyz", "/style.css", "/live.js", "/favicon.ico", SIGN_IN})
 _NOBODY: Final = Visitor("", b"", frozenset())
 
 _HEADERS: Final = {

@@ -82,3 +82,8 @@ def test_a_stopped_server_frees_its_port() -> None:
 
 async def nothing(scope: object, receive: object, send: object) -> None:
     """Answer no request: an application for servers that get none."""
+
+
+def test_browsers_that_ask_for_an_icon_are_told_there_is_none(site: Site) -> None:
+    answer = site.client.get("/favicon.ico")
+    assert (answer.status_code, answer.content) == (204, b"")
