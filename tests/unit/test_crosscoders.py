@@ -61,7 +61,7 @@ def captured(count: int, seed: int) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def crosscoder() -> Dictionary:
-    plan = DictionaryPlan(width=80, k=3, steps=400, batch_size=256, learning_rate=5e-3)
+    plan = DictionaryPlan(width=80, k=3, steps=200, batch_size=256, learning_rate=1e-2)
     activations = captured(4_000, seed=0)
     return train(
         LOOK,

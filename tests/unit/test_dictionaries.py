@@ -21,7 +21,7 @@ from tests.dictionaries import active_of, looking, with_active
 from tests.worlds import Rows, quiet
 
 SEEN = torch.tensor([3, -7])
-PLAN = DictionaryPlan(width=16, k=2, steps=1500, batch_size=128)
+PLAN = DictionaryPlan(width=16, k=2, steps=400, batch_size=128, learning_rate=4e-3)
 
 
 def superposed(count: int) -> tuple[Tensor, Tensor]:
