@@ -202,7 +202,7 @@ def test_a_server_alerts_on_a_mechanism_that_trusted_inputs_never_use(
     tmp_path: Path, mad: Mad
 ) -> None:
     """Inputs of a feature never seen, beside inputs of as much of one that is usual."""
-    config = deployed(tmp_path, SETTINGS.replace("steps = 3", "steps = 500"))
+    config = deployed(tmp_path, SETTINGS.replace("steps = 3", "steps = 250"))
     assert mad("fit", config).code == 0
     with serving(config) as served, Client(served.address) as client:
         odd = client.score({"x": alone(30, feature=NEVER, seed=3)})
