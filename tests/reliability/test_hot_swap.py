@@ -13,6 +13,7 @@ import pytest
 from mad.client import request
 from mad.fit import fit
 from mad.monitor import Monitor
+from mad.service.promotion.promoting import PromotionPlan
 from mad.v1 import scoring_pb2 as pb, verdict_pb2
 from tests.same import same
 from tests.service.running import LIMITS, Running, running
@@ -118,7 +119,9 @@ async def test_swaps_under_load_fail_no_call_and_mix_no_revisions(
     world: World, tmp_path: Path
 ) -> None:
     monitors = revisions(world)
-    async with running(world, tmp_path) as service:
+    # The store's own active version would be put back at the next look at it.
+    plan = PromotionPlan(poll_s=3600)
+    async with running(world, tmp_path, promotion=plan) as service:
         checked = Checked(await expected(service, monitors))
         assert len(set(checked.expected.values())) == len(monitors) * len(INPUTS)
         stop = asyncio.Event()

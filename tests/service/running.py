@@ -97,6 +97,7 @@ async def running(  # noqa: PLR0913  # whatever a test wants otherwise
     access: Access | None = None,
     alert_log: AlertLog | None = None,
     upkeep: UpkeepPlan | None = None,
+    promotion: PromotionPlan | None = None,
     inference: InferencePlan | None = None,
 ) -> AsyncIterator[Running]:
     """Serve on a free port until the test is over."""
@@ -109,6 +110,7 @@ async def running(  # noqa: PLR0913  # whatever a test wants otherwise
         access=access,
         alert_log=alert_log,
         upkeep=upkeep,
+        promotion=promotion,
         inference=inference,
     )
     address = f"127.0.0.1:{await server.start()}"
