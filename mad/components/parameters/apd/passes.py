@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mad.components.parameters.apd.components import Components
 from mad.components.parameters.layers import MatrixLayer
-from mad.errors import ConfigError
+from mad.components.parameters.looked import checked_output
 
 Visit: TypeAlias = Callable[[str, Tensor, Tensor], Tensor]
 """Given a layer's name, what it was given and what it returns, says what to return instead."""
@@ -74,18 +74,7 @@ class Visited:
 
         with torch.no_grad():
             output = self.run(batch, visit)
-        for name, count in calls.items():
-            if count != 1:
-                raise ConfigError(
-                    f"layer {name!r} is called {count} times in one run of the model, and only "
-                    "layers that are called once can be decomposed; name others"
-                )
-        if not isinstance(output, Tensor):
-            raise ConfigError(
-                f"the model returns a {type(output).__name__}, and a decomposition is trained on a "
-                "tensor; wrap the model so that it returns one"
-            )
-        return Seen(output, given, returned)
+        return Seen(checked_output(output, calls=calls), given, returned)
 
     def with_components(
         self,

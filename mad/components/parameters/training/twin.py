@@ -15,10 +15,10 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from mad.components.parameters.layers import MatrixLayer
+from mad.components.parameters.looked import checked_output
 from mad.components.parameters.subcomponents import Subcomponents
 from mad.components.parameters.training import layout
 from mad.components.parameters.training.passes import Looked, Mask, Seen
-from mad.errors import ConfigError
 
 Visit: TypeAlias = Callable[[MatrixLayer, nn.Module, Tensor], Tensor]
 
@@ -55,18 +55,7 @@ class Twin:
 
         with torch.no_grad():
             output = self._run(batch, visit)
-        for name, count in calls.items():
-            if count != 1:
-                raise ConfigError(
-                    f"layer {name!r} is called {count} times in one run of the model, and only "
-                    "layers that are called once can be decomposed; name others"
-                )
-        if not isinstance(output, Tensor):
-            raise ConfigError(
-                f"the model returns a {type(output).__name__}, and a decomposition is trained on a "
-                "tensor; wrap the model so that it returns one"
-            )
-        return Looked(output, seen)
+        return Looked(checked_output(output, calls=calls), seen)
 
     def inner(self, looked: Looked, piece: Subcomponents) -> Float[Tensor, "*place component"]:
         """Return inner activations of a layer in the model as it is."""
