@@ -24,6 +24,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
+def heeded() -> Iterator[None]:
+    """Have programs heed Ctrl-C, which those started from tests in the background do not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
 def planted(tmp_path: Path) -> Path:
     """Write a hundred planted anomalies."""
     np.savez(path := tmp_path / "planted.npz", x=strange(100, seed=1).numpy())
@@ -65,6 +73,7 @@ def test_too_few_found_is_an_exit_status_and_a_remedy(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("heeded")
 def test_a_schedule_goes_on_until_it_is_interrupted(address: str, planted: Path) -> None:
     command = [sys.executable, "-m", "mad.cli.main", "canary", str(planted)]
     with subprocess.Popen(

@@ -11,8 +11,13 @@ from safetensors.torch import load_file
 from mad.client import fit_config
 from mad.v1 import baselines_pb2 as pb
 from tests.service.deployed import copied, serving
-from tests.service.running import anomalies, live
+from tests.service.running import Running, anomalies, live, until
 from tests.worlds import ordinary
+
+
+def counted(service: Running, state: str) -> float:
+    """Return how many jobs came to a state."""
+    return service.sample("mad_fit_jobs_total", model="tiny", state=state)
 
 
 async def test_a_stream_becomes_a_candidate_that_changes_nothing(
@@ -37,7 +42,7 @@ async def test_a_stream_becomes_a_candidate_that_changes_nothing(
         after = await service.client.score(live(3))
         assert after.scores == before.scores
         assert after.baseline_revision == "default@1"
-        assert service.sample("mad_fit_jobs_total", model="tiny", state="candidate") == 1
+        await until(lambda: counted(service, "candidate") == 1)
     assert not list((home / "fits").glob("*/inputs"))
 
 
@@ -129,4 +134,4 @@ async def test_what_trained_the_dictionaries_calibrates_nothing(
         failed = await service.client.fits.wait(job.job_id, poll_s=0.1)
         assert failed.state == pb.FIT_JOB_STATE_FAILED
         assert "trained the dictionaries, so the false-alarm rate would not hold" in failed.error
-        assert service.sample("mad_fit_jobs_total", model="tiny", state="failed") == 1
+        await until(lambda: counted(service, "failed") == 1)

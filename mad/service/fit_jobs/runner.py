@@ -199,12 +199,13 @@ class FitRunner:
         ended = await self._book.end(job)
         if ended is not job:
             return ended
+        # Before anything is waited for: whoever sees the state finds it counted.
+        self._metrics.fits.came_to(job.state)
+        self._metrics.fits.rejected("quarantined", job.quarantined)
         fields = {"state": job.state, "revision": job.revision, "quarantined": job.quarantined}
         log.info("fit job ended: %s", fields, extra={"job": job.job_id, **fields})
         record = partial(self._audit.append, "fit.ended", subject=job.job_id, fields=fields)
         await in_thread(partial(record, principal=job.principal))
-        self._metrics.fits.came_to(job.state)
-        self._metrics.fits.rejected("quarantined", job.quarantined)
         return ended
 
     def _stored(self, job: FitJob) -> str:
