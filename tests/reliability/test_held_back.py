@@ -20,7 +20,7 @@ from tests.service.running import LIMITS, live
 SLOW_READERS = 4
 REQUEST_INPUTS = 2
 IDLE_STREAMS = 1000
-ATTEMPTS = 6
+ATTEMPTS = 12
 SCORE = "/mad.v1.ScoringService/Score"
 # What gRPC buffers for a caller that does not read; with more, a test would only take longer.
 SMALL_WINDOWS = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 64 * 1024))
@@ -87,13 +87,13 @@ async def test_callers_who_do_not_read_are_not_read_from_and_hold_up_nobody(
 
 
 async def slowest_s(client: AsyncClient) -> float:
-    """Return the 99th percentile of how long a lone input takes, of 300 asked one by one."""
+    """Return the 99th percentile of how long a lone input takes, of 600 asked one by one."""
     took = []
-    for _ in range(300):
+    for _ in range(600):
         start = time.perf_counter()
         await client.score(live(1))
         took.append(time.perf_counter() - start)
-    return sorted(took)[-3]
+    return sorted(took)[-6]
 
 
 @pytest.mark.alone
