@@ -8,7 +8,6 @@ already is not done again.
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -181,7 +180,8 @@ def _main(asked: argparse.Namespace) -> None:
 
 def _told(stage: str, *, done: int, total: int, note: str = "") -> None:
     if stage == STAGE and (done % 500 == 0 or done == total):
-        print(f"{done:,} of {total:,} steps: {note}", file=sys.stderr, flush=True)  # noqa: T201  # a command
+        told = f"{done:,} of {total:,} steps: {note}"
+        Console(stderr=True).print(told, highlight=False)
 
 
 if __name__ == "__main__":

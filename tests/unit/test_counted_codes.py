@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from mad.codes.sets.chow_liu import TreeCode
 from mad.codes.sets.independent import IndependentCode
@@ -17,16 +15,9 @@ from mad.components.formats.parameters import harvest
 from mad.errors import ConfigError
 from mad.fit.counted import fit_counted, load_counts, save_counts
 from mad.types import Activity
+from tests.contracts.test_codes import activity_of
 
 INPUTS, WIDTH = 400, 12
-
-
-def activity_of(active: Tensor) -> Activity:
-    """Return sets given as rows of truth values."""
-    rows, components = active.nonzero(as_tuple=True)
-    offsets = functional.pad(active.sum(dim=1).cumsum(dim=0), (1, 0))
-    nothing = torch.zeros(len(active), 0)
-    return Activity(offsets, components, torch.ones(len(rows)), nothing, nothing, active.shape[1])
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ from typing import final
 
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-from torch.nn import functional
 
 from mad.bench.truth.network import Built
+from mad.components.dictionaries.latents import Latents
 from mad.components.pooling import unpool
 from mad.tensors import digest
 from mad.types import Activations, Activity, Site, View
@@ -80,7 +80,6 @@ def activity_of(
     activation: Float[Tensor, "batch coordinate"],
 ) -> Activity:
     """Return what is on, as sparse rows."""
-    rows, components = is_on.nonzero(as_tuple=True)
-    offsets = functional.pad(is_on.sum(dim=1).cumsum(dim=0), (1, 0))
-    used = (components, strength[rows, components])
-    return Activity(offsets, *used, residual, activation, is_on.shape[1])
+    used = Latents.where(is_on, strength)
+    sparse = (used.offsets, used.components, used.values)
+    return Activity(*sparse, residual, activation, is_on.shape[1])

@@ -5,6 +5,8 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 from torch.optim.adam import adam
 
+from mad.components.moments import lying_like
+
 
 def descend(optimiser: torch.optim.Adam, *, rate: float) -> None:
     """Do what ``optimiser.step()`` does of a fused Adam, at this learning rate.
@@ -33,13 +35,6 @@ def descend(optimiser: torch.optim.Adam, *, rate: float) -> None:
             maximize=False,
         )
         increment_version(trained)
-
-
-def lying_like(moment: Tensor, parameter: Tensor) -> Tensor:
-    """Return a copy of the moment of a parameter, in the same order in memory."""
-    if moment.shape != parameter.shape:
-        return moment.clone()
-    return torch.empty_like(parameter, requires_grad=False).copy_(moment)
 
 
 def _state(optimiser: torch.optim.Adam, parameter: Tensor) -> dict[str, Tensor]:

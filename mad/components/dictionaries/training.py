@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mad.components.dictionaries import resampling
 from mad.components.dictionaries.base import Forward, Learner, Step
-from mad.components.dictionaries.descent import descend, lying_like
+from mad.components.dictionaries.descent import descend
 from mad.components.dictionaries.dictionary import Dictionary
 from mad.components.dictionaries.frame import Frame
 from mad.components.dictionaries.initial import Start, initial
@@ -21,6 +21,7 @@ from mad.components.dictionaries.look import Examples, Look
 from mad.components.dictionaries.missed import missed_share
 from mad.components.dictionaries.plan import DictionaryPlan
 from mad.components.dictionaries.sparse import Spare
+from mad.components.moments import moments, restore_moments
 from mad.errors import ConfigError
 
 
@@ -184,15 +185,10 @@ class Training:
     @property
     def state(self) -> Mapping[str, Tensor]:
         """Everything that a step changes; ``restore`` takes it back."""
-        moments = {
-            f"optimiser.{number}.{name}": torch.as_tensor(value)
-            for number, of_one in self.optimiser.state_dict()["state"].items()
-            for name, value in of_one.items()
-        }
         return {
             **{f"parameter.{name}": one.detach() for name, one in self._parameters.items()},
             **{f"buffer.{name}": one for name, one in self.learner.buffers.items()},
-            **moments,
+            **moments(self.optimiser),
             "silent_for": self.silent_for,
             "steps_done": torch.tensor(self.steps_done),
         }
@@ -205,14 +201,7 @@ class Training:
             for name, one in self.learner.buffers.items():
                 one.copy_(state[f"buffer.{name}"])
             self.silent_for.copy_(state["silent_for"])
-        kept: dict[int, dict[str, Tensor]] = {}
-        parameters = list(self._parameters.values())
-        for key, value in state.items():
-            if key.startswith("optimiser."):
-                _, number, name = key.split(".")
-                kept.setdefault(int(number), {})[name] = lying_like(value, parameters[int(number)])
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": kept, "param_groups": groups})
+        restore_moments(self.optimiser, state)
         self.steps_done = int(state["steps_done"])
 
     @property

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from mad.components.moments import moments, restore_moments
 from mad.components.parameters.apd.attributions import (
     attributions,
     most_of_batch,
@@ -101,27 +102,15 @@ class ApdTraining:
     @property
     def state(self) -> Mapping[str, Tensor]:
         """Everything that a step changes; ``restore`` takes it back."""
-        moments = {
-            f"optimiser.{number}.{name}": torch.as_tensor(value)
-            for number, of_one in self.optimiser.state_dict()["state"].items()
-            for name, value in of_one.items()
-        }
         own = {f"parameter.{name}": one.detach() for name, one in self.parameters.items()}
-        return {**own, **moments, "steps_done": torch.tensor(self.steps_done)}
+        return {**own, **moments(self.optimiser), "steps_done": torch.tensor(self.steps_done)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state of the same training; KeyError or RuntimeError if it is of another."""
         with torch.no_grad():
             for name, one in self.parameters.items():
                 one.copy_(state[f"parameter.{name}"])
-        kept: dict[int, dict[str, Tensor]] = {}
-        for key, value in state.items():
-            kind, _, rest = key.partition(".")
-            if kind == "optimiser":
-                number, _, name = rest.partition(".")
-                kept.setdefault(int(number), {})[name] = value.clone()
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": kept, "param_groups": groups})
+        restore_moments(self.optimiser, state)
         self.steps_done = int(state["steps_done"])
 
     def _terms(self, batch: Tensor) -> Terms:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from mad.components.moments import moments, restore_moments
 from mad.components.parameters.subcomponents import Subcomponents
 from mad.components.parameters.training.adversary import Adversary
 from mad.components.parameters.training.compiled import Work, can_compile, traced
@@ -151,16 +152,11 @@ class SpdTraining:
     @property
     def state(self) -> Mapping[str, Tensor]:
         """Everything that a step changes; ``restore`` takes it back."""
-        moments = {
-            f"optimiser.{number}.{name}": torch.as_tensor(value)
-            for number, of_one in self.optimiser.state_dict()["state"].items()
-            for name, value in of_one.items()
-        }
         adversary = {} if self.adversary is None else self.adversary.state
         return {
             **{f"parameter.{name}": one.detach() for name, one in self.parameters.items()},
             **{f"adversary.{name}": one for name, one in adversary.items()},
-            **moments,
+            **moments(self.optimiser),
             "height": torch.tensor(0 if self.zeros is None else self.zeros.height),
             "steps_done": torch.tensor(self.steps_done),
         }
@@ -172,12 +168,7 @@ class SpdTraining:
                 one.copy_(state[f"parameter.{name}"])
         if self.adversary is not None:
             self.adversary.restore(_under("adversary.", state))
-        kept: dict[int, dict[str, Tensor]] = {}
-        for key, value in _under("optimiser.", state).items():
-            number, name = key.split(".")
-            kept.setdefault(int(number), {})[name] = value.clone()
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": kept, "param_groups": groups})
+        restore_moments(self.optimiser, state)
         height = int(state["height"])
         self.zeros = Zeros(height) if height else None
         self.steps_done = int(state["steps_done"])
