@@ -199,9 +199,7 @@ class Monitor:
         of an explanation add up to the mechanism's parts.
         """
         observed = observed_codes(batch, self.baseline)
-        scorer = replace(self.scorer, parts=self.baseline.mechanism.parts)
-        mechanism = Monitor(scorer, self.baseline.mechanism)
-        judged = mechanism.judge_observed(observed, max_charges=max_charges, clock=clock)
+        judged = self._mechanism.judge_observed(observed, max_charges=max_charges, clock=clock)
         return replace(judged, verdicts=tuple(map(_of_mechanism_alone, judged.verdicts)))
 
     def explain(self, inputs: Inputs, *, max_charges: int) -> tuple[Verdict, Explanation]:
@@ -222,6 +220,11 @@ class Monitor:
     ) -> tuple[Counterfactual, ...]:
         """Run the model on one input without what its explanation names, and compare answers."""
         return counterfactuals(self.scorer.model, self.scorer.decomposition, inputs, explanation)
+
+    @cached_property
+    def _mechanism(self) -> "Monitor":
+        scorer = replace(self.scorer, parts=self.baseline.mechanism.parts)
+        return Monitor(scorer, self.baseline.mechanism)
 
     def _explanations(
         self, observed: Observed, weighed: Weighed, rows: list[int], max_charges: int

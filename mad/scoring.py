@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, TypeAlias, final
 
 import torch
@@ -15,7 +16,7 @@ from mad.capture.answer import labels, scores
 from mad.capture.heights import ANY, Heights, agreeing, filled
 from mad.capture.hooks import Outputs, capture
 from mad.capture.model import MonitoredModel
-from mad.codes.accounting import CodedPart, explain, ledger
+from mad.codes.accounting import Books, CodedPart, explain
 from mad.components.base import Decomposition
 from mad.effects import by_effect, differentiated
 from mad.types import Activity, Context, Explanation, Inputs, Ledger, Site, batch_size
@@ -148,7 +149,11 @@ class Scorer:
 
     def charge(self, observed: Observed) -> Ledger:
         """Charge what this scorer, or another of the same decomposition and rules, observed."""
-        return ledger(self.parts, observed.activity, observed.context)
+        return self._books.ledger(observed.activity, observed.context)
+
+    @cached_property
+    def _books(self) -> Books:
+        return Books.of(self.parts)
 
     def explain(
         self,

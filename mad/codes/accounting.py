@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import final
 
+import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from mad.codes.base import Code, SetCode
@@ -14,6 +15,7 @@ from mad.codes.neighbours import NeighbourCode
 from mad.codes.ranking import most_telling
 from mad.codes.sets.independent import IndependentCode
 from mad.codes.sets.nearest import NearestSetsCode
+from mad.codes.together import Together, joint_of
 from mad.types import Activity, Charge, Context, Explanation, Ledger, Site, Term
 
 CONTEXTS_KEPT = 64
@@ -64,34 +66,73 @@ class Usual:
     rates: Float64[Tensor, " index"] | None
 
 
-def ledger(
-    parts: Sequence[CodedPart], activity: Mapping[Site, Activity], context: Context
-) -> Ledger:
-    """Return the bits of every part for every input.
+@final
+@dataclass(frozen=True)
+class Books:
+    """The parts of a ledger, and what they are charged by: codes that add up, all together.
 
-    An activity that is not a number, as when the model itself broke down, costs infinitely many,
-    in every part of its site: which components it seems to use means nothing.
+    The codes of ``together``, if any adds up, have these ``columns`` of the bits and marginals, one
+    after the other; those of the parts ``alone`` are asked one by one.
     """
-    found = torch.stack([part.code.lengths(activity[part.site], context) for part in parts], dim=1)
-    bits = _without_end(found.nan_to_num(nan=torch.inf, posinf=torch.inf), parts)
-    nothing = torch.full((bits.shape[0],), torch.nan, dtype=torch.float64)
-    marginal = [
-        nothing if part.marginal is None else part.marginal.lengths(activity[part.site], context)
-        for part in parts
-    ]
-    keys = tuple((part.site, part.term) for part in parts)
-    return Ledger(keys, bits, torch.stack(marginal, dim=1))
+
+    parts: tuple[CodedPart, ...]
+    together: Together | None
+    columns: Int64[np.ndarray, " code"]
+    alone: tuple[int, ...]
+
+    @staticmethod
+    def of(parts: Sequence[CodedPart]) -> "Books":
+        """Lay out the tables of codes that add up, which takes a copy of them."""
+        views = list(dict.fromkeys(part.site for part in parts))
+        added = [at for at, part in enumerate(parts) if joint_of(part.code) is not None]
+        split = [at for at, part in enumerate(parts) if part.marginal is not None]
+        codes = [(parts[at].site, parts[at].code, at) for at in added]
+        codes += [
+            (parts[at].site, own, at + len(parts))
+            for at in split
+            if (own := parts[at].marginal) is not None
+        ]
+        codes.sort(key=lambda one: views.index(one[0]))
+        columns = np.array([at for _, _, at in codes], dtype=np.int64)
+        others = sorted(set(range(len(parts))) - set(added))
+        # The largest tables come last: what they push out of the processor's caches, small ones
+        # would have to fetch again.
+        others.sort(key=lambda at: isinstance(parts[at].code, NeighbourCode))
+        together = Together.of([(view, code) for view, code, _ in codes]) if codes else None
+        return Books(tuple(parts), together, columns, tuple(others))
+
+    @cached_property
+    def keys(self) -> tuple[tuple[Site, Term], ...]:
+        """The view and term of each part."""
+        return tuple((part.site, part.term) for part in self.parts)
+
+    def ledger(self, activity: Mapping[Site, Activity], context: Context) -> Ledger:
+        """Return the bits of every part for every input.
+
+        An activity that is not a number, as when the model itself broke down, costs infinitely
+        many, in every part of its site: which components it seems to use means nothing.
+        """
+        # Bits of parts, and then marginals, side by side.
+        table = np.full((len(context), 2 * len(self.parts)), np.nan)
+        if self.together is not None:
+            table[:, self.columns] = self.together.lengths(activity, context)
+        for at in self.alone:
+            part = self.parts[at]
+            table[:, at] = part.code.lengths(activity[part.site], context).numpy()
+        bits, marginal = torch.from_numpy(table).split(len(self.parts), dim=1)
+        return Ledger(self.keys, _without_end(bits, self.parts), marginal)
 
 
 def _without_end(
     bits: Float64[Tensor, "batch part"], parts: Sequence[CodedPart]
 ) -> Float64[Tensor, "batch part"]:
-    """Let an infinite part make every part of the same site infinite."""
-    is_infinite = bits.isinf()
-    if not is_infinite.any():
+    """Let a part without a finite length make every part of the same site infinite."""
+    is_finite = np.isfinite(bits.numpy())
+    if is_finite.all():
         return bits
     shares = torch.tensor([[one.site == other.site for other in parts] for one in parts])
-    return bits.masked_fill((is_infinite.double() @ shares.double()) > 0, torch.inf)
+    spread = (~torch.from_numpy(is_finite)).double() @ shares.double()
+    return bits.masked_fill(spread > 0, torch.inf)
 
 
 def joined(ledgers: Iterable[Ledger]) -> Ledger:

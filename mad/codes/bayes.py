@@ -38,8 +38,8 @@ class BayesCode:
 
     def lengths(self, activity: Activity, context: Context) -> Bits:
         """Return the code length of each active set, in bits."""
-        if self._clusters is not None:
-            return mixed_lengths(self._clusters.of(activity, context))
+        if self.joint is not None:
+            return mixed_lengths(self.joint.of(activity, context))
         return mixed_lengths(self._joint(activity, context))
 
     def contributions(
@@ -73,7 +73,7 @@ class BayesCode:
         return _mean(share, [member.rates(context) for member in self.members])
 
     @cached_property
-    def _clusters(self) -> Joint | None:
+    def joint(self) -> Joint | None:
         """The clusters of all codes, each code's with its weight; None where one has no clusters.
 
         The probability of a set is their sum, whichever code they are of.

@@ -13,6 +13,9 @@ from mad.types import Activity, Context
 SHRINKAGE = 20.0
 """Pseudo-inputs by which a context's mean leans on the mean over all contexts."""
 
+ANY = -(2**62)
+"""A context that nobody knows."""
+
 
 def rows_of(contexts: Int64[Tensor, " known"], context: Context) -> Int64[Tensor, " batch"]:
     """Return the row of each context among ``contexts``, ascending; one more for any other."""

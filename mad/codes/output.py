@@ -15,6 +15,7 @@ from torch.nn import functional
 from mad.codes.contexts import rows_of
 from mad.codes.sets.clusters import summed
 from mad.codes.sets.independent import krichevsky_trofimov
+from mad.codes.sets.joint import Joint
 from mad.codes.sets.samples import as_activity, chosen, is_active, shared_evenly
 from mad.codes.statistics import KeptSets, SetCounts
 from mad.types import Activity, Bits, Context
@@ -124,6 +125,13 @@ class OutputCode:
         inputs = row.bincount(minlength=self.start.numel())
         total[-1], inputs[-1] = total.sum(dim=0), len(kept)
         return total / inputs.clamp_min(1).unsqueeze(1)
+
+    @property
+    def joint(self) -> Joint:
+        """What each active component adds to ``ln`` of each output's share."""
+        nowhere = torch.empty(0, dtype=torch.int64)
+        start, evidence = math.log(2) * self.start.unsqueeze(0), math.log(2) * self._by_component
+        return Joint(nowhere, start, evidence)
 
     @cached_property
     def _by_component(self) -> Float64[Tensor, "component context_and_new"]:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from scipy.stats import binomtest
 
-from mad.codes.accounting import ledger
+from mad.codes.accounting import Books
 from mad.scoring import context_of
 from tests.same import same
 from tests.worlds import World, ordinary, strange, tiny_world
@@ -127,7 +127,7 @@ def test_a_site_that_is_not_a_number_leaves_other_sites_and_inputs_as_they_were(
     activity["3"] = replace(activity["3"], residual=harmed)
     expected = scored.ledger.bits.clone()
     expected[1, [site == "3" for site, _ in scored.ledger.keys]] = torch.inf
-    assert torch.equal(ledger(world.baseline.parts, activity, context).bits, expected)
+    assert torch.equal(Books.of(world.baseline.parts).ledger(activity, context).bits, expected)
 
 
 @pytest.mark.parametrize(

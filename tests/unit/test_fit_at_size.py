@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mad.arrays import open_dataset
-from mad.codes.accounting import ledger
+from mad.codes.accounting import Books
 from mad.codes.statistics import Kept
 from mad.fit import FitPlan, fit, split
 from mad.fit.codes import fit_codes
@@ -115,12 +115,12 @@ def test_statistics_of_wide_sites_merge_in_any_order() -> None:
 def test_shards_in_any_order_give_the_same_codes() -> None:
     activity, context = activity_of(400, coordinates=5, seed=1), torch.arange(400) % 3
     whole = fit_codes({"a": statistics_of(activity, list(range(400)))}, EVERYTHING)
-    expected = ledger(whole, {"a": activity}, context)
+    expected = Books.of(whole).ledger({"a": activity}, context)
     assert len(expected.keys) == 5
     for seed in range(2):
         parts = [statistics_of(activity, rows) for rows in dealt(400, 5, Random(seed))]
         merged = fit_codes({"a": reduce(SiteStatistics.merge, parts)}, EVERYTHING)
-        found = ledger(merged, {"a": activity}, context)
+        found = Books.of(merged).ledger({"a": activity}, context)
         torch.testing.assert_close(found.bits, expected.bits, rtol=1e-8, atol=1e-8)
 
 

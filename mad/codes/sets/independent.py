@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from mad.codes.sets.joint import Joint
 from mad.codes.statistics import SetCounts
 from mad.types import Activity, Bits, Context
 
@@ -47,6 +48,13 @@ class IndependentCode:
     def rates(self, context: Context) -> Float64[Tensor, "batch component"]:
         """Return the same rates for every context."""
         return self.rate.expand(context.numel(), -1)
+
+    @property
+    def joint(self) -> Joint:
+        """What each active component adds to ``ln`` of the probability: there is one cluster."""
+        silence, correction = self._tables
+        start = torch.tensor([[-silence * math.log(2)]], dtype=torch.float64)
+        return Joint(torch.empty(0, dtype=torch.int64), start, -math.log(2) * correction[:, None])
 
     @cached_property
     def _tables(self) -> tuple[float, Float64[Tensor, " component"]]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from mad.codes.contexts import rows_of
+from mad.codes.contexts import ANY, rows_of
 from mad.codes.sets.clusters import summed
 from mad.types import Activity, Context
 
@@ -33,7 +33,7 @@ class Joint:
     def side_by_side(parts: Sequence["Joint"], log_weight: Float64[Tensor, " part"]) -> "Joint":
         """Return the clusters of several codes as those of one, each code with a weight."""
         contexts = torch.cat([part.contexts for part in parts]).unique()
-        known = torch.cat([contexts, torch.tensor([_ANY])])
+        known = torch.cat([contexts, torch.tensor([ANY])])
         start, odds, width = [], [], 0
         for part, weight in zip(parts, log_weight, strict=True):
             place = rows_of(part.contexts, known)
@@ -60,7 +60,3 @@ class Joint:
     @cached_property
     def _table(self) -> Float64[Tensor, "component column"]:
         return torch.cat([self.shift, *(own for _, own in self.odds)], dim=1).contiguous()
-
-
-_ANY = -(2**62)
-"""A context that nobody knows."""
