@@ -7,8 +7,8 @@ it was in the example.
 
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeAlias
 
 import torch
 from torch import Tensor
@@ -16,6 +16,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 Work: TypeAlias = Callable[[Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, list[Tensor]]]
 """Of what is differentiated and what is not: figures, and gradients of the former."""
+
+_OPTIONS: Final[Mapping[str, str | int]] = {
+    # Sums over inputs and over units each compute a slope again: sooner than millions are kept.
+    "realize_opcount_threshold": 100,
+    "cpp.enable_floating_point_contract_flag": "fast",
+}
 
 
 def can_compile() -> bool:
@@ -29,6 +35,6 @@ def traced(work: Work, leaves: Sequence[Tensor], given: Sequence[Tensor]) -> Wor
     with warnings.catch_warnings():
         # The compiler imports modules of torch that torch itself deprecates.
         warnings.simplefilter("ignore", DeprecationWarning)
-        compiled: Work = torch.compile(graph, dynamic=False)
+        compiled: Work = torch.compile(graph, dynamic=False, options={**_OPTIONS})
         compiled(list(leaves), list(given))
     return compiled

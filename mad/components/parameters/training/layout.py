@@ -13,6 +13,8 @@ from torch.nn import functional
 
 from mad.components.parameters.importance import ImportanceFunction, ScalarImportance
 from mad.components.parameters.layers import MatrixLayer
+from mad.components.parameters.training import networks
+from mad.components.parameters.training.strides import kept_side_by_side
 
 
 def inner(
@@ -29,23 +31,33 @@ def product(
 ) -> Float[Tensor, "*place component"]:
     """Return ``rows @ v``."""
     flat = rows.reshape(-1, rows.shape[-1])
-    return (v.T @ flat.T).T.reshape(*rows.shape[:-1], v.shape[1])
+    by_component = kept_side_by_side(v.T @ flat.T)
+    return by_component.T.reshape(*rows.shape[:-1], v.shape[1])
 
 
 def logits(
     importance: ImportanceFunction,
     activations: Float[Tensor, "*place component"],
     source: Float[Tensor, "*place source"] | None,
+    *,
+    to_compile: bool = False,
 ) -> Float[Tensor, "*place component"]:
-    """Return ``importance.logits(activations, source)``."""
+    """Return ``importance.logits(activations, source)``; ``to_compile`` in a form for compilers."""
     if not isinstance(importance, ScalarImportance):
         return importance.logits(activations, source)
-    by_component = activations.reshape(-1, activations.shape[-1]).T.unsqueeze(1)
-    w_in, b_in, w_out = (
-        one.unsqueeze(-1) for one in (importance.w_in, importance.b_in, importance.w_out)
+    by_component = activations.reshape(-1, activations.shape[-1]).T
+    weights = importance.w_in, importance.b_in, importance.w_out
+    found = (
+        networks.logits(by_component, *weights) if to_compile else _summed(by_component, *weights)
     )
-    hidden = functional.gelu(by_component * w_in + b_in)
-    return ((hidden * w_out).sum(dim=1).T + importance.b_out).reshape(activations.shape)
+    return (found.T + importance.b_out).reshape(activations.shape)
+
+
+def hidden_first(
+    weights: Float[Tensor, "component hidden"],
+) -> Float[Tensor, "component hidden"]:
+    """Return the weights with hidden units apart in memory: loops run over positions, not them."""
+    return weights.T.contiguous().T
 
 
 def dealt(
@@ -54,3 +66,8 @@ def dealt(
     """Return as many numbers in a shape, the last axis first in memory."""
     assert len(numbers) == math.prod(shape)
     return numbers.view(shape[-1], *shape[:-1]).movedim(0, -1)
+
+
+def _summed(inner: Tensor, w_in: Tensor, b_in: Tensor, w_out: Tensor) -> Tensor:
+    hidden = functional.gelu(inner.unsqueeze(1) * w_in.unsqueeze(-1) + b_in.unsqueeze(-1))
+    return (hidden * w_out.unsqueeze(-1)).sum(dim=1)

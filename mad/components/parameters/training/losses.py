@@ -71,15 +71,22 @@ class Attempt:
         batch: Shaped[Tensor, "batch ..."],
         weight: Float[Tensor, " batch"],
         distance: Distance,
+        *,
+        to_compile: bool = False,
     ) -> "Attempt":
-        """Run the model as it is; ``weight`` is how often each input occurs."""
+        """Run the model as it is; ``weight`` is how often each input occurs.
+
+        ``to_compile`` where this is recorded for a compiler, which other forms suit.
+        """
         looked = passes.look(batch)
         inner = {name: passes.inner(looked, piece) for name, piece in pieces.items()}
         logits = {}
         for name, piece in pieces.items():
             needs_source = piece.importance.needs_source
             source = passes.source(looked, piece) if needs_source else None
-            logits[name] = layout.logits(piece.importance, inner[name], source)
+            logits[name] = layout.logits(
+                piece.importance, inner[name], source, to_compile=to_compile
+            )
         return Attempt(passes, pieces, batch, weight, looked, inner, logits, distance)
 
     def missed(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mad.components.moments import moments, restore_moments
 from mad.components.parameters.subcomponents import Subcomponents
+from mad.components.parameters.training import layout
 from mad.components.parameters.training.adversary import Adversary
 from mad.components.parameters.training.compiled import Work, can_compile, traced
 from mad.components.parameters.training.initial import (
@@ -177,22 +178,30 @@ class SpdTraining:
     def _leaves(self) -> list[Tensor]:
         """What is differentiated: pieces first, then the adversary's sources."""
         sources = [] if self.adversary is None else list(self.adversary.sources.values())
-        return [one.detach() for one in (*self.parameters.values(), *sources)]
+        is_scalar = self.plan.importance == "scalar"
+        own = [
+            layout.hidden_first(one.detach())
+            if is_scalar and one.ndim == 2 and not is_of_matrix(name)  # noqa: PLR2004
+            else one.detach()
+            for name, one in self.parameters.items()
+        ]
+        return [*own, *(one.detach() for one in sources)]
 
     def _work_on(self, batch: Tensor) -> tuple[Demand, Work]:
         """Return what to do with batches of one shape, compiled if most have it."""
         if batch.shape not in self._work:
             places = _places(self.passes, self.matrices, self.plan, self.parameters, batch)
             demand = Demand.of(self.plan, places)
-            work = self._loss_and_slopes(demand)
             usual = self.plan.batch_size if self.zeros is None else self.zeros.height
-            if self.compiled and len(batch) == usual:
+            is_compiled = self.compiled and len(batch) == usual
+            work = self._loss_and_slopes(demand, to_compile=is_compiled)
+            if is_compiled:
                 example = [batch, torch.ones(len(batch)), torch.rand(demand.count()), torch.ones(2)]
                 work = traced(work, self._leaves, example)
             self._work[batch.shape] = demand, work
         return self._work[batch.shape]
 
-    def _loss_and_slopes(self, demand: Demand) -> Work:
+    def _loss_and_slopes(self, demand: Demand, *, to_compile: bool) -> Work:
         plan, names = self.plan, list(self.parameters)
         attacked = [] if self.adversary is None else list(self.adversary.sources)
 
@@ -208,7 +217,9 @@ class SpdTraining:
                     p=plan.p if plan.p_final is None else softness[0],
                     gamma=plan.gamma if plan.gamma_final is None else softness[1],
                 )
-                attempt = Attempt.at(self.passes, made, batch, weight, plan.distance)
+                attempt = Attempt.at(
+                    self.passes, made, batch, weight, plan.distance, to_compile=to_compile
+                )
                 unfaithful = (
                     unfaithfulness(self.matrices, parameters)
                     if plan.faithfulness_coefficient

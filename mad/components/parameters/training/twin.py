@@ -127,7 +127,7 @@ def _masked(  # what the algebra of one layer takes
 ) -> Tensor:
     layer = piece.layer
     scaled = mask.subcomponents if mask.delta is None else mask.subcomponents - mask.delta
-    out = layer.shaped((scaled * inner) @ piece.u, given)
+    out = layer.shaped(layout.product(scaled * inner, piece.u), given)
     beside = None if bias is None else bias.reshape(-1, *[1] * (2 * (layer.window is not None)))
     if mask.delta is not None:
         product = returned if beside is None else returned - beside

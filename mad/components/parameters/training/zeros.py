@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mad.components.parameters.training.passes import Passes
 
-WORTH_IT = 0.9
+WORTH_IT = 0.95
 """The share of a batch that is left, above which nothing is saved."""
 
 
