@@ -119,7 +119,7 @@ def decompose(
     def batch() -> Shaped[Tensor, "batch ..."]:
         return known[torch.randint(len(known), (plan.batch_size,), generator=generator)]
 
-    training = SpdTraining.begin(model.module, plan, batch(), compiled=False)
+    training = SpdTraining.begin(model.module, plan, batch())
     for step in range(plan.steps):
         found = training.step(batch())
         note = f"loss {found.loss:.2g}, {found.active:.1f} active"

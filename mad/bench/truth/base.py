@@ -74,6 +74,10 @@ class Anomaly:
         """Let ``whole`` never be on by ``other`` alone in trusted inputs."""
         return Anomaly("reason", (whole, other), (usual,), (usual, other))
 
+    def name(self, truth: Truth) -> str:
+        """Return the names of its culprits."""
+        return ", ".join(truth.mechanisms[place] for place in self.culprits)
+
     def matches(self, is_on: Bool[Tensor, "batch mechanism"]) -> Bool[Tensor, " batch"]:
         """Say of each input whether it is what trusted inputs never are."""
         return is_on[:, list(self.uses)].all(dim=1) & ~is_on[:, list(self.lacks)].any(dim=1)

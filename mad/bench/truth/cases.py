@@ -56,16 +56,28 @@ class Cases:
 
 
 def choose(truth: Truth, kind: AnomalyKind, *, trusted: int, seed: int) -> Anomaly:
-    """Choose an anomaly that shows in nothing but what its kind says.
+    """Choose the first fair anomaly.
+
+    Raises:
+        ConfigError: the truth has no such anomaly.
+    """
+    found = next(fair(truth, kind, trusted=trusted, seed=seed), None)
+    if found is None:
+        raise ConfigError(
+            f"{truth.name} has no {kind} to hold out that shows in nothing else: try another "
+            "seed, or more trusted inputs"
+        )
+    return found
+
+
+def fair(truth: Truth, kind: AnomalyKind, *, trusted: int, seed: int) -> Iterator[Anomaly]:
+    """Draw anomalies that show in nothing but what their kind says, each once.
 
     Without it every other mechanism is on in at least 2 % of inputs, off in 2 % and active in 2 %,
     so that none of them is news. At least 1 % of all inputs are such anomalies. Of a pair, each is
     active without the other, and were they independent they would meet in at least 50 trusted
     inputs; no other pair is new, such as of one and of what makes the other. For another reason
     there are ordinary inputs with the same answers.
-
-    Raises:
-        ConfigError: the truth has no such anomaly.
     """
     inputs = truth.draw(SAMPLED, torch.Generator().manual_seed(seed))
     is_on, is_active = truth.on(inputs), truth.active(inputs)
@@ -76,11 +88,7 @@ def choose(truth: Truth, kind: AnomalyKind, *, trusted: int, seed: int) -> Anoma
         if _is_fair(anomaly, is_on, is_active, trusted=trusted) and _has_like(
             truth, anomaly, inputs, anomaly.matches(is_on)
         ):
-            return anomaly
-    raise ConfigError(
-        f"{truth.name} has no {kind} to hold out that shows in nothing else: try another seed, or "
-        "more trusted inputs"
-    )
+            yield anomaly
 
 
 def draw_cases(truth: Truth, anomaly: Anomaly, *, trusted: int, tests: int, seed: int) -> Cases:

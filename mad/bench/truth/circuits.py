@@ -94,11 +94,16 @@ class Circuit:
 
 
 def random_circuit(
-    *, inputs: int = 16, sizes: tuple[int, ...] = (7, 6, 3), rate: float = 0.5, seed: int = 0
+    *,
+    inputs: int = 16,
+    sizes: tuple[int, ...] = (7, 6, 3),
+    rate: float = 0.5,
+    most: float = 0.85,
+    seed: int = 0,
 ) -> Circuit:
     """Draw gates level by level, ``sizes`` of each, until all of them do something of their own.
 
-    Each gate is on in 3 % to 85 % of inputs whose bits are true at ``rate``, active in at least
+    Each gate is on in 3 % to ``most`` of inputs whose bits are true at ``rate``, active in at least
     3 %, and no two give (nearly) the same. Every gate that no other reads is an output, and so are
     two that others read too. One output is an OR of two gates that are no outputs.
 
@@ -114,7 +119,7 @@ def random_circuit(
     bits = random_bits(2_048, inputs, generator, rate=rate)
     for _ in range(_TRIES):
         drawn = _draw(inputs, sizes, generator)
-        if _is_telling(drawn, bits):
+        if _is_telling(drawn, bits, most):
             return drawn
     raise ConfigError(
         f"no circuit of {sum(sizes)} telling gates over {inputs} inputs in {_TRIES} tries: ask for "
@@ -159,12 +164,12 @@ def _below(low: int, high: int, generator: torch.Generator) -> int:
     return int(torch.randint(low, high, (), generator=generator))
 
 
-def _is_telling(circuit: Circuit, bits: Bool[Tensor, "batch input"]) -> bool:
+def _is_telling(circuit: Circuit, bits: Bool[Tensor, "batch input"], most: float) -> bool:
     if not circuit.alternatives:
         return False
     on = circuit.on(bits)
     rates = on.double().mean(dim=0)
-    if rates.min() < 0.03 or rates.max() > 0.85:  # noqa: PLR2004  # as promised
+    if rates.min() < 0.03 or rates.max() > most:  # noqa: PLR2004  # as promised
         return False
     alike = torch.corrcoef(torch.cat([bits, on], dim=1).double().T).abs().fill_diagonal_(0)
     # A NOT of an input is that input; other gates must not repeat a wire.

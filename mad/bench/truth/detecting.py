@@ -36,12 +36,12 @@ SAMPLE: Final = 8_192
 class Row:
     """What one anomaly of one model came to.
 
-    ``found`` is the share of mechanisms with a component that is active where they are, ``local``
-    of those with one that is active where they are on, and ``culprits_found`` says whether the
-    anomaly's are found. Recalls are at 1 % false alarms among ordinary inputs, or among
-    those that use as many mechanisms as anomalies do (``matched``), by the measure that alerts go
-    by. ``alerts`` is the share of anomalies that alert, and ``named`` the share of those whose
-    explanation has a culprit before other mechanisms.
+    ``causal`` is the share of mechanisms with a component that is active where they are, ``local``
+    of those with one that is active where they are on, ``found`` of those with either, and
+    ``culprits_found`` says whether all of the anomaly's are found. Recalls are at 1 % false alarms
+    among ordinary inputs, or among those that use as many mechanisms as anomalies do (``matched``),
+    by the measure that alerts go by. ``alerts`` is the share of anomalies that alert, and ``named``
+    the share of those whose explanation has a culprit before other mechanisms.
     """
 
     model: str
@@ -50,6 +50,7 @@ class Row:
     kind: str
     anomaly: str
     found: float
+    causal: float
     local: float
     culprits_found: bool
     auroc_matched: float
@@ -92,8 +93,9 @@ def measure(  # noqa: PLR0913  # what is measured, with what, and how it is watc
         seed=seed,
         source=source,
         kind=anomaly.kind,
-        anomaly=", ".join(truth.mechanisms[place] for place in anomaly.culprits),
+        anomaly=anomaly.name(truth),
         found=float(matching.found.double().mean()),
+        causal=float((matching.causal >= FOUND).double().mean()),
         local=float((matching.local >= FOUND).double().mean()),
         culprits_found=bool(matching.found[list(anomaly.culprits)].all()),
         auroc_matched=float(auroc(against_matched)),

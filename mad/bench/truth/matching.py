@@ -35,8 +35,12 @@ class Matching:
 
     @property
     def found(self) -> Bool[Tensor, " mechanism"]:
-        """Say which mechanisms have a component that is active where they are."""
-        return self.causal >= FOUND
+        """Say which mechanisms some component is active with, where they are active or on.
+
+        Either will do: importance of the scalar kind sees its own layer alone, and so cannot tell
+        where a mechanism that is on changes no answer.
+        """
+        return torch.maximum(self.causal, self.local) >= FOUND
 
 
 def match(truth: Truth, decomposition: Decomposition, inputs: Inputs) -> Matching:

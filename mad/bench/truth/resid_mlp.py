@@ -74,7 +74,7 @@ def sparse(
 @final
 @dataclass(frozen=True)
 class ResidMlpTask:
-    """Sizes of a network, ``neurons`` of each layer, and how long it is trained."""
+    """Sizes of a network, ``neurons`` of each layer, and how long, on what, it is trained."""
 
     features: int
     neurons: int
@@ -82,6 +82,7 @@ class ResidMlpTask:
     stream: int = 1_000
     batch: int = 2_048
     steps: int = 1_000
+    rate: float = RATE
 
     def trained(self, seed: int) -> tuple[ResidMlp, int]:
         """Train a network as published (AdamW, cosine rate), and return it with its seed."""
@@ -97,7 +98,7 @@ class ResidMlpTask:
         weights = [one.requires_grad_() for one in weights]
         optimiser = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=DECAY, fused=True)
         for step in range(self.steps):
-            batch = sparse(self.batch, self.features, generator)
+            batch = sparse(self.batch, self.features, generator, rate=self.rate)
             folded = Folded.of(embedding, list(zip(weights[::2], weights[1::2], strict=True)))
             missed = folded.output(batch) - (batch + torch.relu(batch))
             slopes = torch.autograd.grad(missed.square().mean(), weights)

@@ -1,14 +1,14 @@
 """Anomalies are found and named by components that are the mechanisms; which are, is measured."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
-from mad.bench.circuits import Setting, kept, rows_of, table
+from mad.bench.circuits import Setting, kept, rows_of, summary, table
 from mad.bench.truth.across import Across
 from mad.bench.truth.circuits import random_circuit
 from mad.bench.truth.detecting import Row
@@ -61,7 +61,7 @@ def test_a_view_across_layers_has_all_components_but_twins() -> None:
 def found(kind: str) -> Row:
     setting = Setting(trusted=3_000, tests=200)
     wanted = [("mechanism", "known")] if kind == "mechanism" else [("pair", "known")]
-    (row,) = rows_of(0, wanted, setting, progress=quiet)  # type: ignore[arg-type]  # literals
+    (row,) = rows_of("circuit", 0, wanted, setting, progress=quiet)  # type: ignore[arg-type]  # literals
     return row
 
 
@@ -74,7 +74,7 @@ def test_known_gates_find_and_name_what_trusted_inputs_never_use(kind: str) -> N
     assert row.local == 1.0
 
 
-ROW = Row("circuit 3", 3, "full", "pair", "and 1, or 2", *(0.5, 0.75), True, *(0.5,) * 7)
+ROW = Row("circuit 3", 3, "full", "pair", "and 1, or 2", *(0.5, 0.25, 0.75), True, *(0.5,) * 7)
 
 
 def test_what_was_done_is_read_again(tmp_path: Path) -> None:
@@ -88,6 +88,15 @@ def test_what_was_done_is_read_again(tmp_path: Path) -> None:
 
 
 def test_a_table_has_one_line_a_row() -> None:
-    lines = table([ROW, ROW]).splitlines()
-    assert len(lines) == 4
-    assert "| 3 | full | pair | and 1, or 2 | 50% | yes |" in lines[2]
+    lines = table([ROW, ROW]).splitlines()[-4:]
+    assert lines[0].startswith("| model | components | anomaly |")
+    assert "| circuit 3 | full | pair | and 1, or 2 | 50% | yes |" in lines[2]
+
+
+def test_a_summary_counts_only_anomalies_whose_own_mechanisms_were_found() -> None:
+    clear = replace(ROW, found=1.0, recall=0.9, recall_matched=0.8, named=0.7)
+    missed = replace(ROW, culprits_found=False, recall=0.0)
+    assert summary([ROW, clear, missed]) == [
+        ("circuit", "full", "67%", "2 of 3", "50.0%, 70.0%", "50.0%, 65.0%", "50.0%, 60.0%")
+    ]
+    assert summary([missed])[0][3:] == ("0 of 1", "none", "none", "none")
