@@ -63,37 +63,6 @@ class Around:
     trace: Callable[[Call], AbstractContextManager[None]] | None = None
 
 
-@final
-class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Runs every call, the reading of its bytes included, inside what is around calls.
-
-    gRPC reads requests before it calls a handler and answers UNKNOWN when that fails; here the
-    handler reads them, so that unreadable bytes are an error like any other. So is a single answer
-    too large to send, which gRPC would drop after the call has succeeded.
-    """
-
-    def __init__(self, around: Around, *, max_message_bytes: int) -> None:
-        self._around = around
-        self._max_bytes = max_message_bytes
-        self._known: dict[str, RpcHandler] = {}
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["RpcHandler | None"]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> "RpcHandler | None":
-        """Wrap the handler; an unknown method has none."""
-        path: str = handler_call_details.method
-        if known := self._known.get(path):
-            return known
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
-        # Only what a server has comes here, so callers cannot make it grow.
-        wrapped = self._known[path] = _wrapped(handler, path, self._around, self._max_bytes)
-        return wrapped
-
-
 def check_size(num_bytes: int, max_bytes: int) -> None:
     """Raise TooLargeError for an answer that cannot be sent."""
     if num_bytes > max_bytes:
@@ -111,7 +80,14 @@ def code_of(context: Context) -> str:
     )
 
 
-def _wrapped(handler: RpcHandler, path: str, around: Around, max_bytes: int) -> RpcHandler:
+def wrapped(
+    handler: RpcHandler, path: str, *, around: Around, max_message_bytes: int
+) -> RpcHandler:
+    """Run every call of a handler, the reading of its bytes included, inside what is around calls.
+
+    The handler reads bytes itself, so that unreadable ones are an error like any other, and so is a
+    single answer too large to send.
+    """
     service, _, method = path.lstrip("/").rpartition("/")
     rpc = Rpc(_kind(handler), service, method)
     series = around.metrics.calls.of(rpc)
@@ -121,7 +97,7 @@ def _wrapped(handler: RpcHandler, path: str, around: Around, max_bytes: int) -> 
 
     async def one(request: object, context: Context) -> bytes:
         content = serialise(await begin(request, context))
-        check_size(len(content), max_bytes)
+        check_size(len(content), max_message_bytes)
         series.sent.inc()
         return content
 

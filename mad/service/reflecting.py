@@ -8,7 +8,7 @@ import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from mad.service.oip import inference_pb2
 from mad.service.oip.ext_proc import ext_proc_pb2
@@ -24,7 +24,8 @@ def reflect(services: Iterable[str], server: grpc.aio.Server) -> None:
         ext_proc_pb2.DESCRIPTOR.pool,
     ]
     names = (*services, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server, pool=_Pools(pools))
+    servicer = reflection.aio.ReflectionServicer(names, pool=_Pools(pools))
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
 
 
 @final

@@ -25,12 +25,12 @@ from mad.service.auth.probing import Probing
 from mad.service.baselines import BaselineServicer
 from mad.service.batching import Batcher
 from mad.service.calibration import CalibrationServicer
-from mad.service.calls import Around, CallInterceptor
+from mad.service.calls import Around, wrapped
 from mad.service.clock import utc_now
 from mad.service.errors import refuse
 from mad.service.fit_jobs.fits import Fits
 from mad.service.fit_jobs.setup import FitSetup
-from mad.service.naming import by_name
+from mad.service.listening.listener import listener
 from mad.service.objective import Objective
 from mad.service.observed import Observations
 from mad.service.oip.model import SERVICE as INFERENCE
@@ -249,9 +249,8 @@ class Server:
             trace=self.tracing.traced if self.tracing.is_on else None,
         )
         most = self.limits.max_message_bytes
-        calls = CallInterceptor(around, max_message_bytes=most)
-        server = grpc.aio.server(interceptors=[calls], options=options(max_message_bytes=most))
-        named = by_name(server)
+        wrap = partial(wrapped, around=around, max_message_bytes=most)
+        server = listener(wrap=wrap, options=options(max_message_bytes=most))
         answering = Answering(
             registry=self.registry,
             batcher=self._batcher,
@@ -271,23 +270,23 @@ class Server:
             stream_requests=self.limits.callers.stream_requests,
             draining=self._draining,
         )
-        scoring_pb2_grpc.add_ScoringServiceServicer_to_server(scoring, named)
+        scoring_pb2_grpc.add_ScoringServiceServicer_to_server(scoring, server)
         self._inference.add_to(
-            named,
+            server,
             answering,
             is_ready=lambda: self.is_ready,
             stream_requests=self.limits.callers.stream_requests,
             draining=self._draining,
         )
         baselines_pb2_grpc.add_BaselineServiceServicer_to_server(
-            BaselineServicer(self.store, self.registry, self._fits, self._promoting), named
+            BaselineServicer(self.store, self.registry, self._fits, self._promoting), server
         )
-        alerts_pb2_grpc.add_AlertServiceServicer_to_server(self._alerts.servicer, named)
-        streams_pb2_grpc.add_StreamServiceServicer_to_server(StreamServicer(self._watch), named)
+        alerts_pb2_grpc.add_AlertServiceServicer_to_server(self._alerts.servicer, server)
+        streams_pb2_grpc.add_StreamServiceServicer_to_server(StreamServicer(self._watch), server)
         calibration_pb2_grpc.add_CalibrationServiceServicer_to_server(
-            CalibrationServicer(self.registry, self._observations), named
+            CalibrationServicer(self.registry, self._observations), server
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, named)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self.has_reflection:
             reflect((*SERVICES, *self._inference.services, health.SERVICE_NAME), server)
         return server

@@ -12,8 +12,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from mad.service.auth.methods import METHODS
 from mad.service.caller import ROLES
-from mad.service.calls import Around, CallInterceptor
+from mad.service.calls import Around, wrapped
 from mad.service.errors import refuse
+from mad.service.listening.listener import listener
 from mad.service.server import SERVICES
 from mad.v1 import alerts_pb2, baselines_pb2, calibration_pb2, scoring_pb2, streams_pb2
 from tests.service.auth.conftest import bearer, streaming, unary
@@ -136,7 +137,8 @@ async def test_a_method_without_a_row_is_denied_to_everybody(guarded: Running, r
         hold=lambda _: nullcontext(),
         refuse=partial(refuse, metrics=metrics),
     )
-    server = grpc.aio.server(interceptors=[CallInterceptor(around, max_message_bytes=1000)])
+    wrap = partial(wrapped, around=around, max_message_bytes=1000)
+    server = listener(wrap=wrap, options=())
     name, _, method = WITHOUT_A_ROW.rpartition("/")
     handler = grpc.unary_unary_rpc_method_handler(
         steal, request_deserializer=bytes, response_serializer=bytes

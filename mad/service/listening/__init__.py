@@ -1,0 +1,1 @@
+"""What calls come to: a server of handlers in the event loop."""

@@ -1,0 +1,105 @@
+"""The messages of one stream, read a few ahead of the handler that takes them."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Final, TypeAlias, final
+
+from mad.service.listening.completions import Completions, wake
+
+Receive: TypeAlias = Callable[[Callable[[bytes | None], None]], None]
+"""Ask for the next message, and be called with it in the waiting thread; None ends them."""
+
+HELD: Final = 8
+"""Messages that may wait for their handler; beyond these the caller's own flow control waits."""
+
+HELD_BYTES: Final = 256 * 1024
+"""None is asked for while as many bytes wait, so that large messages wait one at a time."""
+
+
+@final
+class Requests:
+    """An asynchronous iterator over what a caller sends until it sends no more."""
+
+    def __init__(self, receive: Receive, completions: Completions) -> None:
+        self._receive: Receive | None = receive
+        self._completions = completions
+        self._lock = threading.Lock()
+        self._held: deque[bytes] = deque()
+        self._held_bytes = 0
+        self._is_asked = True
+        self._is_over = False
+        self._waiting: asyncio.Future[None] | None = None
+        self._has_come = False
+        self._first: asyncio.Future[None] | None = None
+        receive(self._came)
+
+    def __aiter__(self) -> "Requests":
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return the next message, or stop."""
+        while True:
+            with self._lock:
+                content = self._held.popleft() if self._held else None
+                if content is not None:
+                    self._held_bytes -= len(content)
+                asks = content is not None and not self._is_asked and self._has_room()
+                self._is_asked |= asks
+                is_over = self._is_over
+                if content is None and not is_over:
+                    self._waiting = asyncio.get_running_loop().create_future()
+            if asks:
+                self._ask()
+            if content is not None:
+                return content
+            if is_over:
+                raise StopAsyncIteration
+            assert self._waiting is not None
+            await self._waiting
+
+    async def begun(self, seconds: float) -> None:
+        """Wait so long for the first message, or for there being none."""
+        with self._lock:
+            if self._has_come:
+                return
+            first = self._first = asyncio.get_running_loop().create_future()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(first, seconds)
+
+    def close(self) -> None:
+        """Read no further, and let go of the call."""
+        with self._lock:
+            self._receive = None
+            self._is_over = True
+            self._held.clear()
+
+    def _has_room(self) -> bool:
+        return not self._is_over and len(self._held) < HELD and self._held_bytes < HELD_BYTES
+
+    def _ask(self) -> None:
+        receive = self._receive
+        if receive is not None:
+            receive(self._came)
+
+    def _came(self, content: bytes | None) -> None:
+        """Keep a message and ask for another, in the waiting thread."""
+        with self._lock:
+            if content is None:
+                self._is_over = True
+            elif not self._is_over:
+                self._held.append(content)
+                self._held_bytes += len(content)
+            self._is_asked = asks = self._has_room()
+            self._has_come = True
+            first, self._first = self._first, None
+            waiting, self._waiting = self._waiting, None
+        if asks:
+            self._ask()
+        for one in (waiting, first):
+            if one is not None:
+                self._completions.hand(partial(wake, one))
