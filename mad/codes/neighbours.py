@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import final
 
+import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
@@ -26,6 +27,9 @@ MIN_KEPT = 2 * SUPPORT
 """Fewer trusted directions than this say nothing about how far neighbours are."""
 
 _CHUNK = 512
+
+_NOTHING = 1e-12
+"""The least length that a vector is brought from to one."""
 
 _VANISHED = -100.0
 """``ln`` of a share of the largest kernel that no sum in double precision can show."""
@@ -72,7 +76,10 @@ class NeighbourCode:
 
     def lengths(self, activity: Activity, context: Context) -> Bits:  # noqa: ARG002  # Code
         """Return the code length of each activation's direction, in bits."""
-        return self.direction_lengths(functional.normalize(activity.activation.double(), dim=1))
+        every = activity.activation.double().numpy()
+        # Of few numbers, numpy makes a third of the work that torch does.
+        norms = np.sqrt(np.square(every).sum(axis=1, keepdims=True))
+        return self.direction_lengths(torch.from_numpy(every / np.maximum(norms, _NOTHING)))
 
     def contributions(self, activity: Activity, context: Context) -> Float64[Tensor, "batch 1"]:
         """Charge everything to the nearest trusted direction."""
@@ -85,8 +92,8 @@ class NeighbourCode:
     def nearest(self, activity: Activity) -> tuple[int, float]:
         """Return which trusted input the first activation is nearest to, and their cosine."""
         direction = functional.normalize(activity.activation[:1].double(), dim=1)
-        weighted = self._kernels.weighted[:-1]
-        cosine, place = ((direction @ weighted).squeeze(0) * self.variance).max(dim=0)
+        weighted = self._kernels.weighted[:, :-2]
+        cosine, place = ((weighted @ direction[0]) * self.variance).max(dim=0)
         return int(self.rows[place]), float(cosine)
 
     def direction_lengths(
@@ -96,18 +103,22 @@ class NeighbourCode:
 
         With ``but_itself`` the points are the kept directions, and each is left to the others.
         """
-        coordinates = directions.shape[1]
-        kernels = self.directions.shape[0] - but_itself
-        floor = math.log2(kernels) + coordinates * (
-            0.5 * math.log2(2 * math.pi) - math.log2(_step(coordinates))
-        )
+        if not but_itself and len(directions) <= _CHUNK:
+            return self._bits(_log_sum(self._kernels.nats(directions)), self.directions.shape[0])
         nats = [
             _log_sum(self._kernels.nats(chunk, hidden=start if but_itself else None))
             for start, chunk in zip(
                 range(0, len(directions), _CHUNK), directions.split(_CHUNK), strict=True
             )
         ]
-        return floor - torch.cat(nats) / math.log(2)
+        return self._bits(torch.cat(nats), self.directions.shape[0] - but_itself)
+
+    def _bits(self, nats: Float64[Tensor, " batch"], kernels: int) -> Bits:
+        coordinates = self.directions.shape[1]
+        floor = math.log2(kernels) + coordinates * (
+            0.5 * math.log2(2 * math.pi) - math.log2(_step(coordinates))
+        )
+        return torch.from_numpy(floor - nats.numpy() / math.log(2))
 
     @cached_property
     def _kernels(self) -> "_Kernels":
@@ -119,32 +130,35 @@ class NeighbourCode:
 class _Kernels:
     """Kernels laid out so that one product gives the logarithm of each at a point.
 
-    ``ln`` of a kernel is ``-|x - c|^2 / 2 v - d ln(v) / 2``: linear in ``x`` and its square, which
-    is ``x``'s last coordinate here. A request must not read centres twice.
+    ``ln`` of a kernel is ``-|x - c|^2 / 2 v - d ln(v) / 2``: linear in ``x``, its square and one,
+    which are ``x``'s last coordinates here. A request must not read centres twice.
     """
 
-    weighted: Float64[Tensor, "coordinate_and_square kept"]
-    start: Float64[Tensor, " kept"]
+    weighted: Float64[Tensor, "kept coordinate_square_and_one"]
 
     @staticmethod
     def of(
         centres: Float64[Tensor, "kept coordinate"], variance: Float64[Tensor, " kept"]
     ) -> "_Kernels":
         """Lay out kernels, one a row."""
-        joined = torch.cat([centres, torch.full((len(centres), 1), -0.5, dtype=torch.float64)], 1)
+        half = torch.full((len(centres), 1), -0.5, dtype=torch.float64)
         volume = 0.5 * centres.shape[1] * variance.log()
         start = -0.5 * centres.square().sum(dim=1) / variance - volume
-        return _Kernels((joined / variance.unsqueeze(1)).T.contiguous(), start)
+        scaled = torch.cat([centres, half], dim=1) / variance.unsqueeze(1)
+        return _Kernels(torch.cat([scaled, start.unsqueeze(1)], dim=1))
 
     def nats(
-        self, points: Float64[Tensor, "chunk coordinate"], *, hidden: int | None
+        self, points: Float64[Tensor, "chunk coordinate"], *, hidden: int | None = None
     ) -> Float64[Tensor, "chunk kept"]:
         """Return ``ln`` of each kernel, but for what all share.
 
         If points are centres themselves, from number ``hidden`` on, each is hidden from itself.
         """
-        squares = points.square().sum(dim=1, keepdim=True)
-        found = torch.addmm(self.start, torch.cat([points, squares], dim=1), self.weighted)
+        own = points.numpy()
+        joined = np.ones((len(own), own.shape[1] + 2))
+        joined[:, :-2] = own
+        np.square(own).sum(axis=1, out=joined[:, -2])
+        found = torch.mm(torch.from_numpy(joined), self.weighted.T)
         if hidden is not None:
             found.diagonal(hidden).fill_(-torch.inf)
         return found
