@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
 
-import numpy as np
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
@@ -238,14 +237,14 @@ class Monitor:
         self, observed: Observed, ledger: Ledger, weighed: Weighed
     ) -> tuple[Verdict, ...]:
         manifest = self.baseline.manifest
-        p = self.baseline.p_values(weighed, observed.context)
+        p = self.baseline.p_values(weighed, observed.context).tolist()
         columns = zip(
             weighed.surprise.tolist(),
             weighed.mechanism.tolist(),
             weighed.novelty.tolist(),
             ledger.description.tolist(),
-            p.tolist(),
-            [is_alert(one, false_alarm_rate=manifest.false_alarm_rate) for one in p.tolist()],
+            p,
+            [is_alert(one, false_alarm_rate=manifest.false_alarm_rate) for one in p],
             _parts(ledger, weighed),
             observed.context.tolist(),
             _active_components(observed),
@@ -262,15 +261,17 @@ def _of_mechanism_alone(verdict: Verdict) -> Verdict:
 
 def _parts(ledger: Ledger, weighed: Weighed) -> Iterator[tuple[Part, ...]]:
     sites, terms = zip(*ledger.keys, strict=True)
-    rows = zip(ledger.bits.tolist(), weighed.rarity.tolist(), ledger.marginal.tolist(), strict=True)
-    for bits, rarity, marginal in rows:
-        alone = [None if math.isnan(one) else one for one in marginal]
-        yield tuple(map(Part._make, zip(sites, terms, bits, rarity, alone, strict=True)))
+    inputs, width = ledger.bits.shape
+    numbers = (one.flatten().tolist() for one in (ledger.bits, weighed.rarity))
+    alone = [None if math.isnan(one) else one for one in ledger.marginal.flatten().tolist()]
+    every = list(map(Part, sites * inputs, terms * inputs, *numbers, alone))
+    return (tuple(every[start : start + width]) for start in range(0, len(every), width))
 
 
 def _active_components(observed: Observed) -> list[int]:
-    ends = np.stack([one.offsets.numpy() for one in observed.activity.values()]).sum(axis=0)
-    counts: list[int] = np.diff(ends).tolist()
+    first, *others = (one.offsets.numpy() for one in observed.activity.values())
+    ends = sum(others, start=first)
+    counts: list[int] = (ends[1:] - ends[:-1]).tolist()
     return counts
 
 

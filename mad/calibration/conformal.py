@@ -13,8 +13,9 @@ def p_values(surprise: Bits, reference: Reference) -> PValues:
     Law (validity): if an input and the reference are exchangeable, ``P(p <= a) <= a`` for every
     ``a`` and any size of the reference (Vovk, Gammerman and Shafer 2005, proposition 2.8).
     """
-    at_least = reference.numel() - torch.searchsorted(reference, surprise, side="left")
-    return (at_least + 1).double() / (reference.numel() + 1)
+    # Of few numbers, numpy makes a third of the work that torch does.
+    below = reference.numpy().searchsorted(surprise.numpy(), side="left")
+    return torch.from_numpy((reference.numel() - below + 1) / (reference.numel() + 1))
 
 
 def attainable_rate(reference: int) -> float:

@@ -73,16 +73,23 @@ class Rarity:
 
     def bits(self, lengths: Float64[Tensor, "batch part"]) -> Float64[Tensor, "batch part"]:
         """Return how rare each length is among trusted inputs, in bits."""
+        found = self.by_part(np.ascontiguousarray(lengths.numpy().T))
+        return torch.from_numpy(np.ascontiguousarray(found.T))
+
+    def by_part(
+        self, lengths: Float64[np.ndarray, "part batch"]
+    ) -> Float64[np.ndarray, "part batch"]:
+        """Return the same of one row of lengths a part."""
         curves = self._curves
-        wanted = np.ascontiguousarray(lengths.T.numpy())
-        within = np.minimum(wanted, curves.last)
+        within = np.minimum(lengths, curves.last)
         after = torch.searchsorted(self.knots, torch.from_numpy(within), right=True).numpy()
-        piece = after + curves.first
-        share = (within - curves.low.take(piece)) / curves.width.take(piece)
-        start, end = curves.start.take(piece), curves.end.take(piece)
-        counted = np.minimum(start + np.maximum(share, 0.0) * (end - start), end)
-        counted += (wanted - within) / curves.scale
-        return torch.from_numpy(np.ascontiguousarray(counted.T))
+        low, width, start, end = curves.pieces.take(after + curves.first, axis=0).transpose(2, 0, 1)
+        share = (within - low) / width
+        counted: Float64[np.ndarray, "part batch"] = np.minimum(
+            start + np.maximum(share, 0.0) * (end - start), end
+        )
+        counted += (lengths - within) / curves.scale
+        return counted
 
     def of(self, parts: Bool[Tensor, " part"]) -> "Rarity":
         """Return the same for some of the parts."""
@@ -97,12 +104,10 @@ class Rarity:
         width = self.knots[:, right] - low
         # A left knot that is also the right one is an end of the curve: any width will do.
         width = torch.where(width > 0, width, 1.0)
+        ends = (low, width, self.rarity[:, left], self.rarity[:, right])
         return _Curves(
             np.arange(0, parts * (knots + 1), knots + 1)[:, None],
-            low.numpy(),
-            width.numpy(),
-            self.rarity[:, left].numpy(),
-            self.rarity[:, right].numpy(),
+            torch.stack(ends, dim=2).flatten(0, 1).numpy(),
             self.knots[:, -1:].numpy(),
             self.scale.unsqueeze(1).numpy() * math.log(2),
         )
@@ -113,15 +118,12 @@ class Rarity:
 class _Curves:
     """Curves piece by piece, one more than knots: numpy is three times as fast with few numbers.
 
-    Those of a part begin at ``first`` of the flat arrays. A piece begins at the length ``low``, and
-    goes from rarity ``start`` to ``end`` over its ``width``.
+    Those of a part begin at ``first``. Each of ``pieces`` has the length it begins at, the width
+    over which it goes on, and the rarity at both ends: what is read together lies together.
     """
 
     first: Int64[np.ndarray, "part 1"]
-    low: Float64[np.ndarray, "part piece"]
-    width: Float64[np.ndarray, "part piece"]
-    start: Float64[np.ndarray, "part piece"]
-    end: Float64[np.ndarray, "part piece"]
+    pieces: Float64[np.ndarray, "part_and_piece 4"]
     last: Float64[np.ndarray, "part 1"]
     scale: Float64[np.ndarray, "part 1"]
 

@@ -67,9 +67,9 @@ class Weighing:
         """Return how rare each input's lengths are; infinite lengths are infinitely rare."""
         rarity = self.parts.bits(_columns(ledger))
         by_site = self._sites.evidence(rarity)
-        told = torch.from_numpy(_evidence(by_site, self._sites, self.power.tolist()))
-        totals = self.totals.bits(told)
-        return Weighed(rarity[:, : len(ledger.keys)], *totals.T.contiguous().unbind())
+        told = _evidence(by_site, self._sites, self.power.tolist())
+        totals = torch.from_numpy(self.totals.by_part(np.ascontiguousarray(told.T)))
+        return Weighed(rarity[:, : len(ledger.keys)], *totals.unbind())
 
     @property
     def mechanism(self) -> "Weighing":
