@@ -96,8 +96,7 @@ class Dictionary:
         examples = self.look.examples(activations)
         latents = self._encode(examples)
         left = examples.target - self._explained(examples, latents)
-        residuals = left.split(self.widths, dim=1)
-        owned = examples.target.split(self.widths, dim=1)
+        residuals, owned = self._by_view(left), self._by_view(examples.target)
         shares = latents
         if self.target.rows != "none":
             shares = latents.scaled(self.target.factors(examples.target))
@@ -139,6 +138,11 @@ class Dictionary:
         """Change the positions as the pooling needs it."""
         assert view in self.views
         return unpool(change.to(activations.dtype), activations, self.look.pooling)
+
+    def _by_view(
+        self, vectors: Float[Tensor, "batch target"]
+    ) -> tuple[Float[Tensor, "batch _"], ...]:
+        return vectors.split(self.widths, dim=1) if len(self.widths) > 1 else (vectors,)
 
     def _encode(self, examples: Examples) -> Latents:
         for vectors, frame, sites in (

@@ -7,6 +7,7 @@ than what is active. Weights are read fastest ``by_component``.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -51,16 +52,14 @@ def largest(
 ) -> tuple[Float[Tensor, "batch k"], Int64[Tensor, "batch k"]]:
     """Return the k largest of ``source @ weight + bias`` and their components, ascending."""
     directions = _by_rows(weight)
-    with torch.no_grad():
-        found = [
-            _largest(some, directions, bias, k, candidates)
-            for some, candidates in _searched(source, weight, bias, k=k)
-        ]
-        products, components = (
-            parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*found, strict=True)
-        )
     if not torch.is_grad_enabled():
-        return products.add_(bias[components]), components
+        products, components = _largest_of_all(source, weight, directions, bias, k)
+        # Of few numbers, numpy makes a third of the work that torch does.
+        summed = products.numpy()
+        summed += bias.detach().numpy().take(components.numpy())
+        return products, components
+    with torch.no_grad():
+        products, components = _largest_of_all(source, weight, directions, bias, k)
     offsets = torch.arange(0, components.numel() + 1, k)
     values = sparse.products(
         source, components.flatten(), offsets, directions, products.flatten()
@@ -162,14 +161,27 @@ def _searched(
     yield from zip(pieces, found, strict=True)
 
 
+def _largest_of_all(
+    source: Tensor, weight: Tensor, directions: Tensor, bias: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
+    """Return the products and components of the largest, some vectors at a time."""
+    if len(source) <= piece(bias.numel()) and not is_worthwhile(source, weight, k):
+        return _largest(source, directions, bias, k, None)
+    found = [
+        _largest(some, directions, bias, k, candidates)
+        for some, candidates in _searched(source, weight, bias, k=k)
+    ]
+    products, components = zip(*found, strict=True)
+    return torch.cat(products), torch.cat(components)
+
+
 def _largest(
     source: Tensor, directions: Tensor, bias: Tensor, k: int, found: Candidates | None
 ) -> tuple[Tensor, Tensor]:
     """Return the products and components of the largest, ascending by component."""
     if found is None or found.unsure.all():
-        places = _places(affine(source, directions.T, bias), k)
-        # Of few numbers, numpy makes a third of the work that torch does.
-        components = torch.from_numpy(np.sort(places.numpy(), axis=1))
+        best = _places(affine(source, directions.T, bias), k).numpy()
+        components = torch.from_numpy(np.sort(best, axis=1))
         return sparse.even_products(source, components, directions), components
     counts = found.rows.bincount(minlength=len(source))
     offsets = sparse.offsets_of(counts)
@@ -202,9 +214,15 @@ def _places(table: Tensor, k: int) -> Tensor:
         return table.topk(k, dim=1, sorted=False).indices
     maxima = table.view(len(table), _FAN, groups).amax(dim=1)
     best = maxima.topk(k, dim=1, sorted=False).indices
-    members = np.arange(0, table.shape[1], groups)
-    places = torch.from_numpy((best.numpy()[:, :, None] + members).reshape(len(table), -1))
+    members = best.numpy()[:, :, None] + _members(table.shape[1], groups)
+    places = torch.from_numpy(members.reshape(len(table), -1))
     return places.gather(1, table.gather(1, places).topk(k, dim=1, sorted=False).indices)
+
+
+@lru_cache(maxsize=64)
+def _members(components: int, groups: int) -> Int64[np.ndarray, " member"]:
+    """Return where the members of the first group are; it is shared, so only read it."""
+    return np.arange(0, components, groups)
 
 
 def _exceeding(
