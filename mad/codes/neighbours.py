@@ -79,7 +79,10 @@ class NeighbourCode:
         every = activity.activation.double().numpy()
         # Of few numbers, numpy makes a third of the work that torch does.
         norms = np.sqrt(np.square(every).sum(axis=1, keepdims=True))
-        return self.direction_lengths(torch.from_numpy(every / np.maximum(norms, _NOTHING)))
+        # An infinite activation has no direction; its length is no number, which the ledger minds.
+        with np.errstate(invalid="ignore"):
+            directions = every / np.maximum(norms, _NOTHING)
+        return self.direction_lengths(torch.from_numpy(directions))
 
     def contributions(self, activity: Activity, context: Context) -> Float64[Tensor, "batch 1"]:
         """Charge everything to the nearest trusted direction."""
