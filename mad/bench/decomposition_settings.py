@@ -5,7 +5,7 @@ networks of two and three layers those of the paper.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, final
 
 import torch
@@ -24,10 +24,11 @@ class Setting:
 
     ``read`` are the layers that read features, whose matrices side by side MMCS is of, with
     features in the directions of ``embedding``; ``passes`` is a faster way to run the model, if
-    there is one.
+    there is one; ``untrained`` is a model of the same sizes.
     """
 
     target: Callable[[int], tuple[nn.Module, int]]
+    untrained: Callable[[], nn.Module]
     draw: Callable[[int, torch.Generator], Tensor]
     plan: SpdPlan
     features: int
@@ -46,6 +47,7 @@ def tms(task: TmsTask, width: int, **changes: object) -> Setting:
     )
     return Setting(
         target=task.representing,
+        untrained=lambda: replace(task, steps=0).trained(0),
         draw=lambda rows, generator: sparse(rows, task.features, generator),
         plan=plan,
         features=task.features,
@@ -70,6 +72,7 @@ def resid_mlp(task: ResidMlpTask, width: int, **changes: object) -> Setting:
     )
     return Setting(
         target=task.trained,
+        untrained=lambda: replace(task, steps=0).trained(0)[0],
         draw=lambda rows, generator: signed(rows, task.features, generator),
         plan=plan,
         features=task.features,

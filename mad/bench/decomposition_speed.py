@@ -1,17 +1,23 @@
 """What a training step of a decomposition costs, in processor time on one thread.
 
-Run as ``python -m mad.bench.decomposition_speed``. Three are timed in turns, so that a busy machine
-is as busy for each: our compiled steps, the same without a compiler, and the formulas as the
-reference implementation (goodfire-ai/spd) has them: networks of causal importance by einsum, delta
-components formed, every pass from the model's input, and no row left out. The reference itself is
-not run: what its steps were measured to cost elsewhere is printed beside, and says nothing of this
-machine.
+Run as ``python -m mad.bench.decomposition_speed``; with ``--reference-python PYTHON``, that of an
+environment with goodfire-ai/spd, the reference implementation's own loop is timed too. All are
+timed in turns, so that a busy machine is as busy for each: our compiled steps, the same without a
+compiler, and either the reference, in the half precision that it ships with and in single, or else
+its formulas as they are written: networks of causal importance by einsum, delta components formed,
+every pass from the model's input, and no row left out. What the reference was measured to cost
+elsewhere is printed beside, and says nothing of this machine.
 """
 
 import argparse
+import os
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import cycle
+from pathlib import Path
 from statistics import median
 from typing import Final, final
 
@@ -27,6 +33,7 @@ from mad.components.parameters.layers import matrix_of
 from mad.components.parameters.sigmoids import lower_leaky, upper_leaky
 from mad.components.parameters.subcomponents import Subcomponents
 from mad.components.parameters.training.training import SpdTraining
+from mad.errors import ConfigError
 
 PUBLISHED_MS: Final[Mapping[str, float]] = {"tms_5_2": 61, "tms_40_10": 741, "resid_mlp_1": 199}
 """Processor milliseconds of a step of goodfire-ai/spd (3f0bb61), on one thread of an AMD EPYC."""
@@ -35,12 +42,16 @@ PUBLISHED_MS: Final[Mapping[str, float]] = {"tms_5_2": 61, "tms_40_10": 741, "re
 @final
 @dataclass(frozen=True)
 class Cost:
-    """Median milliseconds of processor time of a step."""
+    """Median milliseconds of processor time of a step, by contender; our compiled one is first."""
 
     model: str
-    compiled: float
-    eager: float
-    plain: float
+    by: Mapping[str, float]
+
+    @property
+    def ratio(self) -> float:
+        """The least that others take, in times of ours."""
+        ours, _, *others = self.by.values()
+        return min(others) / ours
 
 
 @final
@@ -121,9 +132,58 @@ def _logits(piece: Subcomponents, rows: Tensor) -> Tensor:
     return torch.einsum("bch,cho->bco", hidden, w_out.unsqueeze(-1)).squeeze(-1) + b_out
 
 
-def cost(name: str, setting: Setting, *, steps: int, rounds: int = 4) -> Cost:
-    """Time steps in turns; the first of each, which compiles, is not counted."""
-    model, _ = setting.target(0)
+@final
+class Reference:
+    """The reference's training loop, in a process of its own that waits between steps."""
+
+    def __init__(self, python: str, model: str, precision: str) -> None:
+        script = Path(__file__).with_name("decomposition_speed_peer.py")
+        self._process = subprocess.Popen(  # noqa: S603  # the Python that was named
+            [python, str(script), model, precision],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        self._answer()
+
+    def milliseconds(self) -> float:
+        """Take one step, and return the processor time that it took."""
+        assert self._process.stdin is not None
+        print(file=self._process.stdin, flush=True)
+        return float(self._answer())
+
+    def close(self) -> None:
+        """Let the process end."""
+        self._process.communicate()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        answer = self._process.stdout.readline()
+        if not answer:
+            self.close()
+            raise ConfigError(
+                "the reference's process ended; run mad/bench/decomposition_speed_peer.py with its "
+                "Python to see why"
+            )
+        return answer
+
+
+def cost(
+    name: str,
+    setting: Setting,
+    *,
+    steps: int,
+    rounds: int = 4,
+    reference_python: str | None = None,
+) -> Cost:
+    """Time steps in turns; the first of each, which compiles, is not counted.
+
+    Raises:
+        ConfigError: the reference does not run.
+    """
+    model = setting.untrained()
     generator = torch.Generator().manual_seed(0)
     batches = [setting.draw(setting.plan.batch_size, generator) for _ in range(8)]
     passes = None if setting.passes is None else setting.passes(model)
@@ -131,24 +191,37 @@ def cost(name: str, setting: Setting, *, steps: int, rounds: int = 4) -> Cost:
         SpdTraining.begin(model, setting.plan, batches[0], passes=passes, compiled=one)
         for one in (True, False)
     )
-    contenders: list[Callable[[Tensor], object]] = [
-        compiled.step,
-        eager.step,
-        Plain(model, eager).step,
-    ]
-    times: list[list[float]] = [[] for _ in contenders]
-    for one in contenders:
-        one(batches[0])
-    for _ in range(rounds):
-        for one, taken in zip(contenders, times, strict=True):
-            for number in range(steps // rounds):
-                before = time.process_time()
-                one(batches[number % len(batches)])
-                taken.append(1e3 * (time.process_time() - before))
-    return Cost(name, *(median(taken) for taken in times))
+    turn = cycle(batches)
+    contenders: dict[str, Callable[[], float]] = {
+        "compiled": lambda: _milliseconds(compiled.step, next(turn)),
+        "eager": lambda: _milliseconds(eager.step, next(turn)),
+    }
+    with ExitStack() as stack:
+        if reference_python is None:
+            plain = Plain(model, eager)
+            contenders["plain"] = lambda: _milliseconds(plain.step, next(turn))
+        else:
+            for precision in ("bf16", "fp32"):
+                reference = Reference(reference_python, name, precision)
+                stack.callback(reference.close)
+                contenders[f"reference, {precision}"] = reference.milliseconds
+        for one in contenders.values():
+            one()
+        times: dict[str, list[float]] = {one: [] for one in contenders}
+        for _ in range(rounds):
+            for who, one in contenders.items():
+                times[who] += [one() for _ in range(steps // rounds)]
+    return Cost(name, {who: median(taken) for who, taken in times.items()})
 
 
-if __name__ == "__main__":
+def _milliseconds(step: Callable[[Tensor], object], batch: Tensor) -> float:
+    before = time.process_time()
+    step(batch)
+    return 1e3 * (time.process_time() - before)
+
+
+def main() -> None:
+    """Time what is asked for, and print a row for each model."""
     parser = argparse.ArgumentParser(
         prog="python -m mad.bench.decomposition_speed", description=__doc__
     )
@@ -156,13 +229,19 @@ if __name__ == "__main__":
         "--model", nargs="+", choices=tuple(PUBLISHED_MS), default=tuple(PUBLISHED_MS)
     )
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--reference-python", help="Python of an environment with goodfire-ai/spd")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    heads = ("model", "compiled ms", "eager ms", "plain ms", "plain / compiled", "published ms")
-    printed = Printed(*heads, title="Processor time of a step, one thread")
+    python = asked.reference_python
+    others = ("plain",) if python is None else ("reference, bf16", "reference, fp32")
+    heads = ("model", "compiled", "eager", *others, "least of others / compiled", "published")
+    printed = Printed(*heads, title="Processor milliseconds of a step, one thread")
     for chosen in asked.model:
-        found = cost(chosen, SETTINGS[chosen], steps=asked.steps)
-        ours = (f"{one:.1f}" for one in (found.compiled, found.eager, found.plain))
-        ratio = f"{found.plain / found.compiled:.1f}"
-        printed.add_row(chosen, *ours, ratio, f"{PUBLISHED_MS[chosen]:g}, elsewhere")
-    Console(width=120).print(printed)
+        found = cost(chosen, SETTINGS[chosen], steps=asked.steps, reference_python=python)
+        ms = (f"{one:.1f}" for one in found.by.values())
+        printed.add_row(chosen, *ms, f"{found.ratio:.1f}", f"{PUBLISHED_MS[chosen]:g}, elsewhere")
+    Console(width=140).print(printed)
+
+
+if __name__ == "__main__":
+    main()
