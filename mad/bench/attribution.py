@@ -31,6 +31,7 @@ PLAN: Final = ApdPlan(
     components=5,
     rank=3,
     active=0.211,
+    attributed="components",
     simplicity_coefficient=0.7,
     p=1.0,
     rate=3e-2,

@@ -90,6 +90,20 @@ def test_attributions_are_those_of_a_backward_pass_an_output() -> None:
     torch.testing.assert_close(found, by_backward_passes(model, batch, components))
 
 
+def test_attributions_in_the_run_of_all_components_are_those_of_a_model_with_their_sum() -> None:
+    model, batch = Mixed(), torch.randn(5, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    components = drawn(model, components=7, rank=2)
+    visited = Visited(model, [one.layer for one in components.values()])
+    found = attributions(visited, visited.look_at_all(batch, components), batch, components)
+
+    with_sum = Mixed()
+    with_sum.load_state_dict(model.state_dict())
+    for name, one in components.items():
+        matrix_of(with_sum, matrix_layer(with_sum, name)).copy_(one.matrices.sum(dim=0))
+    wanted = by_backward_passes(with_sum, batch, components)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_attributions_of_a_linear_model_are_the_squares_of_what_components_write() -> None:
     model = nn.Sequential(nn.Linear(2, 2, bias=False))
     layer = matrix_layer(model, "0")

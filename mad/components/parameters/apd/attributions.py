@@ -20,8 +20,8 @@ def attributions(
 ) -> Float[Tensor, "batch component"]:
     """Return ``sum over outputs o of (sum over layers l of <d f_o / d y_l, a_l P_{c,l}>)^2``.
 
-    ``y_l`` is what layer ``l`` returns in the model as it is (APD, equation 6, without its root and
-    its division by the number of outputs, which change no order). The inner sums of all outputs
+    ``y_l`` is what layer ``l`` returns in the run that was seen (APD, equation 6, without its root
+    and its division by the number of outputs, which change no order). The inner sums of all outputs
     together are the derivative of the output along one direction, so each component takes one
     forward pass of tangents, however many outputs there are; the paper's code takes one backward
     pass an output.
@@ -33,7 +33,9 @@ def attributions(
         nothing = {name: torch.zeros_like(one) for name, one in seen.returned.items()}
 
         def moved(added: Mapping[str, Tensor]) -> Tensor:
-            return visited.run(batch, lambda name, _given, out: out + added[name])
+            return visited.run(
+                batch, lambda name, given, out: seen.visit(name, given, out) + added[name]
+            )
 
         def along(added: Mapping[str, Tensor]) -> Tensor:
             slope: Tensor = torch.func.jvp(moved, (nothing,), (added,))[1]

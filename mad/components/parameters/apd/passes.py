@@ -20,11 +20,15 @@ Visit: TypeAlias = Callable[[str, Tensor, Tensor], Tensor]
 @final
 @dataclass(frozen=True)
 class Seen:
-    """One run of the model as it is: its output, and what each layer was given and returned."""
+    """One run of a model: its output, and what each layer was given and returned.
+
+    ``visit`` is what ran in the place of the decomposed layers.
+    """
 
     output: Float[Tensor, "batch ..."]
     given: Mapping[str, Shaped[Tensor, "batch ..."]]
     returned: Mapping[str, Float[Tensor, "batch ..."]]
+    visit: Visit
 
 
 @final
@@ -63,18 +67,34 @@ class Visited:
         Raises:
             ConfigError: a layer is not called once in a run, or the output is not a tensor.
         """
+        return self._look(batch, _as_it_is)
+
+    def look_at_all(self, batch: Shaped[Tensor, "batch ..."], components: Components) -> Seen:
+        """Run what all components add up to, which is the model as it is once they are faithful.
+
+        Raises:
+            ConfigError: as ``look``.
+        """
+
+        def all_of(name: str, given: Tensor, _out: Tensor) -> Tensor:
+            every = torch.ones(len(given), components[name].width)
+            return self._biased(name, components[name].written(given, every))
+
+        return self._look(batch, all_of)
+
+    def _look(self, batch: Tensor, within: Visit) -> Seen:
         calls = dict.fromkeys(self.biases, 0)
         given: dict[str, Tensor] = {}
         returned: dict[str, Tensor] = {}
 
         def visit(name: str, own: Tensor, out: Tensor) -> Tensor:
             calls[name] += 1
-            given[name], returned[name] = own, out
-            return out
+            given[name], returned[name] = own, within(name, own, out)
+            return returned[name]
 
         with torch.no_grad():
             output = self.run(batch, visit)
-        return Seen(checked_output(output, calls=calls), given, returned)
+        return Seen(checked_output(output, calls=calls), given, returned, within)
 
     def with_components(
         self,
@@ -86,8 +106,7 @@ class Visited:
         returned: dict[str, Tensor] = {}
 
         def visit(name: str, given: Tensor, _out: Tensor) -> Tensor:
-            out, bias = components[name].written(given, used), self.biases[name]
-            returned[name] = out if bias is None else out + bias
+            returned[name] = self._biased(name, components[name].written(given, used))
             return returned[name]
 
         return self.run(batch, visit), returned
@@ -100,6 +119,10 @@ class Visited:
         finally:
             self._visit = _as_it_is
         return output
+
+    def _biased(self, name: str, written: Tensor) -> Tensor:
+        bias = self.biases[name]
+        return written if bias is None else written + bias
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         def hook(_module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> Tensor:

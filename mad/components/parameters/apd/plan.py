@@ -9,6 +9,13 @@ from mad.errors import ConfigError
 Selection: TypeAlias = Literal["batch", "input"]
 """Whether the largest attributions are taken over a whole batch, or for each input by itself."""
 
+Attributed: TypeAlias = Literal["model", "components"]
+"""Whether attributions are slopes of the model's own run, or of a run of all components together.
+
+They are the same once components are faithful. The paper's code takes the second for the toy
+model of superposition and the first for others.
+"""
+
 Schedule: TypeAlias = Literal["constant", "cosine"]
 
 
@@ -44,6 +51,7 @@ class ApdPlan:
     ties: tuple[tuple[str, str], ...] = ()
     rank: int | None = None
     selection: Selection = "batch"
+    attributed: Attributed = "model"
     faithfulness_coefficient: float = 1.0
     minimality_coefficient: float = 1.0
     simplicity_coefficient: float = 0.7

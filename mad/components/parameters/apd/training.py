@@ -116,7 +116,10 @@ class ApdTraining:
     def _terms(self, batch: Tensor) -> Terms:
         components, plan = self.components(), self.plan
         seen = self.visited.look(batch)
-        found = attributions(self.visited, seen, batch, components)
+        run = seen
+        if plan.attributed == "components":
+            run = self.visited.look_at_all(batch, components)
+        found = attributions(self.visited, run, batch, components)
         used = (
             most_of_batch(found, active=plan.active)
             if plan.selection == "batch"
