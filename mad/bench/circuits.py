@@ -9,7 +9,7 @@ again.
 
 import argparse
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -28,6 +28,7 @@ from mad.bench.truth.cases import Cases, draw_cases, fair
 from mad.bench.truth.detecting import Row, Source, measure
 from mad.bench.truth.models import KINDS
 from mad.components.base import Decomposition
+from mad.components.parameters.training.plan import SpdPlan
 from mad.errors import ConfigError
 from mad.fit import FitPlan, split
 from mad.fit.plan import SetCodeName
@@ -86,8 +87,10 @@ class Sources:
         return self._trained(self.truth.draw(self.setting.trusted, generator))
 
     def _trained(self, inputs: Inputs) -> Decomposition:
-        steps = self.setting.steps
-        return trained(self.truth, inputs, steps, seed=self.seed, progress=self.progress)
+        plan = KINDS[self.model].plan
+        return trained(
+            self.truth, inputs, plan, self.setting.steps, seed=self.seed, progress=self.progress
+        )
 
 
 def rows_of(
@@ -134,15 +137,21 @@ def _measured(sources: Sources, anomaly: Anomaly, asked: Sequence[Source]) -> It
         )
 
 
-def trained(
-    truth: Truth, inputs: Inputs, steps: int, *, seed: int, progress: Progress
+def trained(  # what is decomposed, and how
+    truth: Truth,
+    inputs: Inputs,
+    adapted: Callable[[SpdPlan], SpdPlan],
+    steps: int,
+    *,
+    seed: int,
+    progress: Progress,
 ) -> Decomposition:
-    """Decompose a truth's layers from some inputs, by the rule of ``mad bench``."""
+    """Decompose a truth's layers from some inputs, by the rule of ``mad bench``, adapted."""
     data = Table(inputs)
     rows = split(len(data), FitPlan(name="truth", seed=seed))
     usual = usual_plan(truth.model, data, rows, steps=steps, seed=seed)
     layers = tuple(one for one in usual.layers if one.name in truth.layers)
-    plan = replace(usual, layers=layers)
+    plan = adapted(replace(usual, layers=layers))
     return decompose(truth.model, data, rows.fitting, plan, progress=progress)
 
 

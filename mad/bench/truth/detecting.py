@@ -87,7 +87,8 @@ def measure(  # noqa: PLR0913  # what is measured, with what, and how it is watc
         monitor.judge(inputs) for inputs in (cases.ordinary, cases.matched, cases.anomalous)
     )
     against_matched = _tally(matched, odd, by)
-    named = [_first(one, names) in anomaly.culprits for one in odd.explanations.values()]
+    culprits = set(anomaly.culprits)
+    named = [bool(_first(one, names) & culprits) for one in odd.explanations.values()]
     return Row(
         model=truth.name,
         seed=seed,
@@ -113,8 +114,8 @@ def _of_all_kinds(truth: Truth, seed: int) -> Inputs:
 
 
 def _seen_whole(
-    cases: Cases, whole: Decomposition, stands_for: Mapping[tuple[View, int], int]
-) -> tuple[Decomposition, Mapping[tuple[View, int], int]]:
+    cases: Cases, whole: Decomposition, stands_for: Mapping[tuple[View, int], frozenset[int]]
+) -> tuple[Decomposition, Mapping[tuple[View, int], frozenset[int]]]:
     """Add a view of all layers at once, where there are several, and what stands for what in it."""
     if len(whole.views) == 1:
         return whole, stands_for
@@ -136,11 +137,13 @@ def _bits(judged: Judgement, by: Measure) -> Float64[Tensor, " batch"]:
     return torch.tensor(bits, dtype=torch.float64)
 
 
-def _first(explanation: Explanation, names: Mapping[tuple[View, int], int]) -> int:
-    """Return the mechanism that an explanation names first; -1 if it names none."""
+def _first(
+    explanation: Explanation, names: Mapping[tuple[View, int], frozenset[int]]
+) -> frozenset[int]:
+    """Return the mechanisms that an explanation names first; none if it names none."""
     told = (
         names[charge.site, charge.index]
         for charge in explanation.charges
         if charge.term in MECHANISM_TERMS and (charge.site, charge.index) in names
     )
-    return next(told, -1)
+    return next(told, frozenset())

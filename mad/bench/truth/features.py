@@ -27,15 +27,16 @@ RESID_MLP_RATE: Final = 0.3
 
 
 def tms_truth(*, seed: int) -> Truth:
-    """Return a toy model of superposition of twice as many features as it is wide.
+    """Return a toy model of superposition of five features in two directions.
 
-    A feature is on where it is not zero. The mechanisms are columns of the first matrix; the
+    Of twice as many features as directions, two would lie on one line, and be one rank-one piece. A
+    feature is on where it is not zero. The mechanisms are columns of the first matrix; the
     second, which is the same transposed, mixes features that are on together.
 
     Raises:
         ConfigError: no seed gave a model of all features.
     """
-    model, _ = TmsTask(features=12, narrow=6, batch=512, steps=2_000).representing(seed)
+    model, _ = TmsTask(features=5, narrow=2, batch=512, steps=2_000).representing(seed)
     return Truth(
         name=f"tms {seed}",
         model=MonitoredModel.of(model.eval(), name=f"tms {seed}", inputs=[INPUT]),

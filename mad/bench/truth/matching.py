@@ -19,6 +19,10 @@ FOUND: Final = 0.95
 NAMED: Final = 0.5
 """Agreement from which on a component stands for a mechanism, if for none better."""
 
+ALIKE: Final = 0.01
+"""How much worse than the best may agree and be stood for too: a gate that matters only through
+another is active just where the other is."""
+
 
 @final
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Matching:
 
     causal: Float64[Tensor, " mechanism"]
     local: Float64[Tensor, " mechanism"]
-    stands_for: Mapping[tuple[View, int], int]
+    stands_for: Mapping[tuple[View, int], frozenset[int]]
 
     @property
     def found(self) -> Bool[Tensor, " mechanism"]:
@@ -51,11 +55,12 @@ def match(truth: Truth, decomposition: Decomposition, inputs: Inputs) -> Matchin
     keys = [(view, index) for view, one in activity.items() for index in range(one.num_components)]
     used = torch.cat([dense(one) for one in activity.values()], dim=1)
     causal, local = agreement(used, truth.active(inputs)), agreement(used, truth.on(inputs))
-    best, place = torch.maximum(causal, local).max(dim=1)
+    either = torch.maximum(causal, local)
+    least = (either.amax(dim=1, keepdim=True) - ALIKE).clamp_min(NAMED)
     stands_for = {
-        key: int(mechanism)
-        for key, mechanism, how_well in zip(keys, place, best, strict=True)
-        if how_well >= NAMED
+        key: frozenset(is_meant.nonzero().squeeze(1).tolist())
+        for key, is_meant in zip(keys, either >= least, strict=True)
+        if is_meant.any()
     }
     return Matching(causal.amax(dim=0), local.amax(dim=0), stands_for)
 
