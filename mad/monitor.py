@@ -264,7 +264,7 @@ def _parts(ledger: Ledger, weighed: Weighed) -> Iterator[tuple[Part, ...]]:
     inputs, width = ledger.bits.shape
     numbers = (one.flatten().tolist() for one in (ledger.bits, weighed.rarity))
     alone = [None if math.isnan(one) else one for one in ledger.marginal.flatten().tolist()]
-    every = list(map(Part, sites * inputs, terms * inputs, *numbers, alone))
+    every = list(map(Part._make, zip(sites * inputs, terms * inputs, *numbers, alone, strict=True)))
     return (tuple(every[start : start + width]) for start in range(0, len(every), width))
 
 

@@ -17,7 +17,9 @@ def scores(outputs: Outputs, *, batch: int) -> Float[Tensor, "batch label"] | No
         return None
     if first.is_complex():
         return None
-    last = first.reshape(batch, -1, first.shape[-1] if first.ndim > 1 else 1)[:, -1]
+    last = first
+    if first.ndim != 2:  # noqa: PLR2004  # batch and labels
+        last = first.reshape(batch, -1, first.shape[-1] if first.ndim > 1 else 1)[:, -1]
     return last if last.is_floating_point() else last.double()
 
 

@@ -119,7 +119,8 @@ class Books:
         for at in self.alone:
             part = self.parts[at]
             table[:, at] = part.code.lengths(activity[part.site], context).numpy()
-        bits, marginal = torch.from_numpy(table).split(len(self.parts), dim=1)
+        bits = torch.from_numpy(table[:, : len(self.parts)])
+        marginal = torch.from_numpy(table[:, len(self.parts) :])
         return Ledger(self.keys, _without_end(bits, self.parts), marginal)
 
 

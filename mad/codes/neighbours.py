@@ -76,13 +76,11 @@ class NeighbourCode:
 
     def lengths(self, activity: Activity, context: Context) -> Bits:  # noqa: ARG002  # Code
         """Return the code length of each activation's direction, in bits."""
-        every = activity.activation.double().numpy()
+        every = activity.activation.double()
         # Of few numbers, numpy makes a third of the work that torch does.
-        norms = np.sqrt(np.square(every).sum(axis=1, keepdims=True))
-        # An infinite activation has no direction; its length is no number, which the ledger minds.
-        with np.errstate(invalid="ignore"):
-            directions = every / np.maximum(norms, _NOTHING)
-        return self.direction_lengths(torch.from_numpy(directions))
+        norms = np.sqrt(np.square(every.numpy()).sum(axis=1, keepdims=True))
+        # What is infinite has no direction: torch divides it by itself without a warning.
+        return self.direction_lengths(every / torch.from_numpy(np.maximum(norms, _NOTHING)))
 
     def contributions(self, activity: Activity, context: Context) -> Float64[Tensor, "batch 1"]:
         """Charge everything to the nearest trusted direction."""

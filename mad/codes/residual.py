@@ -89,7 +89,9 @@ class GaussianCode:
 
     def _squared(self, activity: Activity, context: Context) -> Float64[Tensor, "batch coordinate"]:
         """Split the squared Mahalanobis distance by coordinate."""
-        away = activity.residual.double() - self.mean[rows_of(self.contexts, context)]
+        one_for_all = not self.contexts.numel()
+        mean = self.mean if one_for_all else self.mean[rows_of(self.contexts, context)]
+        away = activity.residual.double() - mean
         return away * (away @ self.precision)
 
     def _bits(self, squared: Float64[Tensor, "*batch coordinate"]) -> Float64[Tensor, "..."]:
