@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from itertools import count
@@ -20,6 +20,7 @@ from mad.service.auth.probing import Probing
 from mad.service.batching import Batcher
 from mad.service.caller import caller
 from mad.service.errors import request_id
+from mad.service.joining import has_batch_axis
 from mad.service.observed import Observations
 from mad.service.registry import Registry
 from mad.service.tracing import Tracing
@@ -36,7 +37,8 @@ _NAMELESS: Final = count(1)
 class Question(NamedTuple):
     """What a request asks, whatever protocol it came by.
 
-    ``monitor`` is what the registry resolved for it; ``request_id`` is the caller's, or empty.
+    ``monitor`` is what the registry resolved for it; ``request_id`` is the caller's, or empty. One
+    that several requests ask together has the id of each and how many inputs are its own.
     """
 
     monitor: Monitor
@@ -44,6 +46,7 @@ class Question(NamedTuple):
     request_id: str = ""
     traffic: Traffic = "live"
     is_dry_run: bool = False
+    together: tuple[tuple[str, int], ...] = ()
 
 
 @final
@@ -141,7 +144,10 @@ class Answering:
                 shadow = self.registry.shadow if is_live else None
                 if monitor is not self.registry.default:
                     shadow = None
-                return await self.batcher.judge(monitor, payload, shadow=shadow)
+                judgement = await self.batcher.judge(monitor, payload, shadow=shadow)
+                if question.together and not has_batch_axis(judgement):
+                    raise InputError("the model's answers cannot be told apart; ask one by one")
+                return judgement
         self.metrics.stages_ran(judgement.stage_seconds)
         return judgement
 
@@ -155,10 +161,19 @@ class Answering:
     async def _raised(
         self, question: Question, judgement: Judgement, now: datetime
     ) -> Mapping[int, str]:
-        monitor = question.monitor
         alerts = drafts(
-            monitor, judgement, question.payload, request_id=question.request_id, time=now
+            question.monitor,
+            judgement,
+            question.payload,
+            request_id=question.request_id,
+            time=now,
         )
+        if question.together:
+            asked = [(id_, row) for id_, size in question.together for row in range(size)]
+            alerts = {
+                row: replace(alert, request_id=asked[row][0], input_index=asked[row][1])
+                for row, alert in alerts.items()
+            }
         began_ns = time.time_ns()
         ids = await self.alerts.write(list(alerts.values()))
         if self.tracing.is_on and alerts:

@@ -99,6 +99,11 @@ class Batcher:
             "model", choose=self._choose, work=self._work, refuse=self._late
         )
 
+    @property
+    def max_batch(self) -> int:
+        """Inputs that one run of the model takes at most."""
+        return self._max_batch
+
     def start(self) -> None:
         """Begin to work, in the running event loop."""
         self._worker.start()

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -132,7 +132,7 @@ def _begin(handler: RpcHandler, series: CallSeries) -> Callable[[Any, Context], 
     )
     assert parse is not None
     assert behaviour is not None
-    reading = _each if handler.request_streaming else _read
+    reading = _Each if handler.request_streaming else _read
     return lambda request, context: behaviour(reading(request, parse, series), context)
 
 
@@ -147,11 +147,25 @@ def _read(content: bytes, parse: Parse, series: CallSeries) -> Any:  # noqa: ANN
         ) from error
 
 
-async def _each(
-    contents: AsyncIterable[bytes], parse: Parse, series: CallSeries
-) -> AsyncIterator[Any]:
-    async for content in contents:
-        yield _read(content, parse, series)
+@final
+class _Each:
+    """The messages of a stream, each read when it is taken."""
+
+    def __init__(self, contents: AsyncIterator[bytes], parse: Parse, series: CallSeries) -> None:
+        self._contents = contents
+        self._parse = parse
+        self._series = series
+
+    def __aiter__(self) -> "_Each":
+        return self
+
+    async def __anext__(self) -> Any:  # noqa: ANN401  # of any method
+        return _read(await anext(self._contents), self._parse, self._series)
+
+    @property
+    def ready(self) -> int:
+        """How many can be taken without waiting, as far as that is known."""
+        return getattr(self._contents, "ready", 0)
 
 
 def _kind(handler: RpcHandler) -> RpcKind:

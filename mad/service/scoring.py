@@ -1,7 +1,7 @@
 """The scoring servicer: requests in; scores, durable alerts and explanations out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, final
@@ -48,7 +48,7 @@ class ScoringServicer(rpc.ScoringServiceServicer):
         """Answer each request as it comes; one that fails gets its error and ends nothing."""
         return answered(
             request_iterator,
-            self._stream_answer,
+            self._stream_answers,
             at_once=self.stream_requests,
             draining=self.draining,
         )
@@ -85,7 +85,10 @@ class ScoringServicer(rpc.ScoringServiceServicer):
             counterfactuals=map(convert.counterfactual, without),
         )
 
-    async def _stream_answer(self, message: pb.ScoreStreamRequest) -> pb.ScoreStreamResponse:
+    async def _stream_answers(
+        self, messages: Sequence[pb.ScoreStreamRequest]
+    ) -> Sequence[pb.ScoreStreamResponse]:
+        (message,) = messages
         request = message.request
         answer = pb.ScoreStreamResponse(request_id=request.request_id)
         try:
@@ -95,7 +98,7 @@ class ScoringServicer(rpc.ScoringServiceServicer):
         except Exception as error:  # noqa: BLE001  # answer_to logs what is not ours
             code, text = answer_to(error, self.answering.metrics, method="ScoreStream")
             answer.error.CopyFrom(pb.StreamError(code=code.value[0], message=text))
-        return answer
+        return [answer]
 
     async def _counted(self, request: pb.ScoreRequest) -> pb.ScoreResponse:
         self.answering.begin(request.request_id)

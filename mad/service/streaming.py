@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, Final, Generic, TypeVar, final
 
 from mad.errors import ShuttingDownError
@@ -15,21 +15,28 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
+def _alone(requests: Sequence[Request]) -> Iterable[Sequence[Request]]:
+    return [[request] for request in requests]
+
+
 async def answered(
     requests: AsyncIterator[Request],
-    answer: Callable[[Request], Coroutine[Any, Any, Response]],
+    answer: Callable[[Sequence[Request]], Coroutine[Any, Any, Sequence[Response]]],
     *,
     at_once: int,
     draining: asyncio.Event,
     in_order: bool = False,
+    groups: Callable[[Sequence[Request]], Iterable[Sequence[Request]]] = _alone,
 ) -> AsyncIterator[Response]:
     """Yield answers as they are ready, or in the order of their requests, ``at_once`` in hand.
 
-    A caller that does not take its answers is not read from. Once ``draining`` is set, ``answer``
-    is to refuse what still comes, so that its caller stops sending; the stream ends with
+    ``groups`` says which of the requests that have come together ``answer`` is given at once; it
+    returns their answers in their order. A
+    caller that does not take its answers is not read from. Once ``draining`` is set, ``answer`` is
+    to refuse what still comes, so that its caller stops sending; the stream ends with
     ShuttingDownError when that has happened, or a moment later.
     """
-    hand = _Hand(answer, at_once=at_once, in_order=in_order)
+    hand = _Hand(answer, groups, at_once=at_once, in_order=in_order)
     drain, reading = hand.tell(_lingered(draining)), hand.tell(hand.read(requests))
     try:
         while True:
@@ -56,21 +63,24 @@ def check_open(draining: asyncio.Event) -> None:
 
 @final
 class _Hand(Generic[Request, Response]):
-    """The requests of one stream that are being answered: one task each, and nothing else."""
+    """The requests of one stream that are being answered: a task for those that came together."""
 
     def __init__(
         self,
-        answer: Callable[[Request], Coroutine[Any, Any, Response]],
+        answer: Callable[[Sequence[Request]], Coroutine[Any, Any, Sequence[Response]]],
+        groups: Callable[[Sequence[Request]], Iterable[Sequence[Request]]],
         *,
         at_once: int,
         in_order: bool,
     ) -> None:
-        self.running: dict[asyncio.Task[Response], None] = {}
+        self.running: dict[asyncio.Task[Sequence[Response]], int] = {}
         self.news = asyncio.Event()
         self._answer = answer
+        self._groups = groups
         self._at_once = at_once
         self._in_order = in_order
-        self._finished: deque[asyncio.Task[Response]] = deque()
+        self._count = 0
+        self._finished: deque[asyncio.Task[Sequence[Response]]] = deque()
         self._room = asyncio.Event()
 
     def tell(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -82,30 +92,44 @@ class _Hand(Generic[Request, Response]):
     async def read(self, requests: AsyncIterator[Request]) -> None:
         """Take requests in hand as they come, as long as there is room."""
         async for request in requests:
-            task = asyncio.create_task(self._answer(request))
-            self.running[task] = None
-            task.add_done_callback(self._ended)
-            while len(self.running) >= self._at_once:
+            together = [request]
+            # Only what needs no waiting, so nothing that was read can be lost by a cancellation.
+            while len(together) < self._at_once - self._count and _has_more(requests):
+                together.append(await anext(requests))
+            for group in self._groups(together):
+                self._take(group)
+            while self._count >= self._at_once:
                 self._room.clear()
                 await self._room.wait()
 
     def answers(self) -> Iterator[Response]:
         """Hand over the answers that are there and whose turn it is."""
         while task := self._next():
-            del self.running[task]
+            self._count -= self.running.pop(task)
             self._room.set()
-            yield task.result()
+            yield from task.result()
 
-    def _next(self) -> asyncio.Task[Response] | None:
+    def _take(self, together: Sequence[Request]) -> None:
+        task = asyncio.create_task(self._answer(together))
+        self.running[task] = len(together)
+        self._count += len(together)
+        task.add_done_callback(self._ended)
+
+    def _next(self) -> asyncio.Task[Sequence[Response]] | None:
         if not self._in_order:
             return self._finished.popleft() if self._finished else None
         self._finished.clear()
         oldest = next(iter(self.running), None)
         return oldest if oldest and oldest.done() else None
 
-    def _ended(self, task: asyncio.Task[Response]) -> None:
+    def _ended(self, task: asyncio.Task[Sequence[Response]]) -> None:
         self._finished.append(task)
         self.news.set()
+
+
+def _has_more(requests: object) -> bool:
+    """Whether another request can be read without waiting."""
+    return bool(getattr(requests, "ready", 0))
 
 
 async def _lingered(draining: asyncio.Event) -> None:

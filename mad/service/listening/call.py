@@ -2,16 +2,15 @@
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, Final, NoReturn, TypeAlias, final
 
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # it has no types
 
-from mad.service.listening.completions import Completions, wake
+from mad.service.listening.answers import Answers
+from mad.service.listening.completions import Completions
 from mad.service.listening.requests import Requests
 
 log = logging.getLogger(__name__)
@@ -19,6 +18,8 @@ log = logging.getLogger(__name__)
 Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 
 _NO_FLAGS: Final = 0
+_FOLLOWED: Final[int] = cygrpc.WriteFlag.buffer_hint
+"""A message that need not go out before the one behind it."""
 
 _ENDLESS_S: Final = 1e12
 """Deadlines later than this are what the core says of a call without one."""
@@ -40,13 +41,11 @@ class CoreCall:
     """
 
     __slots__ = (
-        "_after_write",
+        "_answers",
         "_call",
         "_completions",
         "_deadline",
         "_has_begun",
-        "_is_writing",
-        "_lock",
         "_metadata",
         "_requests",
         "_status",
@@ -61,9 +60,7 @@ class CoreCall:
         self._completions = completions
         self._status: int | None = None
         self._has_begun = False
-        self._is_writing = False
-        self._lock = threading.Lock()
-        self._after_write: asyncio.Future[None] | None = None
+        self._answers: Answers | None = None
         self._requests: Requests | None = None
         self.serialise: Callable[[Any], bytes] | None = None
         self.task: asyncio.Task[None] | None = None
@@ -95,13 +92,14 @@ class CoreCall:
 
     def requests(self) -> Requests:
         """Return the messages of a stream, some of which are read ahead."""
-        self._requests = Requests(self.receive, self._completions)
+        self._requests = Requests(self.receive, self._completions, self._answered)
         return self._requests
 
     def close(self) -> None:
         """Let go of what would keep the call once its handler has ended."""
         if self._requests is not None:
             self._requests.close()
+        self._answers = None
 
     def invocation_metadata(self) -> Metadata:
         """Return what the caller sent beside the request."""
@@ -128,15 +126,11 @@ class CoreCall:
         return self._status or 0
 
     async def write(self, message: Any) -> None:  # noqa: ANN401  # of any method
-        """Send one message of a stream, once the one before is on its way."""
+        """Send one message of a stream, once there is room for it among those on their way."""
         content: bytes = message if self.serialise is None else self.serialise(message)
-        await self._written()
-        if self.is_over:
-            raise asyncio.CancelledError
-        self._is_writing = True
-        operations = (*self._first(), cygrpc.SendMessageOperation(content, _NO_FLAGS))
-        if not self._ask(operations, self._sent_came):
-            raise asyncio.CancelledError
+        if self._answers is None:
+            self._answers = Answers(self._send, self._completions)
+        await self._answers.put(content)
 
     async def abort(
         self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()
@@ -144,14 +138,15 @@ class CoreCall:
         """End the call with a status."""
         if self._requests is not None:
             await self._requests.begun(_PATIENCE_S)
-        await self._written()
+        if self._answers is not None:
+            await self._answers.sent()
         self.end(code.value[0], details, trailing_metadata)
         raise grpc.aio.AbortError("the call was ended")
 
     async def answer(self, content: bytes | None) -> None:
         """End the call well, with the message of a call that has one answer."""
-        if self._is_writing:
-            await self._written()
+        if self._answers is not None:
+            await self._answers.sent()
         self.end(_OK, content=content)
 
     def end(
@@ -186,20 +181,19 @@ class CoreCall:
         self._has_begun = True
         return (cygrpc.SendInitialMetadataOperation((), _NO_FLAGS),)
 
-    async def _written(self) -> None:
-        with self._lock:
-            if not self._is_writing:
-                return
-            waiting = self._after_write = asyncio.get_running_loop().create_future()
-        await waiting
+    def _answered(self) -> int:
+        return 0 if self._answers is None else self._answers.count
 
-    def _sent_came(self, _event: object) -> None:
-        with self._lock:
-            self._is_writing = False
-            waiting, self._after_write = self._after_write, None
-        # Nobody is woken who does not wait: a stream's messages are mostly on their way at once.
-        if waiting is not None:
-            self._completions.hand(partial(wake, waiting))
+    def _send(self, content: bytes, is_followed: bool, came: Callable[[Any], None]) -> bool:
+        # The first goes out at once: what it begins the call with is not on its way before.
+        flags = _FOLLOWED if is_followed and self._has_begun else _NO_FLAGS
+        operations = (*self._first(), cygrpc.SendMessageOperation(content, flags))
+        try:
+            return self._ask(operations, came)
+        except Exception:
+            log.exception("a message of a stream could not be sent")
+            self._call.cancel(_UNKNOWN, "")
+            return False
 
 
 def _ignored(_event: object) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,8 +16,12 @@ log = logging.getLogger(__name__)
 Finished: TypeAlias = Callable[[Any], None]
 """What to do, in the waiting thread, with an event of the core: the tag of what was asked for."""
 
+HOLD_S: Final = 0.001
+"""How long what may wait for company waits for it."""
+
 _OK: Final = cygrpc.CallError.ok
 _QUEUE_SHUTDOWN: Final = cygrpc.CompletionType.queue_shutdown
+_QUEUE_TIMEOUT: Final = cygrpc.CompletionType.queue_timeout
 
 
 @final
@@ -31,6 +36,7 @@ class Completions:
         self._loop = asyncio.get_running_loop()
         self._handed: deque[Callable[[], None]] = deque()
         self._is_woken = False
+        self._due: float | None = None
         self._is_closed = False
         self._lock = threading.Lock()
         # A process that ends without having stopped its server does not wait for callers.
@@ -57,10 +63,16 @@ class Completions:
     def hand(self, step: Callable[[], None]) -> None:
         """Have the event loop do something soon, in the order of such calls; from the thread."""
         self._handed.append(step)
-        if not self._is_woken:
-            self._is_woken = True
-            with suppress(RuntimeError):  # the loop has closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self._take)
+        self._wake()
+
+    def hold(self, step: Callable[[], None]) -> None:
+        """Have the loop do something when it is woken for more, or ``HOLD_S`` later; in the thread.
+
+        A message that waits for others costs a part of what one by itself does.
+        """
+        self._handed.append(step)
+        if not self._is_woken and self._due is None:
+            self._due = time.monotonic() + HOLD_S
 
     async def close(self) -> None:
         """Take no further questions, and wait until all that was asked for has come."""
@@ -70,6 +82,13 @@ class Completions:
             self._is_closed = True
             self.queue.shutdown()
         await asyncio.to_thread(self._thread.join)
+
+    def _wake(self) -> None:
+        self._due = None
+        if not self._is_woken:
+            self._is_woken = True
+            with suppress(RuntimeError):  # the loop has closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._take)
 
     def _take(self) -> None:
         # Before they are counted: what is handed from here on wakes the loop again.
@@ -83,15 +102,25 @@ class Completions:
 
     def _wait(self) -> None:
         while True:
-            event = self.queue.poll()
-            if event.completion_type == _QUEUE_SHUTDOWN:
+            event = self.queue.poll(self._until())
+            kind = event.completion_type
+            if kind == _QUEUE_SHUTDOWN:
                 return
-            try:
-                event.tag(event)
-            except Exception:
-                log.exception("an event of gRPC's core could not be handled")
+            if kind != _QUEUE_TIMEOUT:
+                try:
+                    event.tag(event)
+                except Exception:
+                    log.exception("an event of gRPC's core could not be handled")
             # An event kept while the next is waited for would keep its call.
             del event
+            due = self._due
+            if due is not None and time.monotonic() >= due:
+                self._wake()
+
+    def _until(self) -> float | None:
+        """Return when to wait no longer, by the system's clock as the core wants it."""
+        due = self._due
+        return None if due is None else time.time() + max(due - time.monotonic(), 0.0)
 
 
 def wake(waiting: asyncio.Future[None]) -> None:

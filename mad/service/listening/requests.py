@@ -22,16 +22,25 @@ HELD_BYTES: Final = 256 * 1024
 
 @final
 class Requests:
-    """An asynchronous iterator over what a caller sends until it sends no more."""
+    """An asynchronous iterator over what a caller sends until it sends no more.
 
-    def __init__(self, receive: Receive, completions: Completions) -> None:
+    While some are unanswered, of which ``answered`` counts the others, the next may wait for
+    company.
+    """
+
+    def __init__(
+        self, receive: Receive, completions: Completions, answered: Callable[[], int]
+    ) -> None:
         self._receive: Receive | None = receive
+        self._answered: Callable[[], int] | None = answered
         self._completions = completions
         self._lock = threading.Lock()
         self._held: deque[bytes] = deque()
         self._held_bytes = 0
+        self._taken = 0
         self._is_asked = True
         self._is_over = False
+        self._is_due = False
         self._waiting: asyncio.Future[None] | None = None
         self._has_come = False
         self._first: asyncio.Future[None] | None = None
@@ -47,6 +56,7 @@ class Requests:
             with self._lock:
                 content = self._held.popleft() if self._held else None
                 if content is not None:
+                    self._taken += 1
                     self._held_bytes -= len(content)
                 asks = content is not None and not self._is_asked and self._has_room()
                 self._is_asked |= asks
@@ -62,6 +72,11 @@ class Requests:
             assert self._waiting is not None
             await self._waiting
 
+    @property
+    def ready(self) -> int:
+        """How many messages can be taken without waiting."""
+        return len(self._held)
+
     async def begun(self, seconds: float) -> None:
         """Wait so long for the first message, or for there being none."""
         with self._lock:
@@ -74,7 +89,7 @@ class Requests:
     def close(self) -> None:
         """Read no further, and let go of the call."""
         with self._lock:
-            self._receive = None
+            self._receive = self._answered = None
             self._is_over = True
             self._held.clear()
 
@@ -97,9 +112,25 @@ class Requests:
             self._is_asked = asks = self._has_room()
             self._has_come = True
             first, self._first = self._first, None
-            waiting, self._waiting = self._waiting, None
+            may_wait = asks and self._is_answering() and self._waiting is not None
+            holds, self._is_due = may_wait and not self._is_due, self._is_due or may_wait
         if asks:
             self._ask()
-        for one in (waiting, first):
-            if one is not None:
-                self._completions.hand(partial(wake, one))
+        if holds:
+            self._completions.hold(self._tell)
+        elif not may_wait and self._waiting is not None:
+            self._completions.hand(self._tell)
+        if first is not None:
+            self._completions.hand(partial(wake, first))
+
+    def _is_answering(self) -> bool:
+        """Whether what was taken is not all answered yet."""
+        return self._answered is not None and self._taken > self._answered()
+
+    def _tell(self) -> None:
+        """Wake the handler, in the loop."""
+        with self._lock:
+            self._is_due = False
+            waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            wake(waiting)

@@ -8,7 +8,7 @@ That is sound: protobuf reads fields one after the other, so where the bytes bef
 fields that end there, what comes before and after that place does not change how the rest is read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, TypeAlias, final
 
@@ -46,6 +46,11 @@ class Form:
     after: bytes
     id_ends: int
     starts: int
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What requests must share for their inputs to be put one after the other."""
+        return self.model_name, self.model_version, self.input, self.dtype, self.shape[1:]
 
 
 @final
@@ -85,6 +90,34 @@ def parsed(request: Request) -> pb.ModelInferRequest:
     if isinstance(request, Repeated):
         return pb.ModelInferRequest.FromString(request.content)
     return request
+
+
+def alike(requests: Sequence[Request], *, most: int) -> Iterator[Sequence[Request]]:
+    """Split requests, in their order, where they cannot be answered by one run of ``most`` inputs.
+
+    Only what is ``Repeated`` goes together.
+    """
+    group: list[Request] = []
+    kind: tuple[object, ...] | None = None
+    count = 0
+    for request in requests:
+        own = request.form.kind if isinstance(request, Repeated) else None
+        size = request.form.shape[0] if isinstance(request, Repeated) else 0
+        if group and (own is None or own != kind or count + size > most):
+            yield group
+            group, count = [], 0
+        group.append(request)
+        kind = own
+        count += size
+    if group:
+        yield group
+
+
+def joined(requests: Sequence[Repeated]) -> dict[str, Tensor]:
+    """Return the inputs of requests that are alike, one after the other."""
+    form = requests[0].form
+    parts = [np.frombuffer(one.content, form.dtype, offset=one.form.starts) for one in requests]
+    return {form.input: torch.from_numpy(np.concatenate(parts).reshape(-1, *form.shape[1:]))}
 
 
 @final

@@ -68,9 +68,11 @@ class Proxy:
         is_raw = passing.hide(response, extra)
         if isinstance(found, Answer):
             scored = pb.ModelInferResponse()
+            verdicts = found.judgement.verdicts
             for name in wanted:
-                scores.add_output(scored, name, found.judgement.verdicts, raw=is_raw)
-            scored.MergeFromString(scores.parameters(revision, found))
+                scores.add_output(scored, name, verdicts, raw=is_raw)
+            alert_ids = found.alert_ids.values()
+            scored.MergeFromString(scores.parameters(revision, verdicts, alert_ids))
             if response.ByteSize() + scored.ByteSize() <= self.max_message_bytes:
                 response.MergeFrom(scored)
                 return response.SerializeToString()

@@ -2,14 +2,13 @@
 
 import struct
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
 from typing import Final, Literal, final
 
 from mad.errors import ForbiddenError
-from mad.service.answering import Answer
 from mad.service.caller import caller
 from mad.service.oip import inference_pb2 as pb, wire
 from mad.service.oip.heads import Output
@@ -124,18 +123,17 @@ def all_raw(verdicts: Sequence[Verdict]) -> bytes:
     )
 
 
-def parameters(revision: str, answer: Answer) -> bytes:
+def parameters(revision: str, verdicts: Sequence[Verdict], alert_ids: Collection[str]) -> bytes:
     """Say what was found in a few encoded parameters; in none to a caller that may not read it."""
     if not may_read():
         return b""
-    verdicts = answer.judgement.verdicts
     found = (
         _of_revision(revision)
         + _FOUND[any(it.is_alert for it in verdicts)]
         + wire.real("mad.surprise_bits_max", max([it.surprise_bits for it in verdicts]))
     )
-    if answer.alert_ids:
-        found += wire.text("mad.alert_ids", ",".join(filter(None, answer.alert_ids.values())))
+    if alert_ids:
+        found += wire.text("mad.alert_ids", ",".join(filter(None, alert_ids)))
     return found
 
 

@@ -1,19 +1,21 @@
 """The protocol's methods, whatever the mode."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NoReturn, final
 
 import grpc
 from google.protobuf.message import Message
 
 from mad import __version__
+from mad.errors import TooLargeError
 from mad.service.answering import Answering
 from mad.service.calls import Context, check_size
 from mad.service.errors import answer_to
 from mad.service.oip import inference_pb2 as pb, scores, wire
-from mad.service.oip.forms import Request
+from mad.service.oip.forms import Repeated, Request, alike
 from mad.service.oip.mode import Mode
 from mad.service.oip.model import SERVICE
 from mad.service.streaming import answered, check_open
@@ -30,11 +32,13 @@ _PASSED_ON: Final = ("grpc-status-details-bin", "grpc-retry-pushback-ms")
 class InferenceServicer:
     """Answers the Open Inference Protocol and Triton's streams; what else Triton has is unknown.
 
-    ``read`` reads the bytes of a request for an inference.
+    ``read`` reads the bytes of a request for an inference. ``together`` answers repeated requests
+    that are alike by one run of the model; None where none are read as such.
     """
 
     mode: Mode
     read: Callable[[bytes], Request]
+    together: Callable[[Sequence[Repeated]], Awaitable[Sequence[bytes]]] | None
     answering: Answering
     is_ready: Callable[[], bool]
     max_message_bytes: int
@@ -104,15 +108,21 @@ class InferenceServicer:
         """Answer each request, in their order; an error is an answer, or ends it if so asked."""
         ends = (_GRPC_ERRORS, "true") in (context.invocation_metadata() or ())
 
-        async def answer(request: Request) -> bytes:
-            return await self._stream_answer(request, context, raises=ends)
+        async def answer(group: Sequence[Request]) -> Sequence[bytes]:
+            if len(group) > 1 and (found := await self._together(group)):
+                return found
+            one = partial(self._stream_answer, context=context, raises=ends)
+            return await asyncio.gather(*map(one, group)) if group[1:] else [await one(group[0])]
 
+        # What ends the stream ends it after the answers before it, so nothing goes with it.
+        most = 1 if ends else self.answering.batcher.max_batch
         answers = answered(
             requests,
             answer,
             at_once=self.stream_requests,
             draining=self.draining,
             in_order=True,
+            groups=partial(alike, most=most),
         )
         try:
             async for each in answers:
@@ -128,6 +138,37 @@ class InferenceServicer:
         finally:
             self.answering.end()
 
+    async def _together(self, group: Sequence[Request]) -> Sequence[bytes] | None:
+        """Answer alike requests of a stream at once; None if that fails for any of them."""
+        assert self.together is not None  # where requests are read as repeated ones
+        requests = [one for one in group if isinstance(one, Repeated)]
+        begun = 0
+        try:
+            check_open(self.draining)
+            self.mode.name.check(requests[0].model_name, requests[0].model_version)
+            for request in requests:
+                self.answering.begin(request.id)
+                begun += 1
+            answers = await self.together(requests)
+        except Exception:  # noqa: BLE001  # who is to blame is found and told one by one
+            return None
+        finally:
+            for _ in range(begun):
+                self.answering.end()
+        return [self._sized(*pair) for pair in zip(requests, answers, strict=True)]
+
+    def _sized(self, request: Request, answer: bytes) -> bytes:
+        try:
+            check_size(len(answer), self.max_message_bytes)
+        except TooLargeError as error:
+            return self._failed(request, error)
+        return wire.streamed(answer)
+
+    def _failed(self, request: Request, error: Exception) -> bytes:
+        answer = pb.ModelStreamInferResponse(error_message=self._told(error))
+        answer.infer_response.id = request.id
+        return answer.SerializeToString()
+
     async def _stream_answer(self, request: Request, context: Context, *, raises: bool) -> bytes:
         try:
             check_open(self.draining)
@@ -139,9 +180,7 @@ class InferenceServicer:
         except Exception as error:
             if raises:
                 raise
-            answer = pb.ModelStreamInferResponse(error_message=self._told(error))
-            answer.infer_response.id = request.id
-            return answer.SerializeToString()
+            return self._failed(request, error)
 
     def _told(self, error: Exception) -> str:
         if isinstance(error, grpc.aio.AioRpcError):

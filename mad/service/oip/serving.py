@@ -79,10 +79,13 @@ class InferenceServing:
         draining: asyncio.Event,
     ) -> None:
         """Serve the protocol."""
+        mode = self._mode(answering)
+        # Others take requests apart, and need to have them parsed.
+        wrap = mode if isinstance(mode, Wrap) else None
         servicer = InferenceServicer(
-            mode=(mode := self._mode(answering)),
-            # Others take requests apart, and need to have them parsed.
-            read=Forms().read if isinstance(mode, Wrap) else pb.ModelInferRequest.FromString,
+            mode=mode,
+            read=Forms().read if wrap else pb.ModelInferRequest.FromString,
+            together=wrap.infer_together if wrap else None,
             answering=answering,
             is_ready=is_ready,
             max_message_bytes=self._max_bytes,

@@ -1,6 +1,6 @@
 """Run the model here: its own outputs and the scores, from one forward pass."""
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import final
@@ -11,7 +11,7 @@ from mad.errors import InputError
 from mad.service.answering import Answering, Question
 from mad.service.calls import Context
 from mad.service.oip import inference_pb2 as pb, scores, tensors
-from mad.service.oip.forms import Repeated, Request
+from mad.service.oip.forms import Repeated, Request, joined
 from mad.service.oip.heads import Columns, Heads, Output
 from mad.service.oip.model import ServedName, Signature
 from mad.service.oip.request import Options, check_plain, options
@@ -48,15 +48,36 @@ class Wrap:
         answer = await self.answering.answer(question)
         verdicts = answer.judgement.verdicts
         outputs = tensors.carried(answer.judgement.outputs)
-        found = scores.parameters(question.monitor.baseline.revision, answer)
+        revision = question.monitor.baseline.revision
+        found = scores.parameters(revision, verdicts, answer.alert_ids.values())
         if asked:
             chosen = [_chosen(name, outputs, verdicts) for name in asked]
             return self._heads.response(request.id, chosen, found)
         written = [tensors.written(name, output) for name, output in outputs.items()]
-        columns = (
-            Columns(len(verdicts), scores.all_raw(verdicts)) if scores.may_read() else Columns()
-        )
-        return self._heads.response(request.id, written, found, columns=columns)
+        return self._heads.response(request.id, written, found, columns=_columns(verdicts))
+
+    async def infer_together(self, requests: Sequence[Repeated]) -> Sequence[bytes]:
+        """Answer requests for this model that are alike by one run of it; raises as ``infer``."""
+        inputs = joined(requests)
+        sizes = [request.form.shape[0] for request in requests]
+        ids = tuple((request.id, size) for request, size in zip(requests, sizes, strict=True))
+        question = Question(self.answering.registry.default, inputs, together=ids)
+        answer = await self.answering.answer(question)
+        written = [
+            tensors.written(name, output)
+            for name, output in tensors.carried(answer.judgement.outputs).items()
+        ]
+        revision = question.monitor.baseline.revision
+        answers, start = [], 0
+        for request, size in zip(requests, sizes, strict=True):
+            rows = range(start, start + size)
+            verdicts = answer.judgement.verdicts[start : start + size]
+            found = scores.parameters(revision, verdicts, _ids(answer.alert_ids, rows))
+            columns = _columns(verdicts)
+            outputs = [_rows(one, rows) for one in written]
+            answers.append(self._heads.response(request.id, outputs, found, columns=columns))
+            start += size
+        return answers
 
     async def metadata(self, context: Context) -> pb.ModelMetadataResponse:
         """Describe the model."""
@@ -77,6 +98,21 @@ def ask(answering: Answering, request: pb.ModelInferRequest, asked: Options) -> 
 def repeated(answering: Answering, request: Repeated) -> Question:
     """Return the question that a request without parameters puts to the model here."""
     return Question(answering.registry.default, request.inputs(), request.id)
+
+
+def _columns(verdicts: tuple[Verdict, ...]) -> Columns:
+    return Columns(len(verdicts), scores.all_raw(verdicts)) if scores.may_read() else Columns()
+
+
+def _ids(ids: Mapping[int, str], rows: range) -> Sequence[str]:
+    return [ids[row] for row in rows if row in ids] if ids else ()
+
+
+def _rows(output: Output, rows: range) -> Output:
+    """Return some rows of an output."""
+    size = len(output.content) // output.shape[0]
+    content = output.content[rows.start * size : rows.stop * size]
+    return output._replace(shape=(len(rows), *output.shape[1:]), content=content)
 
 
 def _chosen(name: str, outputs: Mapping[str, Tensor], verdicts: tuple[Verdict, ...]) -> Output:
