@@ -22,7 +22,7 @@ def listener(
     """Return a server that runs handlers in the running event loop.
 
     The core is no public interface of grpcio, so a version that we do not know gets grpc.aio's own
-    server, which answers alike for twice the processor time, rather than none.
+    server, which answers alike for half as much processor time again, rather than none.
     """
     if _is_known(version):
         from mad.service.listening.server import CoreServer  # noqa: PLC0415  # not of a core unknown
@@ -31,7 +31,7 @@ def listener(
     oldest, newest = (".".join(map(str, one)) for one in KNOWN)
     log.warning(
         "grpcio %s is not between %s and %s, so calls are served by grpc.aio, which takes about "
-        "twice the processor time a call; install a grpcio between them to have it back",
+        "half as much processor time again; install a grpcio between them to have it back",
         version,
         oldest,
         newest,
