@@ -13,7 +13,11 @@ IN_FLIGHT: Final = 64
 """Requests of one stream that wait for answers; a server reads at most 256 ahead."""
 
 MOST_ATTEMPTS: Final = 5
-"""How often a request is sent, or a stream opened in vain, before its error is the caller's."""
+"""How often a request is sent before its error is the caller's."""
+
+MOST_OPENED: Final = 7
+"""How often a stream is opened in vain before that: for some two seconds, as a replica that
+restarts may be away for that long."""
 
 _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 1.0
@@ -125,7 +129,7 @@ class Unanswered(Generic[Future]):
     def ended(self, code: grpc.StatusCode, details: str) -> bool:
         """Take the end of a stream; whether to open another. If not, nobody waits any more."""
         self._failures += 1
-        if code in {*_REOPENED, grpc.StatusCode.OK} and self._failures < MOST_ATTEMPTS:
+        if code in {*_REOPENED, grpc.StatusCode.OK} and self._failures < MOST_OPENED:
             return bool(self._waiting)
         self.fail(RequestError(code, details))
         self._failures = 0
