@@ -229,7 +229,11 @@ class Monitor:
         self, observed: Observed, weighed: Weighed, rows: list[int], max_charges: int
     ) -> dict[int, Explanation]:
         explained = self.scorer.explain(
-            observed, rows, rarity=weighed.rarity, max_charges=max_charges
+            observed,
+            rows,
+            rarity=weighed.rarity,
+            leading=self.baseline.measured,
+            max_charges=max_charges,
         )
         return dict(zip(rows, explained, strict=True))
 

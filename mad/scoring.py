@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Literal, TypeAlias, final
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from mad.capture.answer import labels, scores
@@ -161,11 +161,13 @@ class Scorer:
         rows: Sequence[int],
         *,
         rarity: Float64[Tensor, "batch part"],
+        leading: Bool[Tensor, " part"],
         max_charges: int,
     ) -> Iterator[Explanation]:
         """Split the descriptions of some of the observed inputs over components.
 
-        ``rarity`` says how rare the length of each part of each observed input is, in bits.
+        ``rarity`` says how rare the length of each part of each observed input is, in bits;
+        what ``leading`` parts charge is told before all else.
         """
         for start in range(0, len(rows), EXPLAINED_TOGETHER):
             few = torch.tensor(rows[start : start + EXPLAINED_TOGETHER])
@@ -174,6 +176,7 @@ class Scorer:
                 {site: activity.take(few) for site, activity in observed.activity.items()},
                 observed.context[few],
                 rarity=rarity[few],
+                leading=leading,
                 max_charges=max_charges,
             )
 

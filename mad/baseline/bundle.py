@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Final, final
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from mad.calibration.conformal import p_values, threshold
@@ -146,6 +146,13 @@ class Baseline:
         if self.manifest.by_context:
             return self._grouped.p_values(bits, context)
         return p_values(bits, self.reference)
+
+    @cached_property
+    def measured(self) -> Bool[Tensor, " part"]:
+        """Say which parts the measure that alerts go by is made of."""
+        asked = {"surprise": {True, False}, "mechanism": {True}, "novelty": {False}}
+        wanted = asked[self.manifest.alert_on]
+        return torch.tensor([(part.term in MECHANISM_TERMS) in wanted for part in self.parts])
 
     @cached_property
     def mechanism(self) -> "Baseline":

@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from mad.codes.base import Code, SetCode
@@ -152,12 +152,14 @@ def explain(
     context: Context,
     *,
     rarity: Float64[Tensor, "batch part"],
+    leading: Bool[Tensor, " part"],
     max_charges: int,
 ) -> tuple[Explanation, ...]:
     """Split each input's description over components, coordinates and neighbourhoods.
 
     ``rarity`` says of each part how rare its length is, in bits; the charges that account for most
-    of it come first. Memory grows with inputs times components: for few inputs at a time.
+    of it come first, those of ``leading`` parts before others. Memory grows with inputs times
+    components: for few inputs at a time.
     """
     charged = [part.code.contributions(activity[part.site], context) for part in parts]
     bits = torch.cat(charged, dim=1).nan_to_num(nan=torch.inf, posinf=torch.inf)
@@ -169,7 +171,7 @@ def explain(
         torch.arange(len(parts)), torch.tensor([share.shape[1] for share in charged])
     )
     chosen = [
-        most_telling(above, number_of, rare, limit=max_charges)
+        most_telling(above, number_of, rare, leading=leading, limit=max_charges)
         for above, rare in zip(bits - typical, rarity, strict=True)
     ]
     explanations = []

@@ -1,7 +1,7 @@
 """Which charges an explanation names first."""
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 
@@ -10,6 +10,7 @@ def most_telling(
     part: Int64[Tensor, " charge"],
     rarity: Float64[Tensor, " part"],
     *,
+    leading: Bool[Tensor, " part"],
     limit: int,
 ) -> Int64[Tensor, " chosen"]:
     """Return the charges that account for most of the rarity, at most ``limit``, the first first.
@@ -21,13 +22,17 @@ def most_telling(
     it has and however widely each of them spreads by itself. No charge accounts for more than it
     is above typical: lengths that hardly vary in trusted data make a few bits more look rarer than
     bits can tell. A part with a single charge, such as a neighbourhood, names no component; its
-    charge comes after those that do, and keeps a place where there are eight.
+    charge comes after those that do, and keeps a place where there are eight. What ``leading``
+    parts have above typical comes before all else: an alert must say what it was raised for, and a
+    rest that nothing explains can have more bits than every component.
     """
     telling = excess.clamp(-_INFINITE, _INFINITE)
     above = torch.zeros_like(rarity).index_add(0, part, telling.clamp_min(0.0))
     telling = telling * (rarity / above.clamp_min(_TINY)).clamp_max(1.0)[part]
     is_alone = part.bincount(minlength=len(rarity))[part] == 1
     order = torch.argsort(telling, descending=True, stable=True)
+    leads = (leading[part] & (telling > 0))[order]
+    order = torch.cat([order[leads], order[~leads]])
     alone = order[is_alone[order]][: limit // 8]
     return torch.cat([order[~is_alone[order]][: limit - len(alone)], alone])
 

@@ -81,10 +81,16 @@ def test_inputs_explained_together_are_explained_as_alone(world: World) -> None:
     scored = scorer.score({"x": strange(20, seed=13)})
     rarity = world.baseline.weighing.weigh(scored.ledger).rarity
     rows = [19, 3, *range(10), 3]
-    together = tuple(scorer.explain(scored.observed, rows, rarity=rarity, max_charges=500))
+    together = tuple(
+        scorer.explain(
+            scored.observed, rows, rarity=rarity, leading=world.baseline.measured, max_charges=500
+        )
+    )
     assert len(together) == len(rows)
     for row, found in zip(rows, together, strict=True):
-        (alone,) = scorer.explain(scored.observed, [row], rarity=rarity, max_charges=500)
+        (alone,) = scorer.explain(
+            scored.observed, [row], rarity=rarity, leading=world.baseline.measured, max_charges=500
+        )
         assert found.nearest == alone.nearest
         assert found.rest_bits == pytest.approx(alone.rest_bits, abs=1e-6)
         named = [

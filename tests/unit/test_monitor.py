@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from mad.components.unexplained import Unexplained
 from mad.errors import BaselineError, InputError
 from mad.fit import split
 from mad.monitor import Monitor
+from mad.types import MECHANISM_TERMS
 from tests.worlds import PLAN, World, ordinary, strange, tiny_module, tiny_world
 
 
@@ -115,6 +117,18 @@ def test_the_rarest_part_is_explained_first(world: World) -> None:
     rarest = max(verdict.parts, key=lambda part: part.rarity_bits)
     first = explanation.charges[0]
     assert (first.site, first.term) == (rarest.site, rarest.term)
+
+
+@pytest.mark.parametrize("measure", ["mechanism", "novelty"])
+def test_what_alerts_go_by_is_told_before_all_else(
+    measure: Literal["mechanism", "novelty"],
+) -> None:
+    watched = tiny_world(replace(PLAN, alert_on=measure)).monitor
+    told = watched.explain({"x": strange(1, seed=5)}, max_charges=500)[1].charges
+    above = [one for one in told if one.term != "neighbours" and one.bits > one.typical_bits]
+    leads = [(one.term in MECHANISM_TERMS) == (measure == "mechanism") for one in above]
+    assert leads == sorted(leads, reverse=True)
+    assert 0 < sum(leads) < len(leads)
 
 
 def test_the_bits_of_a_set_split_into_rare_components_and_their_combination(world: World) -> None:

@@ -7,12 +7,18 @@ from mad.codes.ranking import most_telling
 
 
 def chosen(
-    excess: list[float], part: list[int], rarity: list[float], *, limit: int = 99
+    excess: list[float],
+    part: list[int],
+    rarity: list[float],
+    *,
+    leading: list[bool] | None = None,
+    limit: int = 99,
 ) -> list[int]:
     found = most_telling(
         torch.tensor(excess, dtype=torch.float64),
         torch.tensor(part),
         torch.tensor(rarity, dtype=torch.float64),
+        leading=torch.tensor(leading or [True] * len(rarity)),
         limit=limit,
     )
     return [int(index) for index in found]
@@ -44,6 +50,15 @@ def test_a_charge_that_names_nothing_comes_last_and_keeps_a_place_among_eight() 
     assert chosen(excess, part, [90.0, 5.0], limit=8) == [1, 2, 3, 4, 5, 6, 7, 0]
     assert chosen(excess, part, [90.0, 5.0], limit=7) == [1, 2, 3, 4, 5, 6, 7]
     assert chosen(excess, part, [90.0, 5.0], limit=0) == []
+
+
+def test_what_an_alert_is_for_comes_before_what_has_more_bits() -> None:
+    # The second part has 20 times the bits; what the first has below typical is no reason.
+    excess, part, rarity = [3.0, 1.0, -2.0, 80.0, 40.0], [0, 0, 0, 1, 1], [10.0, 90.0]
+    assert chosen(excess, part, rarity) == [3, 4, 0, 1, 2]
+    assert chosen(excess, part, rarity, leading=[True, False]) == [0, 1, 3, 4, 2]
+    assert chosen(excess, part, rarity, leading=[True, False], limit=2) == [0, 1]
+    assert chosen(excess, part, rarity, leading=[False, True]) == [3, 4, 0, 1, 2]
 
 
 def test_bits_without_end_come_first_and_leave_an_order() -> None:
