@@ -253,10 +253,8 @@ class SetNeighbour:
 class Explanation:
     """One input's description, the charges that account for most of its rarity first.
 
-    Where alerts go by the mechanism or by novelty alone, what that measure is made of and is above
-    typical comes before all else.
-    ``nearest`` has, for sites where trusted sets are kept, the trusted input whose active set is
-    most like this one's. Law: the bits of ``charges`` and ``rest_bits`` add up to the description.
+    Charges of what alerts go by come before others. ``nearest`` has the trusted input with the
+    likest set, where sets are kept. Law: ``charges`` and ``rest_bits`` add up to the description.
     """
 
     charges: tuple[Charge, ...]

@@ -50,7 +50,7 @@ class Together:
     """
 
     contexts: Int64[Tensor, " context"]
-    tables: tuple[tuple[View, Float64[Tensor, "component _"]], ...]
+    tables: tuple[tuple[View, Float64[Tensor, "_ _"]], ...]
     start: Float64[np.ndarray, "context_and_any column"]
     runs: Int64[np.ndarray, " run"]
     counts: Int64[np.ndarray, " run"]
