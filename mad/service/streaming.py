@@ -31,10 +31,9 @@ async def answered(
     """Yield answers as they are ready, or in the order of their requests, ``at_once`` in hand.
 
     ``groups`` says which of the requests that have come together ``answer`` is given at once; it
-    returns their answers in their order. A
-    caller that does not take its answers is not read from. Once ``draining`` is set, ``answer`` is
-    to refuse what still comes, so that its caller stops sending; the stream ends with
-    ShuttingDownError when that has happened, or a moment later.
+    returns their answers in their order. A caller that does not take its answers is not read from.
+    Once ``draining`` is set, ``answer`` is to refuse what still comes, so that its caller stops
+    sending; the stream ends with ShuttingDownError when that has happened, or a moment later.
     """
     hand = _Hand(answer, groups, at_once=at_once, in_order=in_order)
     drain, reading = hand.tell(_lingered(draining)), hand.tell(hand.read(requests))

@@ -5,7 +5,6 @@ What several operations answer adds up. A network of one operation uses all of i
 input; here a mechanism is an operation, silenced with its neurons, which are known.
 """
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, final
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from mad.bench.tasks import INPUT
 from mad.bench.truth.base import Truth
+from mad.bench.truth.descent import descend
 from mad.capture.model import MonitoredModel
 from mad.errors import ConfigError
 from mad.types import Inputs
@@ -93,12 +93,10 @@ class ModularTask:
         for step in range(self.steps):
             w_in, bias, w_out = parameters
             missed = torch.relu(given @ w_in + bias) @ w_out - wanted
-            slopes = torch.autograd.grad(missed.square().mean(), parameters)
-            for one, slope in zip(parameters, slopes, strict=True):
-                one.grad = slope
-            for group in optimiser.param_groups:
-                group["lr"] = _RATE_OF_LEARNING * 0.5 * (1 + math.cos(math.pi * step / self.steps))
-            optimiser.step()
+            loss = missed.square().mean()
+            descend(
+                optimiser, loss, parameters, rate=_RATE_OF_LEARNING, step=step, steps=self.steps
+            )
         worst = float(missed.detach().abs().max())
         if worst > MISSED:
             raise ConfigError(

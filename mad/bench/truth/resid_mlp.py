@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mad.bench.truth.descent import descend
 from mad.components.parameters.subcomponents import Subcomponents
 from mad.components.parameters.training import layout
 from mad.components.parameters.training.passes import Looked, Mask, Seen
@@ -101,12 +102,8 @@ class ResidMlpTask:
             batch = sparse(self.batch, self.features, generator, rate=self.rate)
             folded = Folded.of(embedding, list(zip(weights[::2], weights[1::2], strict=True)))
             missed = folded.output(batch) - (batch + torch.relu(batch))
-            slopes = torch.autograd.grad(missed.square().mean(), weights)
-            for one, slope in zip(weights, slopes, strict=True):
-                one.grad = slope
-            for group in optimiser.param_groups:
-                group["lr"] = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * step / self.steps))
-            optimiser.step()
+            loss = missed.square().mean()
+            descend(optimiser, loss, weights, rate=LEARNING_RATE, step=step, steps=self.steps)
         done = [one.detach() for one in weights]
         return ResidMlp(embedding, list(zip(done[::2], done[1::2], strict=True))), seed
 

@@ -1,5 +1,6 @@
 """A server of plain handlers, on gRPC's core or on grpc.aio, and a channel to it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
@@ -86,3 +87,11 @@ async def numbered(count: int) -> AsyncIterator[bytes]:
     """Count."""
     for number in range(count):
         yield b"%d" % number
+
+
+async def until_still(count: Callable[[], int]) -> None:
+    """Wait until a count has stood still for a moment."""
+    before = -1
+    while count() != before:
+        before = count()
+        await asyncio.sleep(0.3)

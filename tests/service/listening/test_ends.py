@@ -23,6 +23,7 @@ from tests.service.listening.serving import (
     numbered,
     served,
     streaming,
+    until_still,
 )
 
 
@@ -133,10 +134,7 @@ async def test_a_large_message_waits_alone_for_its_handler() -> None:
 
     async with served(streams={"Late": late}) as (_, channel):
         answers = streaming(channel, "Late")(large())
-        before = -1
-        while sent != before:
-            before = sent
-            await asyncio.sleep(0.3)
+        await until_still(lambda: sent)
         # 3 are held here; a few more are on their way.
         assert sent < 20
         may_read.set()

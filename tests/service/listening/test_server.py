@@ -17,6 +17,7 @@ from tests.service.listening.serving import (
     numbered,
     served,
     streaming,
+    until_still,
 )
 
 pytestmark = pytest.mark.parametrize("version", [CORE, UNKNOWN], ids=["core", "aio"])
@@ -53,10 +54,7 @@ async def test_a_caller_that_takes_no_answers_is_not_read_from_for_ever(version:
     async with served(streams={"Echoes": echoes}, version=version) as (_, channel):
         answers = streaming(channel, "Echoes")(endless())
         assert await answers.read() == bytes(60_000)
-        before = -1
-        while sent != before:
-            before = sent
-            await asyncio.sleep(0.3)
+        await until_still(lambda: sent)
         assert sent < 1000
         answers.cancel()
 
