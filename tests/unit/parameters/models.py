@@ -61,3 +61,20 @@ class Words(nn.Module):
     def forward(self, given: Tensor) -> Tensor:
         output: Tensor = self.read(torch.tanh(self.mixed(self.embed(given))))
         return output
+
+
+class Mixed(nn.Module):
+    """Patches, then tokens of them that attend, then numbers: layers of two kinds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, 4, 2, stride=2)
+        self.query, self.key = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.out = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend over patches."""
+        tokens = self.patches(x).flatten(2).transpose(1, 2).tanh()
+        weights = (self.query(tokens) @ self.key(tokens).transpose(1, 2)).softmax(dim=2)
+        answer: Tensor = self.out((weights @ tokens).mean(dim=1))
+        return answer

@@ -1,4 +1,4 @@
-"""Attribution-based decomposition: attributions, selections and losses worked out by hand."""
+"""Attribution-based decomposition: selections and losses worked out by hand."""
 
 import math
 from dataclasses import replace
@@ -7,11 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mad.components.parameters.apd.attributions import (
-    attributions,
-    most_of_batch,
-    most_of_each,
-)
+from mad.components.parameters.apd.attributions import most_of_batch, most_of_each
 from mad.components.parameters.apd.components import Components, Factors
 from mad.components.parameters.apd.losses import hidden_error, simplicity, unfaithfulness
 from mad.components.parameters.apd.passes import Visited
@@ -19,103 +15,7 @@ from mad.components.parameters.apd.plan import ApdPlan, HiddenPlan
 from mad.components.parameters.apd.training import ApdTraining
 from mad.components.parameters.layers import matrix_layer, matrix_of
 from mad.errors import ConfigError
-
-
-class Mixed(nn.Module):
-    """Patches, then tokens of them that attend, then numbers: layers of two kinds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.patches = nn.Conv2d(1, 4, 2, stride=2)
-        self.query, self.key = nn.Linear(4, 4), nn.Linear(4, 4)
-        self.out = nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend over patches."""
-        tokens = self.patches(x).flatten(2).transpose(1, 2).tanh()
-        weights = (self.query(tokens) @ self.key(tokens).transpose(1, 2)).softmax(dim=2)
-        answer: Tensor = self.out((weights @ tokens).mean(dim=1))
-        return answer
-
-
-def drawn(model: nn.Module, *, components: int, rank: int) -> Components:
-    """Draw components of every layer."""
-    generator = torch.Generator().manual_seed(0)
-    found = {}
-    for name, module in model.named_modules():
-        if not list(module.children()) and list(module.parameters()):
-            layer = matrix_layer(model, name)
-            a = torch.randn(components, layer.source, rank, generator=generator)
-            b = torch.randn(components, rank, layer.target, generator=generator)
-            found[name] = Factors(layer, a, b)
-    return found
-
-
-def by_backward_passes(model: nn.Module, batch: Tensor, components: Components) -> Tensor:
-    """Return attributions as the paper defines them: one backward pass an output."""
-    given: dict[str, Tensor] = {}
-    returned: dict[str, Tensor] = {}
-
-    def keep(name: str) -> None:
-        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
-            given[name], returned[name] = inputs[0].detach(), out
-            return out
-
-        removed.append(model.get_submodule(name).register_forward_hook(hook))
-
-    removed: list[torch.utils.hooks.RemovableHandle] = []
-    for name in components:
-        keep(name)
-    output = model(batch)
-    for one in removed:
-        one.remove()
-    found = torch.zeros(len(batch), next(iter(components.values())).width)
-    for place in range(output.shape[1]):
-        slopes = torch.autograd.grad(
-            output[:, place].sum(), list(returned.values()), retain_graph=True
-        )
-        inner = torch.zeros_like(found)
-        for name, slope in zip(returned, slopes, strict=True):
-            each = components[name].each(given[name])
-            inner += (each * slope).flatten(2).sum(dim=2).T
-        found += inner.square()
-    return found
-
-
-def test_attributions_are_those_of_a_backward_pass_an_output() -> None:
-    model, batch = Mixed(), torch.randn(5, 1, 4, 4, generator=torch.Generator().manual_seed(1))
-    components = drawn(model, components=7, rank=2)
-    visited = Visited(model, [one.layer for one in components.values()])
-    found = attributions(visited, visited.look(batch), batch, components)
-    torch.testing.assert_close(found, by_backward_passes(model, batch, components))
-
-
-def test_attributions_in_the_run_of_all_components_are_those_of_a_model_with_their_sum() -> None:
-    model, batch = Mixed(), torch.randn(5, 1, 4, 4, generator=torch.Generator().manual_seed(1))
-    components = drawn(model, components=7, rank=2)
-    visited = Visited(model, [one.layer for one in components.values()])
-    found = attributions(visited, visited.look_at_all(batch, components), batch, components)
-
-    with_sum = Mixed()
-    with_sum.load_state_dict(model.state_dict())
-    for name, one in components.items():
-        matrix_of(with_sum, matrix_layer(with_sum, name)).copy_(one.matrices.sum(dim=0))
-    wanted = by_backward_passes(with_sum, batch, components)
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
-
-
-def test_attributions_of_a_linear_model_are_the_squares_of_what_components_write() -> None:
-    model = nn.Sequential(nn.Linear(2, 2, bias=False))
-    layer = matrix_layer(model, "0")
-    a, b = (
-        torch.tensor([[[1.0], [0.0]], [[0.0], [2.0]]]),
-        torch.tensor([[[3.0, 4.0]], [[0.0, 1.0]]]),
-    )
-    components = {"0": Factors(layer, a, b)}
-    visited = Visited(model, [layer])
-    batch = torch.tensor([[1.0, 0.0], [2.0, 1.0]])
-    found = attributions(visited, visited.look(batch), batch, components)
-    torch.testing.assert_close(found, torch.tensor([[25.0, 0.0], [100.0, 4.0]]))
+from tests.unit.parameters.models import Mixed
 
 
 def test_all_components_write_what_the_layer_does() -> None:

@@ -56,6 +56,22 @@ class Factors:
         before = self.b.reshape(self.width, *[1] * (rows.ndim - 3), *self.b.shape[1:])
         return self._shaped(rows @ before, given)
 
+    def along(
+        self,
+        inner: Float[Tensor, "batch *place component rank"],
+        slope: Float[Tensor, "batch ..."],
+    ) -> Float[Tensor, "batch component"]:
+        """Return the inner products of what each component writes and a slope of that shape."""
+        rows = slope if self.layer.window is None else slope.flatten(2).transpose(1, 2)
+        back = (rows @ self.b.flatten(0, 1).mT).unflatten(-1, (self.width, -1))
+        products: Tensor = (inner * back).sum(dim=-1)
+        return products.flatten(1, -2).sum(dim=1) if products.ndim > 2 else products  # noqa: PLR2004  # positions
+
+    @property
+    def detached(self) -> "Factors":
+        """The same numbers, without gradients."""
+        return Factors(self.layer, self.a.detach(), self.b.detach())
+
     def _shaped(
         self, written: Float[Tensor, "component *place target"], given: Shaped[Tensor, "..."]
     ) -> Float[Tensor, "component ..."]:

@@ -1,6 +1,7 @@
 """A model whose decomposed layers ask what to return: as it is, with components, or changed."""
 
 import copy
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, final
@@ -33,7 +34,10 @@ class Seen:
 
 @final
 class Visited:
-    """A copy of a model that shares its weights, without their gradients, and has hooks."""
+    """A copy of a model that shares its weights, without their gradients, and has hooks.
+
+    Several threads may run it at once.
+    """
 
     def __init__(self, model: nn.Module, layers: Sequence[MatrixLayer]) -> None:
         shared = {
@@ -41,7 +45,7 @@ class Visited:
         }
         self._model = copy.deepcopy(model, {**shared, **{id(one): one for one in model.buffers()}})
         self._model.eval()
-        self._visit: Visit = _as_it_is
+        self._running = threading.local()
         self._takes_tokens = any(isinstance(one, nn.Embedding) for one in model.modules())
         self._dtype = next(model.parameters()).dtype
         self.biases: dict[str, Tensor | None] = {}
@@ -89,8 +93,10 @@ class Visited:
 
         def visit(name: str, own: Tensor, out: Tensor) -> Tensor:
             calls[name] += 1
-            given[name], returned[name] = own, within(name, own, out)
-            return returned[name]
+            answer = within(name, own, out)
+            # Copies: the model may go on in place, such as by ReLU(inplace=True).
+            given[name], returned[name] = own.clone(), answer.clone()
+            return answer
 
         with torch.no_grad():
             output = self.run(batch, visit)
@@ -113,11 +119,11 @@ class Visited:
 
     def run(self, batch: Shaped[Tensor, "batch ..."], visit: Visit) -> Float[Tensor, "batch ..."]:
         """Run the model with what a visit makes of each decomposed layer."""
-        self._visit = visit
+        self._running.visit = visit
         try:
             output: Tensor = self._model(batch)
         finally:
-            self._visit = _as_it_is
+            self._running.visit = _as_it_is
         return output
 
     def _biased(self, name: str, written: Tensor) -> Tensor:
@@ -126,7 +132,8 @@ class Visited:
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         def hook(_module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
-            return self._visit(name, given[0], out)
+            visit: Visit = getattr(self._running, "visit", _as_it_is)
+            return visit(name, given[0], out)
 
         return hook
 

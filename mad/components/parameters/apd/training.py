@@ -115,11 +115,12 @@ class ApdTraining:
 
     def _terms(self, batch: Tensor) -> Terms:
         components, plan = self.components(), self.plan
+        fixed = {name: one.detached for name, one in components.items()}
         seen = self.visited.look(batch)
         run = seen
         if plan.attributed == "components":
-            run = self.visited.look_at_all(batch, components)
-        found = attributions(self.visited, run, batch, components)
+            run = self.visited.look_at_all(batch, fixed)
+        found = attributions(self.visited, run, batch, fixed)
         used = (
             most_of_batch(found, active=plan.active)
             if plan.selection == "batch"
