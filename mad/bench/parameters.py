@@ -21,6 +21,7 @@ from mad.components.parameters.decomposition import ParameterDecomposition
 from mad.components.parameters.layers import MatrixLayer, matrix_layer
 from mad.components.parameters.training.plan import LayerPlan, SpdPlan
 from mad.components.parameters.training.training import SpdTraining
+from mad.components.parameters.training.unused import with_unused
 from mad.errors import ConfigError
 from mad.fit import Split
 from mad.types import Dataset, Ledger, Progress, view_of
@@ -37,6 +38,8 @@ LARGEST: Final = 200_000
 pass a step, and thousands of steps."""
 
 STAGE: Final = "training a decomposition"
+
+_READ: Final = 256
 
 
 def measure_parameters(
@@ -111,7 +114,7 @@ def decompose(
     *,
     progress: Progress,
 ) -> ParameterDecomposition:
-    """Train a decomposition of a model of one input on some rows of the data."""
+    """Train a decomposition of a model of one input on some rows, with what none has used."""
     (name,) = model.inputs
     known = data.take(rows)[name]
     generator = torch.Generator().manual_seed(plan.seed)
@@ -124,7 +127,14 @@ def decompose(
         found = training.step(batch())
         note = f"loss {found.loss:.2g}, {found.active:.1f} active"
         progress(STAGE, done=step + 1, total=plan.steps, note=note)
-    return ParameterDecomposition.of(model.module, training.finish())
+    parts = with_unused(
+        training.passes,
+        training.finish(),
+        training.matrices.matrix,
+        early=known[::2].split(_READ),
+        late=known[1::2].split(_READ),
+    )
+    return ParameterDecomposition.of(model.module, parts)
 
 
 def _matrices(module: nn.Module) -> Sequence[MatrixLayer]:

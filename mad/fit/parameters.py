@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, TypeAlias, final
 
@@ -20,6 +20,7 @@ from mad.components.parameters.subcomponents import Subcomponents
 from mad.components.parameters.training.matrices import Matrices
 from mad.components.parameters.training.plan import SpdPlan
 from mad.components.parameters.training.training import SpdFigures, SpdTraining
+from mad.components.parameters.training.unused import with_unused
 from mad.errors import ConfigError
 from mad.fit.checkpoint import Checkpoints, Unfinished, data_identity, version_identity
 from mad.fit.reading import batches, row_digests, try_out
@@ -71,6 +72,13 @@ class _Batches:
         some, places = drawn.unique(return_inverse=True)
         return self.data.take(self.rows[some])[self.name][places]
 
+    def in_turn(
+        self, rows: Int64[Tensor, " some"], progress: Progress
+    ) -> Iterator[Shaped[Tensor, "batch ..."]]:
+        """Read some rows, once each."""
+        for _, inputs in batches(self.data, rows, _READ, "finding what is never used", progress):
+            yield inputs[self.name]
+
 
 def train_parameters(  # noqa: PLR0913  # what is read, how it is trained and read out, who watches
     model: MonitoredModel,
@@ -84,7 +92,7 @@ def train_parameters(  # noqa: PLR0913  # what is read, how it is trained and re
     unfinished: Unfinished | None = None,
     watch: SpdWatch = unwatched,
 ) -> TrainedParameters:
-    """Take the layers of a plan apart, on inputs of some rows.
+    """Take the layers of a plan apart, on inputs of some rows, with what none of them has used.
 
     The same plan and rows give the same decomposition, also where ``unfinished`` has a checkpoint
     of a training that was killed, with which this one goes on; None keeps none. Whoever has stored
@@ -110,7 +118,14 @@ def train_parameters(  # noqa: PLR0913  # what is read, how it is trained and re
         watch(training.steps_done, figures)
         _keep(checkpoints, training)
         progress(STAGE, done=training.steps_done, total=plan.steps, note=_told(figures))
-    decomposition = read_out(training.finish())
+    parts = with_unused(
+        training.passes,
+        training.finish(),
+        training.matrices.matrix,
+        early=drawn.in_turn(rows[::2].contiguous(), progress),
+        late=drawn.in_turn(rows[1::2].contiguous(), progress),
+    )
+    decomposition = read_out(parts)
     return TrainedParameters(decomposition, _measured(model, decomposition, data, rows), seen)
 
 

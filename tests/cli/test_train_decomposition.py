@@ -85,7 +85,8 @@ def copied(trained: Path, tmp_path: Path) -> Path:
 def test_layers_are_taken_apart_and_fitted(copied: Path, mad: Mad) -> None:
     read = load_decomposition(copied.parent / "pieces")
     assert isinstance(read, ParameterDecomposition)
-    assert [layer.parts.width for layer in read.layers] == [8, 8]
+    # One more, for the feature that trusted inputs never have.
+    assert [layer.parts.width for layer in read.layers] == [9, 8]
     assert not (copied.parent / "pieces" / ".unfinished").exists()
     assert mad("fit", copied).code == 0
     scored = mad("score", copied, copied.parent / "odd.npz")
