@@ -97,6 +97,18 @@ def run(name: str, setting: Setting, seed: int, kept: Path) -> Generator[int]:
     kept.with_suffix(".json").write_text(json.dumps(asdict(figures), indent=2) + "\n")
 
 
+def kept_pieces(
+    setting: Setting, seed: int, kept: Path
+) -> tuple[nn.Module, tuple[Subcomponents, ...]]:
+    """Return the target model of a run, and the pieces of the state that it kept."""
+    model, _ = setting.target(seed)
+    plan = replace(setting.plan, seed=seed, warm_up_steps=0)
+    example = setting.draw(setting.plan.batch_size, torch.Generator().manual_seed(seed))
+    training = SpdTraining.begin(model, plan, example, compiled=False)
+    _restored(training, kept)
+    return model, training.finish()
+
+
 def _restored(training: SpdTraining, kept: Path) -> Spent:
     if not kept.exists():
         return Spent(0.0, 0.0, [])

@@ -2,6 +2,7 @@
 
     python -m mad.bench.readout_speed                      layers of toys, and of a transformer
     python -m mad.bench.readout_speed --config mad.toml    the decomposition of a deployment
+    python -m mad.bench.readout_speed --trained DIRECTORY  what mad.bench.decomposition trained
 
 CPU seconds of one process, on one thread: the layers' own products, active sets by thresholds and
 by the networks themselves, and the whole activity with its residual. Times of one run alternate.
@@ -9,7 +10,7 @@ by the networks themselves, and the whole activity with its residual. Times of o
 
 import argparse
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -19,7 +20,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from mad.bench.decomposition import kept_pieces
+from mad.bench.decomposition_settings import SETTINGS
 from mad.capture.hooks import capture
+from mad.capture.model import MonitoredModel
 from mad.components.parameters.decomposition import ParameterDecomposition
 from mad.components.parameters.importance import ScalarImportance
 from mad.components.parameters.layers import matrix_layer
@@ -157,6 +161,29 @@ def deployed(config: Path) -> tuple[nn.Module, ParameterDecomposition, Activatio
     return deployment.model.module, decomposition, run.activations
 
 
+def trained(
+    directory: Path,
+) -> Iterator[tuple[str, nn.Module, ParameterDecomposition, Activations]]:
+    """Return each model that ``mad.bench.decomposition`` keeps there, on a batch of its inputs.
+
+    Raises:
+        ConfigError: the directory has no state of such a run.
+    """
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        raise ConfigError(
+            f"{directory} has no states of trainings; name the --out of mad.bench.decomposition"
+        )
+    for file in files:
+        name, seed, _ = file.stem.rsplit("-", 2)
+        model, pieces = kept_pieces(SETTINGS[name], int(seed), file)
+        inputs = SETTINGS[name].draw(BATCH, torch.Generator().manual_seed(0))
+        decomposition = ParameterDecomposition.of(model, pieces)
+        monitored = MonitoredModel.of(model, name=name, inputs=("features",))
+        run = capture(monitored, decomposition.sites, {"features": inputs})
+        yield file.stem, model, decomposition, run.activations
+
+
 def show(costs: Sequence[ReadOutCost], console: Console) -> None:
     """Print one row a decomposition."""
     names = ("layers of", "their own us", "thresholds", "networks", "whole activity", "agreement")
@@ -190,12 +217,15 @@ def main() -> None:
     """Measure every case, or a deployment's own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, help="settings of a deployment")
-    config = parser.parse_args().config
+    parser.add_argument("--trained", type=Path, help="the --out of mad.bench.decomposition")
+    asked = parser.parse_args()
     torch.set_num_threads(1)
-    if config is None:
-        costs = [measure(case.name, *drawn(case)) for case in CASES]
+    if asked.trained is not None:
+        costs = [measure(*one) for one in trained(asked.trained)]
+    elif asked.config is not None:
+        costs = [measure(asked.config.name, *deployed(asked.config))]
     else:
-        costs = [measure(config.name, *deployed(config))]
+        costs = [measure(case.name, *drawn(case)) for case in CASES]
     show(costs, Console(width=110))
 
 

@@ -11,9 +11,10 @@ from typing import Any, Final, final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mad.components.parameters.importance import ScalarImportance
 
@@ -30,17 +31,19 @@ _PIECE: Final = 64
 @final
 @dataclass(frozen=True)
 class Intervals:
-    """Subcomponent ``c`` is active where its inner activation is below ``low`` or above ``high``.
+    """Where on its inner activation each subcomponent is active.
 
-    Infinite ends say that one side, both or neither make it active. Those in ``odd`` cross the
-    threshold otherwise: their networks, ``networks``, are asked.
+    Subcomponent ``c`` is where that is below ``low`` or above ``high``; infinite ends say that one
+    side, both or neither make it active. Those in ``odd`` are active elsewhere. ``edges`` tells it
+    of all: going up from minus infinity, ``c`` is active beyond the first, no more beyond the
+    second, again beyond the third. A first one at minus infinity says that it is active from the
+    left on; rows are filled up with plus infinity. What is not a number activates nothing.
     """
 
     low: Float[Tensor, " component"]
     high: Float[Tensor, " component"]
     odd: Int64[Tensor, " odd"]
-    networks: ScalarImportance
-    threshold: float
+    edges: Float[Tensor, "component edge"]
 
     @staticmethod
     def solve(importance: ScalarImportance, *, threshold: float) -> "Intervals":
@@ -53,47 +56,61 @@ class Intervals:
         assert 0.0 <= threshold < 1.0
         exact = _map(importance, Tensor.double)
         pieces = torch.arange(importance.width).split(_PIECE)
-        found = [_solve(_take(exact, rows), threshold) for rows in pieces]
-        low, high, is_odd = (torch.cat(column) for column in zip(*found, strict=True))
-        odd = is_odd.nonzero().squeeze(1)
-        like = importance.b_out.dtype
-        return Intervals(low.to(like), high.to(like), odd, _take(importance, odd), threshold)
+        found = [_edges(_take(exact, rows), threshold) for rows in pieces]
+        most = max(one.shape[1] for one in found)
+        edges = torch.cat([pad(one, (0, most - one.shape[1]), value=torch.inf) for one in found])
+        return _told(edges.to(importance.b_out.dtype))
 
     def active(self, inner: Float[Tensor, "*place component"]) -> Bool[Tensor, "*place component"]:
         """Say where importance exceeds the threshold."""
         # By NumPy, which compares three times as fast as torch writes booleans.
         h, (low, high) = inner.detach().numpy(), self._ends
-        active = torch.from_numpy((h < low) | (h > high))
-        if len(self.odd):
-            logits = self.networks.logits(inner[..., self.odd], None)
-            active[..., self.odd] = logits > self.threshold
-        return active
+        active = (h < low) | (h > high)
+        if self.odd.numel():
+            odd, edges = self._odd
+            # Beyond an odd number of edges; places last, along which NumPy compares fastest.
+            beyond = np.bitwise_xor.reduce(edges < _flat(h)[:, odd].T, axis=0)
+            _flat(active)[:, odd] = beyond.T
+        return torch.from_numpy(active)
 
     @cached_property
     def _ends(self) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
         return self.low.numpy(), self.high.numpy()
 
+    @cached_property
+    def _odd(self) -> tuple[NDArray[np.integer[Any]], NDArray[np.floating[Any]]]:
+        return self.odd.numpy(), np.ascontiguousarray(self.edges[self.odd].numpy().T)[..., None]
 
-def _solve(
-    networks: ScalarImportance, threshold: float
-) -> tuple[
-    Float64[Tensor, " component"], Float64[Tensor, " component"], Bool[Tensor, " component"]
-]:
+
+def _flat(table: Shaped[np.ndarray, "*place component"]) -> Shaped[np.ndarray, "place component"]:
+    return table.reshape(-1, table.shape[-1])
+
+
+def _told(edges: Float[Tensor, "component edge"]) -> Intervals:
+    first, second, third = pad(edges, (0, 3), value=torch.inf)[:, :3].unbind(dim=1)
+    is_left, count = torch.isneginf(first), torch.isfinite(edges).sum(dim=1)
+    infinite = torch.full_like(first, torch.inf)
+    low = torch.where(is_left & (count <= 2), second, -infinite)  # noqa: PLR2004  # two edges
+    high = torch.where(is_left & (count == 2), third, infinite)  # noqa: PLR2004  # two edges
+    high = torch.where(~is_left & (count == 1), first, high)
+    is_odd = count > torch.where(is_left, 2, 1)
+    return Intervals(low, high, is_odd.nonzero().squeeze(1), edges)
+
+
+def _edges(networks: ScalarImportance, threshold: float) -> Float64[Tensor, "component edge"]:
     points = _points(networks)
     above = _above(networks, points, threshold)
     turns = above[:, 1:] != above[:, :-1]
-    count, first = turns.sum(dim=1), above[:, 0]
-    start = turns.int().argmax(dim=1, keepdim=True)
-    stop = turns.shape[1] - 1 - turns.flip(1).int().argmax(dim=1, keepdim=True)
-    one, other = (_crossing(networks, points, place, threshold) for place in (start, stop))
-    infinite = torch.full_like(one, torch.inf)
-    # Never, always; from the left up to a crossing, from a crossing on; all but between two.
-    low = torch.where(count == 0, torch.where(first, infinite, -infinite), -infinite)
-    low = torch.where((count > 0) & first, one, low)
-    rises = ((count == 1) & ~first) | ((count == 2) & first)  # noqa: PLR2004  # two crossings
-    high = torch.where(rises, other, infinite)
-    is_odd = (count > 2) | ((count == 2) & ~first)  # noqa: PLR2004  # more, or active between two
-    return low, high, is_odd
+    count, is_left = turns.sum(dim=1), above[:, :1]
+    places = (~turns).int().argsort(dim=1, stable=True)
+    edges = torch.full((len(points), int(count.max())), torch.inf, dtype=points.dtype)
+    for edge in range(edges.shape[1]):
+        rows = (count > edge).nonzero().squeeze(1)
+        place = places[rows, edge : edge + 1]
+        edges[rows, edge] = _crossing(_take(networks, rows), points[rows], place, threshold)
+    left = torch.where(is_left, -torch.inf, torch.inf).to(edges.dtype)
+    every = torch.cat([left, edges], dim=1).sort(dim=1).values
+    return every[:, torch.lt(every, torch.inf).any(dim=0)]
 
 
 def _points(networks: ScalarImportance) -> Float64[Tensor, "component point"]:

@@ -37,14 +37,32 @@ def test_a_crossing_is_where_the_unit_says() -> None:
     ]
 
 
-def test_what_is_active_between_two_crossings_keeps_its_network() -> None:
-    """A tent, 1 - |h| far out: active in the middle, which two outer ends cannot say."""
+def test_what_is_active_between_two_crossings_is_told_by_its_edges() -> None:
+    """A tent, 1 - |h| far out, exceeds 0.1 from -0.9 to 0.9, which two outer ends cannot say."""
     tent = ([8.0, -8.0], [0.0, 0.0], [-0.125, -0.125], 1.0)
     rising = ([2.0, 0.0], [0.0, 0.0], [1.0, 0.0], -8.0)
     found = Intervals.solve(networks(tent, rising), threshold=0.1)
     assert found.odd.tolist() == [0]
+    torch.testing.assert_close(
+        found.edges, torch.tensor([[-0.9, 0.9], [4.05, math.inf]]), atol=2e-3, rtol=0
+    )
     at = torch.tensor([[-2.0, 0.0], [0.0, 5.0], [2.0, 4.0]])
     assert found.active(at).tolist() == [[False, False], [True, True], [False, False]]
+    assert found.active(at.unsqueeze(1)).shape == (3, 1, 2)
+
+
+def test_every_edge_of_a_network_counts() -> None:
+    """A tent and a ramp beside it: up from -20, down from 0, up again from 20, less 10."""
+    zigzag = ([64.0] * 3, [64.0 * 20, 0.0, -64.0 * 20], [1 / 64, -2 / 64, 2 / 64], -10.0)
+    falling = ([-64.0] * 3, [64.0 * 20, 0.0, -64.0 * 20], [1 / 64, -2 / 64, 2 / 64], 10.0)
+    found = Intervals.solve(networks(zigzag, falling), threshold=0.0)
+    torch.testing.assert_close(found.edges[0], torch.tensor([-10.0, 10.0, 30.0]))
+    assert found.odd.tolist() == [0]
+    at = torch.tensor([-30.0, 0.0, 20.0, 40.0, math.nan])
+    active = found.active(at.unsqueeze(1).expand(5, 2))
+    assert active[:, 0].tolist() == [False, True, False, True, False]
+    exact = networks(zigzag, falling).logits(at.unsqueeze(1).expand(5, 2), None) > 0.0
+    assert torch.equal(active, exact)
 
 
 def test_what_is_no_number_is_not_active() -> None:
