@@ -1,7 +1,7 @@
 """What settings name, loaded: model, trusted data, dictionaries, baseline."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import chain
@@ -11,6 +11,7 @@ from typing import final
 from jaxtyping import Int64
 from torch import Tensor
 
+from mad import recipes
 from mad.arrays import open_dataset
 from mad.baseline.bundle import Baseline
 from mad.baseline.store import BaselineStore, parse_revision
@@ -22,6 +23,7 @@ from mad.components.dictionaries.files import prepare_directory, save_dictionari
 from mad.components.dictionaries.plan import DictionaryFigures
 from mad.components.parameters.decomposition import ParameterDecomposition
 from mad.components.parameters.files import save_parameters
+from mad.components.parameters.masked import pieces_of
 from mad.components.parameters.training.plan import SpdPlan
 from mad.config import Settings
 from mad.errors import ConfigError
@@ -44,7 +46,6 @@ from mad.fit import (
 from mad.fit.parameters import SpdWatch, check_plan, train_parameters, unwatched as spd_unwatched
 from mad.monitor import Monitor
 from mad.promotion import Bounds, Exam
-from mad.recipes import all_wanted, bounds, fit_plan, parameters_plan, read_out
 from mad.rendering.trusted import TrustedInputs
 from mad.types import Dataset, Progress, Site
 
@@ -87,17 +88,17 @@ class Deployment:
     @property
     def wanted(self) -> tuple[Wanted, ...]:
         """The dictionaries the settings ask for."""
-        return all_wanted(self.model, self.settings)
+        return recipes.all_wanted(self.model, self.settings)
 
     @property
     def parameters(self) -> SpdPlan | None:
         """How layers are taken apart, where the settings ask for that and not for dictionaries."""
-        return parameters_plan(self.model, self.settings)
+        return recipes.parameters_plan(self.model, self.settings)
 
     @property
     def plan(self) -> FitPlan:
         """How to fit its baseline."""
-        return fit_plan(self.settings.baseline)
+        return recipes.fit_plan(self.settings.baseline)
 
     @property
     def store(self) -> BaselineStore:
@@ -149,7 +150,7 @@ class Deployment:
     @property
     def bounds(self) -> Bounds:
         """What a candidate is held against."""
-        return bounds(self.settings)
+        return recipes.bounds(self.settings)
 
     def rows(self, data: Dataset) -> Split:
         """Say which trusted inputs are for fitting and which for the reference."""
@@ -197,9 +198,10 @@ class Deployment:
         wanted, plan = self.settings.decomposition, self.parameters
         assert plan is not None, "the settings ask for dictionaries"
         prepare_directory(wanted.path)
+        how = recipes.read_out(self.settings)
         trained = train_parameters(
             self.model,
-            partial(ParameterDecomposition.of, self.model.module, **read_out(self.settings)),
+            partial(ParameterDecomposition.of, self.model.module, **how),
             data,
             plan,
             rows=self.rows(data).fitting,
@@ -239,9 +241,10 @@ class Deployment:
         )
         saved = self.store.save(fitted)
         self.unfinished.remove()
-        if isinstance(decomposition, ParameterDecomposition):
+        if (pieces := pieces_of(decomposition)) is not None:
             # As it was read out now, for whoever has the directory and not the settings.
-            save_parameters(self.settings.decomposition.path, decomposition, seen=seen)
+            to, masked = self.settings.decomposition.path, recipes.masked_output(self.settings)
+            save_parameters(to, pieces, seen=seen, masked_output=masked)
         return saved
 
     def decomposition(self) -> Decomposition:
@@ -251,16 +254,13 @@ class Deployment:
             what = {"dictionaries": "dictionary", "parameters": "decomposition"}[self._sort]
             remedy = f"run `mad train {what}` or `mad fit`"
             raise ConfigError(f"there are no {self._sort} in {path}; {remedy}")
-        decomposition = on_disk.load_decomposition(path)
-        if set(decomposition.sites) != set(self.sites):
-            raise ConfigError(
-                f"the {self._sort} in {path} are of sites {', '.join(decomposition.sites)}, and "
-                f"the settings name {', '.join(self.sites)}; name another path, or train again"
-            )
-        if not isinstance(decomposition, ParameterDecomposition):
-            return decomposition
-        decomposition.check_model(self.model.module)
-        return replace(decomposition, **read_out(self.settings))
+        found = on_disk.load_decomposition(path, self.model.module)
+        pieces = pieces_of(found)
+        if set(own := (pieces or found).sites) != set(asked := self.sites):
+            differ = f"{', '.join(own)}, and the settings name {', '.join(asked)}"
+            remedy = "name another path, or train again"
+            raise ConfigError(f"the {self._sort} in {path} are of sites {differ}; {remedy}")
+        return found if pieces is None else recipes.as_asked(pieces, self.model, self.settings)
 
     @property
     def _sort(self) -> on_disk.Sort:

@@ -8,12 +8,14 @@ from typing import Final, TypedDict, final
 
 from mad.capture.model import MonitoredModel
 from mad.capture.sites import resolve
+from mad.components.base import Decomposition
 from mad.components.dictionaries.attention.training import AttentionPlan
 from mad.components.dictionaries.bilinear import BilinearPlan
 from mad.components.dictionaries.plan import DictionaryPlan
-from mad.components.parameters.decomposition import PositionPooling
+from mad.components.parameters.decomposition import ParameterDecomposition, PositionPooling
 from mad.components.parameters.layers import matrix_layer
-from mad.components.parameters.training.plan import LayerPlan as LayerParts, SpdPlan
+from mad.components.parameters.masked import with_masked_output
+from mad.components.parameters.training.plan import Distance, LayerPlan as LayerParts, SpdPlan
 from mad.config import AttentionLayers, Effects, Recipe, Settings
 from mad.config.settings import Baseline
 from mad.effects import Attention, LinearAttention, MultiheadAttention, Where
@@ -100,6 +102,25 @@ def read_out(settings: Settings) -> ReadOut:
     asked = settings.decomposition.parameters
     assert asked is not None, "the settings ask for dictionaries"
     return ReadOut(threshold=asked.threshold, pooling=asked.pooling)
+
+
+def as_asked(
+    pieces: ParameterDecomposition, model: MonitoredModel, settings: Settings
+) -> Decomposition:
+    """Return the pieces of a model's layers read out as settings ask.
+
+    Raises:
+        ConfigError: they are of other weights than the model's.
+    """
+    pieces.check_model(model.module)
+    read = replace(pieces, **read_out(settings))
+    return with_masked_output(read, model.module, masked_output(settings))
+
+
+def masked_output(settings: Settings) -> Distance | None:
+    """Return how what the masked model answers is compared; None if it is not asked."""
+    asked = settings.decomposition.parameters
+    return asked.distance if asked is not None and asked.masked_output else None
 
 
 def parameters_plan(model: MonitoredModel, settings: Settings) -> SpdPlan | None:

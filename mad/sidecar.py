@@ -83,7 +83,7 @@ class Sidecar:
         fails_open: bool = True,
     ) -> "Sidecar":
         """Read the dictionaries of a deployment; ConfigError if they cannot be read."""
-        read = load_decomposition(dictionaries)
+        read = load_decomposition(dictionaries, module)
         return Sidecar(module, read, client, sends=sends, fails_open=fails_open)
 
     def __enter__(self) -> "Sidecar":

@@ -28,6 +28,7 @@ def codes_of(world: World, inputs: Inputs) -> CodeBatch:
         views={
             view: ViewCodes(one.counts, one.components, one.magnitudes)
             for view, one in found.items()
+            if one.num_components
         },
         contexts=context_of(run.outputs, "predicted", batch=batch),
         model_fingerprint=world.model.fingerprint,

@@ -27,6 +27,7 @@ from mad.capture.model import MonitoredModel
 from mad.components.parameters.decomposition import ParameterDecomposition
 from mad.components.parameters.importance import ScalarImportance
 from mad.components.parameters.layers import matrix_layer
+from mad.components.parameters.masked import pieces_of
 from mad.components.parameters.subcomponents import Subcomponents
 from mad.deployment import Deployment
 from mad.errors import ConfigError
@@ -152,8 +153,8 @@ def drawn(case: Layers) -> tuple[nn.Module, ParameterDecomposition, Activations]
 def deployed(config: Path) -> tuple[nn.Module, ParameterDecomposition, Activations]:
     """Return what a deployment watches, on as many of its trusted inputs; ConfigError if none."""
     deployment = Deployment.load(config)
-    decomposition = deployment.decomposition()
-    if not isinstance(decomposition, ParameterDecomposition):
+    decomposition = pieces_of(deployment.decomposition())
+    if decomposition is None:
         raise ConfigError(f"{config} asks for dictionaries; name one that takes layers apart")
     data = deployment.trusted()
     inputs = data.take(torch.arange(min(BATCH, len(data))))

@@ -109,7 +109,7 @@ def _asked(
 
     trusted = deployment.settings.data.trusted
     return Asked(
-        other=_other(other) if other else None,
+        other=_other(other, deployment) if other else None,
         truth=_truth(truth, deployment.decomposition()) if truth else {},
         labels=open_dataset(trusted, names=[labels]) if labels else None,
         relative_step=step,
@@ -117,12 +117,13 @@ def _asked(
     )
 
 
-def _other(path: Path) -> "Decomposition":
+def _other(path: Path, deployment: "Deployment") -> "Decomposition":
     from mad.components.on_disk import load_decomposition
     from mad.config import Settings
 
     return load_decomposition(
         path if path.is_dir() else Settings.load(path).decomposition.path,
+        deployment.model.module,
     )
 
 

@@ -29,8 +29,9 @@ class Joined:
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        """The parts' sites, each once, in order."""
-        return tuple(dict.fromkeys(chain.from_iterable(part.sites for part in self.parts)))
+        """The parts' sites, each once, in order; those that are only read come last."""
+        every = chain.from_iterable(part.sites for part in self.parts)
+        return tuple(dict.fromkeys((*self.views.values(), *every)))
 
     @property
     def views(self) -> Mapping[View, Site]:

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from jaxtyping import Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from mad.components.base import Decomposition
 from mad.components.dictionaries import files as dictionaries
 from mad.components.parameters import files as parameters
+from mad.components.parameters.masked import with_masked_output
 from mad.errors import ConfigError
 
 Sort: TypeAlias = Literal["dictionaries", "parameters"]
@@ -21,14 +22,17 @@ INDEXES: Final[Mapping[Sort, str]] = {
 """The file that says what else a directory has; the last to be written."""
 
 
-def load_decomposition(directory: Path) -> Decomposition:
+def load_decomposition(directory: Path, model: nn.Module) -> Decomposition:
     """Read dictionaries, or the pieces of a model's weights, whichever a directory has.
+
+    Pieces are as they were read out last; the ``model`` is the one that is watched.
 
     Raises:
         ConfigError: it has neither or both, or what it has is damaged.
     """
     if _sort(directory) == "parameters":
-        return parameters.load_parameters(directory)
+        pieces = parameters.load_parameters(directory)
+        return with_masked_output(pieces, model, parameters.load_masked_output(directory))
     return dictionaries.load_dictionaries(directory)
 
 

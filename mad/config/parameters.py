@@ -24,6 +24,7 @@ class Parameters(Section):
     ties: tuple[tuple[str, str], ...] = ()
     threshold: Threshold = 0.1
     pooling: Literal["mean", "last"] = "mean"
+    masked_output: Annotated[bool, Field(strict=True)] = False
     importance: Literal["scalar", "vector", "shared"] = "scalar"
     hidden: Count = 16
     sparsity: Positive = 1e-3

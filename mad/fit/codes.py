@@ -24,6 +24,7 @@ from mad.codes.sets.nearest import NearestSetsCode
 from mad.codes.sets.size_index import SizeIndexCode
 from mad.codes.sets.worst_pair import WorstPairCode
 from mad.components.base import Decomposition
+from mad.components.parameters.masked import MASKED
 from mad.errors import ConfigError
 from mad.fit.plan import FitPlan, SetCodeName
 from mad.fit.reading import Reader
@@ -81,10 +82,14 @@ def _check_measured(activity: Mapping[Site, Activity], plan: FitPlan) -> None:
 
 
 def _distinct(activity: Mapping[Site, Activity]) -> set[Site]:
-    """Return the views whose activations no earlier one has."""
+    """Return the views whose activations no earlier one has.
+
+    Not that of the masked model: which way it errs on trusted inputs tells nothing of others.
+    """
     found: dict[Site, Tensor] = {}
     for site, one in activity.items():
-        if not any(torch.equal(one.activation, other) for other in found.values()):
+        is_new = not any(torch.equal(one.activation, other) for other in found.values())
+        if is_new and site != MASKED:
             found[site] = one.activation
     return set(found)
 

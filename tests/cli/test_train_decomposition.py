@@ -17,6 +17,7 @@ from mad.cli.main import main
 from mad.client import Client
 from mad.components.on_disk import load_decomposition
 from mad.components.parameters.decomposition import ParameterDecomposition
+from mad.sidecar import Sidecar
 from tests.cli.conftest import Mad
 from tests.cli.test_serve import serving
 from tests.pentagon import NEVER, alone, pentagon, usual
@@ -83,7 +84,7 @@ def copied(trained: Path, tmp_path: Path) -> Path:
 
 
 def test_layers_are_taken_apart_and_fitted(copied: Path, mad: Mad) -> None:
-    read = load_decomposition(copied.parent / "pieces")
+    read = load_decomposition(copied.parent / "pieces", pentagon())
     assert isinstance(read, ParameterDecomposition)
     # One more, for the feature that trusted inputs never have.
     assert [layer.parts.width for layer in read.layers] == [9, 8]
@@ -104,9 +105,29 @@ def test_a_threshold_is_changed_without_training_again(copied: Path, mad: Mad) -
     again = mad("fit", copied)
     assert again.code == 0
     assert "training decomposition" not in again.err
-    read = load_decomposition(copied.parent / "pieces")
+    read = load_decomposition(copied.parent / "pieces", pentagon())
     assert isinstance(read, ParameterDecomposition)
     assert read.threshold == 0.02
+
+
+def test_what_the_masked_model_answers_otherwise_is_described_if_asked(
+    copied: Path, mad: Mad
+) -> None:
+    assert mad("fit", copied).code == 0
+    copied.write_text(SETTINGS.replace("steps = 3", "steps = 3\nmasked_output = true"))
+    refused = mad("score", copied, copied.parent / "odd.npz")
+    assert refused.code == 1
+    assert "fitted on another decomposition" in refused.err
+    again = mad("fit", copied)
+    assert again.code == 0
+    assert "training decomposition" not in again.err
+    scored = mad("score", copied, copied.parent / "odd.npz")
+    assert "20 of 20 inputs" in scored.out
+    explained = mad("explain", copied, copied.parent / "odd.npz")
+    assert "│ @output:masked " in explained.out
+    read = load_decomposition(copied.parent / "pieces", pentagon())
+    assert tuple(read.views) == ("write", "read", "@output:masked")
+    assert mad("report", "accounting", copied).code == 0
 
 
 @pytest.mark.parametrize(
@@ -218,3 +239,20 @@ def test_a_server_alerts_on_a_mechanism_that_trusted_inputs_never_use(
     assert "│ write " in explained.out
     terms = {charge.site for alert in alerts for charge in alert.explanation.charges}
     assert terms <= {"write", "read"}
+
+
+@pytest.mark.slow
+def test_a_sidecar_sends_what_the_masked_model_needs(copied: Path, mad: Mad) -> None:
+    """What goes into the model and comes out of it are sites as others are."""
+    copied.write_text(SETTINGS.replace("steps = 3", "steps = 3\nmasked_output = true"))
+    assert mad("fit", copied).code == 0
+    x = alone(5, feature=NEVER, seed=3)
+    with serving(copied) as served, Client(served.address) as client:
+        run_there = client.score({"x": x})
+        with Sidecar.beside(
+            pentagon(), copied.parent / "pieces", client, sends="activations", fails_open=False
+        ) as sidecar:
+            _, scores = sidecar.score(x)
+            run_here = scores.result(timeout=30)
+    assert [one.verdict for one in run_here.scores] == [one.verdict for one in run_there.scores]
+    assert "@output:masked" in {part.site for part in run_here.scores[0].verdict.parts}

@@ -28,7 +28,9 @@ from mad.components.parameters.importance import (
     VectorImportance,
 )
 from mad.components.parameters.layers import matrix_layer, matrix_of
+from mad.components.parameters.masked import with_masked_output
 from mad.components.parameters.subcomponents import Subcomponents
+from mad.components.parameters.training.plan import Distance
 from mad.components.pooling import Pooling
 from mad.components.unexplained import Unexplained
 from mad.errors import ConfigError
@@ -106,6 +108,7 @@ ACTIVATIONS: Activations = {
     "first": torch.randn(40, 5, generator=WEIGHTS),
     "second<": torch.randn(40, 2, 5, generator=WEIGHTS),
     "second": torch.randn(40, 2, 4, generator=WEIGHTS),
+    "@output": torch.randn(40, 4, generator=WEIGHTS),
 }
 
 
@@ -205,6 +208,22 @@ def by_attribution(rule: Rule) -> ApdDecomposition:
     return ApdDecomposition.of(model, found, rule)
 
 
+def masked(distance: Distance) -> Decomposition:
+    """Take the first of two layers apart, and look at what the pieces alone would answer."""
+    model = nn.Sequential()
+    model.add_module("first", nn.Linear(6, 5))
+    model.add_module("between", nn.Tanh())
+    model.add_module("second", nn.Linear(5, 4))
+    for weight in model.parameters():
+        weight.data = torch.randn(weight.shape, generator=WEIGHTS)
+    layer, c, hidden = matrix_layer(model, "first"), 9, 4
+    w_in, b_in, w_out = (torch.randn(c, hidden, generator=WEIGHTS) for _ in range(3))
+    scalar = ScalarImportance(w_in, b_in, w_out, torch.randn(c, generator=WEIGHTS))
+    v, u = (torch.randn(*shape, generator=WEIGHTS) for shape in ((6, c), (c, 5)))
+    pieces = ParameterDecomposition.of(model, [Subcomponents(layer, v, 0.2 * u, scalar)])
+    return with_masked_output(pieces, model, distance)
+
+
 DECOMPOSITIONS: dict[str, Decomposition] = {
     "topk": dictionary("flat", 6),
     "topk of a map": dictionary("map", 8),
@@ -230,6 +249,8 @@ DECOMPOSITIONS: dict[str, Decomposition] = {
     "parameters at the last position": parameters("last"),
     "attribution above thresholds": by_attribution(Above(torch.full((9,), 1e-3))),
     "largest attributions": by_attribution(Largest(2)),
+    "masked": masked("mse"),
+    "masked with labels": masked("kl"),
 }
 
 

@@ -20,6 +20,7 @@ from mad.components.parameters.importance import (
 )
 from mad.components.parameters.layers import LayerKind, MatrixLayer
 from mad.components.parameters.subcomponents import Subcomponents
+from mad.components.parameters.training.plan import Distance
 from mad.errors import ConfigError
 
 INDEX: Final = "parameters.json"
@@ -48,10 +49,15 @@ class _Row:
 
 
 def save_parameters(
-    directory: Path, decomposition: ParameterDecomposition, *, seen: Int64[Tensor, " seen"]
+    directory: Path,
+    decomposition: ParameterDecomposition,
+    *,
+    seen: Int64[Tensor, " seen"],
+    masked_output: Distance | None = None,
 ) -> None:
     """Write a decomposition, and digests of the inputs it has seen.
 
+    ``masked_output`` is how what the masked model answers is compared; None where it is not asked.
     The index comes last, so that a torn write leaves no decomposition.
 
     Raises:
@@ -70,6 +76,7 @@ def save_parameters(
             "format": _FORMAT,
             "threshold": decomposition.threshold,
             "pooling": decomposition.pooling,
+            "masked_output": masked_output,
             "fingerprint": decomposition.fingerprint,
             "layers": rows,
         }
@@ -104,6 +111,22 @@ def load_parameters(directory: Path) -> ParameterDecomposition:
     if not is_own:
         raise ConfigError(f"{directory} was changed since it was written; {_AGAIN}")
     return decomposition
+
+
+def load_masked_output(directory: Path) -> Distance | None:
+    """Read how what the masked model answers was compared; None if it was not asked.
+
+    Raises:
+        ConfigError: the index of a decomposition that can be read names no way that we know.
+    """
+    path = directory / INDEX
+    # Directories of before there was a masked model do not tell.
+    found = json.loads(tensors.read_bytes(path)).get("masked_output")
+    if found is not None and found not in get_args(Distance):
+        raise ConfigError(
+            f"{path}: masked_output {found!r} is none of {', '.join(get_args(Distance))}; {_AGAIN}"
+        )
+    return found  # type: ignore[no-any-return]  # a distance
 
 
 def load_seen(directory: Path) -> Int64[Tensor, " seen"]:

@@ -1,11 +1,19 @@
 """What a run of a model must be like for its layers to be decomposed."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from jaxtyping import Float
 from torch import Tensor
 
 from mad.errors import ConfigError
+from mad.types import Site
+
+INPUT: Final[Site] = "<"
+"""The site of what goes into the model itself."""
+
+OUTPUT: Final[Site] = "@output"
+"""The site of what comes out of it, which is one tensor."""
 
 
 def checked_output(output: object, *, calls: Mapping[str, int]) -> Float[Tensor, "batch ..."]:

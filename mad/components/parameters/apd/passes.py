@@ -59,9 +59,10 @@ class Visited:
     def as_input(self, captured: Float[Tensor, "batch ..."]) -> Shaped[Tensor, "batch ..."]:
         """Return what was captured on its way into the model in a type that the model takes.
 
-        Tokens are captured as numbers; a model that looks them up takes whole ones.
+        Tokens are captured as numbers in double precision; a model that looks them up takes whole
+        ones. One that looks up something else, such as places, is given numbers as they are.
         """
-        if self._takes_tokens:
+        if self._takes_tokens and captured.dtype is torch.float64:
             return captured.long()
         return captured.to(self._dtype)
 

@@ -7,7 +7,7 @@ companions. Here each input is read by fixed thresholds, or has a fixed number o
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, TypeAlias, final
+from typing import TypeAlias, final
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -20,11 +20,9 @@ from mad.components.parameters.apd.attributions import attributions, most_of_eac
 from mad.components.parameters.apd.components import Components, Factors
 from mad.components.parameters.apd.passes import Visited
 from mad.components.parameters.layers import matrix_of
+from mad.components.parameters.looked import INPUT
 from mad.errors import ConfigError
 from mad.types import Activations, Activity, Site, View
-
-INPUT: Final[Site] = "<"
-"""The site of what goes into the model itself."""
 
 
 @final
