@@ -1,30 +1,33 @@
 """What settings name, loaded: model, trusted data, dictionaries, baseline."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import final
+from typing import TypeAlias, final
 
 from jaxtyping import Int64
 from torch import Tensor
 
 from mad import recipes
 from mad.arrays import open_dataset
+from mad.attributed import Attributed
 from mad.baseline.bundle import Baseline
 from mad.baseline.store import BaselineStore, parse_revision
-from mad.capture.loading import load_factory, load_model
+from mad.capture.loading import load_model
 from mad.capture.model import MonitoredModel
 from mad.components import on_disk
 from mad.components.base import Decomposition
 from mad.components.dictionaries.files import prepare_directory, save_dictionaries
 from mad.components.dictionaries.plan import DictionaryFigures
+from mad.components.parameters.apd.training import ApdFigures
 from mad.components.parameters.decomposition import ParameterDecomposition
 from mad.components.parameters.files import save_parameters
 from mad.components.parameters.masked import pieces_of
 from mad.components.parameters.training.plan import SpdPlan
+from mad.components.parameters.training.training import SpdFigures
 from mad.config import Settings
 from mad.errors import ConfigError
 from mad.fit import (
@@ -43,11 +46,17 @@ from mad.fit import (
     unwatched,
     write_activations,
 )
-from mad.fit.parameters import SpdWatch, check_plan, train_parameters, unwatched as spd_unwatched
+from mad.fit.parameters import check_plan, train_parameters
 from mad.monitor import Monitor
 from mad.promotion import Bounds, Exam
-from mad.rendering.trusted import TrustedInputs
 from mad.types import Dataset, Progress, Site
+
+PiecesWatch: TypeAlias = Callable[[int, SpdFigures | ApdFigures], None]
+"""Told of each step of taking layers apart: its number from 1, and its figures."""
+
+
+def unwatched_pieces(_step: int, _figures: SpdFigures | ApdFigures) -> None:
+    """Tell nobody of a step."""
 
 
 @final
@@ -80,6 +89,8 @@ class Deployment:
     @property
     def sites(self) -> tuple[Site, ...]:
         """The sites that components need, as the settings' patterns stand for them."""
+        if (own := self.attributed) is not None:
+            return own.sites
         if (plan := self.parameters) is not None:
             names = [layer.name for layer in plan.layers]
             return (*names, *(f"{name}<" for name in names))
@@ -94,6 +105,11 @@ class Deployment:
     def parameters(self) -> SpdPlan | None:
         """How layers are taken apart, where the settings ask for that and not for dictionaries."""
         return recipes.parameters_plan(self.model, self.settings)
+
+    @property
+    def attributed(self) -> Attributed | None:
+        """Components by attribution, where the settings ask for them."""
+        return Attributed.of(self.settings, self.model)
 
     @property
     def plan(self) -> FitPlan:
@@ -159,6 +175,8 @@ class Deployment:
     def check(self, data: Dataset) -> None:
         """Refuse, before any work, what cannot become a baseline; ConfigError says why."""
         _ = self.sites
+        if (own := self.attributed) is not None:
+            own.check(data)
         if (plan := self.parameters) is not None:
             check_plan(self.model, plan)
         self.rows(data)
@@ -171,7 +189,7 @@ class Deployment:
 
         A training that was killed goes on where it was, if all that it depends on is the same.
         """
-        if self.parameters is not None:
+        if self._sort != "dictionaries":
             return self.take_apart(data, progress=progress)
         wanted, rows = self.settings.decomposition, self.rows(data).fitting
         _ = self.is_trained
@@ -192,9 +210,13 @@ class Deployment:
         return trained.figures
 
     def take_apart(
-        self, data: Dataset, *, progress: Progress, watch: SpdWatch = spd_unwatched
+        self, data: Dataset, *, progress: Progress, watch: PiecesWatch = unwatched_pieces
     ) -> tuple[DictionaryFigures, ...]:
         """Take layers apart as the settings ask, and write the pieces; else as ``train``."""
+        _ = self.is_trained
+        if (own := self.attributed) is not None:
+            rows, place = self.rows(data), self.untrained
+            return own.train(data, rows, progress=progress, unfinished=place, watch=watch)
         wanted, plan = self.settings.decomposition, self.parameters
         assert plan is not None, "the settings ask for dictionaries"
         prepare_directory(wanted.path)
@@ -228,6 +250,8 @@ class Deployment:
 
         A fit that was killed goes on where it was, if all that it depends on is the same.
         """
+        if (own := self.attributed) is not None:
+            own.take_rule(data, self.rows(data), progress=progress)
         seen, decomposition = self.seen, self.decomposition()
         check_unseen(data, self.plan, seen)
         fitted = fit(
@@ -249,52 +273,26 @@ class Deployment:
 
     def decomposition(self) -> Decomposition:
         """Read its components; ConfigError if there are none, or of other sites or weights."""
+        if (own := self.attributed) is not None:
+            return own.decomposition()
         path = self.settings.decomposition.path
         if not self.is_trained:
-            what = {"dictionaries": "dictionary", "parameters": "decomposition"}[self._sort]
+            what = "dictionary" if self._sort == "dictionaries" else "decomposition"
             remedy = f"run `mad train {what}` or `mad fit`"
             raise ConfigError(f"there are no {self._sort} in {path}; {remedy}")
         found = on_disk.load_decomposition(path, self.model.module)
         pieces = pieces_of(found)
-        if set(own := (pieces or found).sites) != set(asked := self.sites):
-            differ = f"{', '.join(own)}, and the settings name {', '.join(asked)}"
+        if set(its := (pieces or found).sites) != set(asked := self.sites):
+            differ = f"{', '.join(its)}, and the settings name {', '.join(asked)}"
             remedy = "name another path, or train again"
             raise ConfigError(f"the {self._sort} in {path} are of sites {differ}; {remedy}")
         return found if pieces is None else recipes.as_asked(pieces, self.model, self.settings)
 
     @property
     def _sort(self) -> on_disk.Sort:
-        return "dictionaries" if self.settings.decomposition.parameters is None else "parameters"
+        return self.settings.decomposition.sort
 
     def monitor(self, revision: str = "") -> Monitor:
         """Load a baseline, by default the active one of the settings' name, beside the model."""
         name, version = parse_revision(revision or self.settings.baseline.name)
         return Monitor.bind(self.model, self.decomposition(), self.store.load(name, version))
-
-
-def trusted_inputs(settings: Settings) -> TrustedInputs | None:
-    """Return what shows trusted inputs to people; None where the settings name no renderer.
-
-    Runs the operator's factory; raises ConfigError if it fails.
-    """
-    wanted, store = settings.renderer, BaselineStore(settings.baseline.store)
-    if wanted.factory is None:
-        return None
-    build = load_factory(wanted.factory, base=Path())  # a factory's file is absolute in settings
-    try:
-        render = build(**wanted.arguments, **wanted.files)
-    except Exception as cause:
-        given = {**wanted.arguments, **{name: str(path) for name, path in wanted.files.items()}}
-        raise ConfigError(
-            f"the renderer {wanted.factory} cannot be built of {given}: {cause!r}"
-        ) from cause
-    if not callable(render):
-        raise ConfigError(
-            f"{wanted.factory} returned {type(render).__name__}; a renderer is a function that "
-            "takes one input and returns the bytes of a PNG, or text"
-        )
-    return TrustedInputs(
-        render,
-        partial(open_dataset, settings.data.trusted, names=settings.model.inputs),
-        lambda name, version: store.load(name, version).trusted,
-    )

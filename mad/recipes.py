@@ -133,7 +133,7 @@ def parameters_plan(model: MonitoredModel, settings: Settings) -> SpdPlan | None
     asked = settings.decomposition.parameters
     if asked is None:
         return None
-    names = tuple(dict.fromkeys(chain(*(_layers(model, pattern) for pattern in asked.layers))))
+    names = tuple(dict.fromkeys(chain(*(layers_of(model, pattern) for pattern in asked.layers))))
     is_smooth = asked.penalty == "smooth_l0"
     return SpdPlan(
         layers=tuple(LayerParts(name, _width(name, asked.components)) for name in names),
@@ -159,7 +159,7 @@ def parameters_plan(model: MonitoredModel, settings: Settings) -> SpdPlan | None
     )
 
 
-def _layers(model: MonitoredModel, pattern: str) -> list[str]:
+def layers_of(model: MonitoredModel, pattern: str) -> list[str]:
     """Return the layers that a pattern names: those that can be taken apart, of several."""
     if not {*pattern} & {*"*?["}:
         return [matrix_layer(model.module, pattern).name]

@@ -12,7 +12,7 @@ import pytest
 
 import mad
 from mad.cli.main import app
-from mad.config import Parameters, Section, Settings
+from mad.config import Attributions, Parameters, Section, Settings
 
 PACKAGE = Path(mad.__file__).parent
 ROOT = PACKAGE.parent
@@ -109,7 +109,7 @@ def test_the_readme_documents_every_setting() -> None:
         assert issubclass(section.annotation, Section)
         for key in section.annotation.model_fields:
             assert re.search(rf"^(# )?\[*(\w+\.)?{key}\b", readme, re.MULTILINE), key
-    for key in Parameters.model_fields:
+    for key in (*Parameters.model_fields, *Attributions.model_fields):
         assert re.search(rf"^# {key} = ", readme, re.MULTILINE), key
 
 
@@ -119,6 +119,14 @@ def test_the_settings_of_a_parameter_decomposition_in_the_readme_are_the_default
     keys = tomllib.loads("\n".join(line.removeprefix("# ") for line in table.splitlines()[1:]))
     documented = Parameters.model_validate(keys | {"p_final": None})
     assert documented == Parameters(layers=documented.layers)
+
+
+def test_the_settings_of_attributions_in_the_readme_are_the_defaults() -> None:
+    readme = (ROOT / "README.md").read_text()
+    table = readme.partition("# [decomposition.attributions]")[2].partition("\n\n")[0]
+    keys = tomllib.loads("\n".join(line.removeprefix("# ") for line in table.splitlines()[1:]))
+    documented = Attributions.model_validate(keys | {"rank": None, "hidden_layers": ()})
+    assert documented == Attributions(layers=documented.layers)
 
 
 def test_the_readme_documents_every_command() -> None:

@@ -54,7 +54,7 @@ def convert_components(
 ) -> None:
     """Convert a checkpoint of ApolloResearch/apd, whose components are of a whole model."""
     from mad.components.formats.parameters import apd
-    from mad.components.parameters.apd.files import save_components
+    from mad.components.parameters.apd.files import Kept, save_components
 
     if to_format != "mad":
         raise ConfigError(f"components of a whole model can be written as mad, not as {to_format}")
@@ -63,15 +63,24 @@ def convert_components(
             "a checkpoint of ApolloResearch/apd does not say what model it decomposes: name its "
             "settings with --config"
         )
-    found = apd.read(source, _module(config), pickles=True)
-    save_components(destination, found.components)
+    import torch
+
+    model = _module(config)
+    found = apd.read(source, model, pickles=True)
+    unseen = torch.zeros(0, dtype=torch.int64)
+    save_components(destination, Kept(found.components, None, unseen), model)
     width = next(iter(found.components.values())).width
     screen.say(
         f"{width} components of {', '.join(found.components)}, which leave "
         f"{100 * found.missed:.2g} % of their squares over (instance {found.number} of "
         f"{found.count})"
     )
-    screen.say(f"written to {destination}, for mad.components.parameters.apd")
+    screen.say(
+        f"written to {destination}: name it as decomposition.path, and the layers in "
+        "[decomposition.attributions]; `mad fit` takes thresholds from the trusted data. What the "
+        "components were trained on is unknown: keep that out of the trusted data, or p-values "
+        "will promise too much"
+    )
 
 
 def _check(from_format: str, to_format: str) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from mad.cli import screen
 from mad.cli.options import Config
-from mad.cli.train import show_figures, show_layers
+from mad.cli.train import show_trained
 from mad.cli.verdicts import MEASURES
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def fit(
         figures = () if deployment.is_trained else deployment.train(data, progress=progress)
         baseline = deployment.fit(data, created=datetime.now(UTC), progress=progress)
     if figures:
-        (show_figures if deployment.parameters is None else show_layers)(figures)
+        show_trained(deployment, figures)
     _show_parts(deployment, baseline, data)
     _show_rarities(baseline)
     _show_baseline(baseline)

@@ -125,7 +125,7 @@ def _http(
     serving: threading.Event,
 ) -> "HttpServer":
     from mad.cli.watching import behind_of
-    from mad.deployment import trusted_inputs
+    from mad.renderer import trusted_inputs
     from mad.web.application import application
     from mad.web.server import HttpServer
 

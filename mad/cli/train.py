@@ -14,10 +14,12 @@ from mad.errors import ConfigError
 if TYPE_CHECKING:
     from mad.components.dictionaries.plan import DictionaryFigures
     from mad.components.dictionaries.training import StepFigures
+    from mad.components.parameters.apd.training import ApdFigures
     from mad.components.parameters.training.training import SpdFigures
     from mad.deployment import Deployment
 
-    Watch: TypeAlias = Callable[[str, int, StepFigures | SpdFigures], None]
+    Told: TypeAlias = StepFigures | SpdFigures | ApdFigures
+    Watch: TypeAlias = Callable[[str, int, Told], None]
 
 SettingsFile: TypeAlias = Annotated[
     Path, typer.Option("--config", help="Settings file, such as mad.toml.", show_default=False)
@@ -26,6 +28,9 @@ SettingsFile: TypeAlias = Annotated[
 Restart: TypeAlias = Annotated[
     bool, typer.Option("--restart", help="Begin anew instead of going on with a killed training.")
 ]
+FAITHFUL = 0.01
+"""Share of a layer's squares that components may miss without a word."""
+
 Scalars: TypeAlias = Annotated[
     Path | None,
     typer.Option("--tensorboard", help="Directory for TensorBoard's scalars, a folder each."),
@@ -70,16 +75,18 @@ def decomposition(
 ) -> None:
     """Take layers of the model apart, on the fitting part of the trusted data.
 
-    Which layers, and how, is in [decomposition.parameters]. A training that was killed goes on at
-    the step it had reached, from checkpoints beside the decomposition, to the same weights.
+    Which layers, and how, is in [decomposition.parameters], where each layer has pieces of its own,
+    or in [decomposition.attributions], where components span layers. A training that was killed
+    goes on at the step it had reached, from checkpoints beside the decomposition, to the same
+    weights.
     """
     from mad.deployment import Deployment
 
     deployment = Deployment.load(config)
-    if deployment.settings.decomposition.parameters is None:
+    if deployment.settings.decomposition.sort == "dictionaries":
         raise ConfigError(
             "the settings ask for dictionaries: run `mad train dictionary`, or name the layers to "
-            "take apart in a section [decomposition.parameters]"
+            "take apart in a section [decomposition.parameters] or [decomposition.attributions]"
         )
     data = deployment.trusted()
     deployment.check(data)
@@ -89,7 +96,7 @@ def decomposition(
         figures = deployment.take_apart(
             data, progress=progress, watch=lambda step, found: watch("decomposition", step, found)
         )
-    show_layers(figures)
+    show_layers(deployment, figures)
     screen.say(f"decomposition written to {deployment.settings.decomposition.path}")
 
 
@@ -116,10 +123,10 @@ def activations(
 
 
 def _check_dictionaries(deployment: "Deployment") -> None:
-    if deployment.settings.decomposition.parameters is not None:
+    if (sort := deployment.settings.decomposition.sort) != "dictionaries":
         raise ConfigError(
             "the settings take layers apart and ask for no dictionaries: run "
-            "`mad train decomposition`, or remove [decomposition.parameters] and name sites"
+            f"`mad train decomposition`, or remove [decomposition.{sort}] and name sites"
         )
 
 
@@ -142,7 +149,7 @@ def scalars(directory: Path | None) -> Iterator["Watch"]:
         ) from error
     writers: dict[str, SummaryWriter] = {}
 
-    def watch(view: str, step: int, found: "StepFigures | SpdFigures") -> None:
+    def watch(view: str, step: int, found: "Told") -> None:
         if view not in writers:
             # What an earlier run wrote after the checkpoint that this one goes on from is hidden.
             folder = str(directory / view.replace(":", "_").replace("/", "_"))
@@ -163,6 +170,14 @@ def scalars(directory: Path | None) -> Iterator["Watch"]:
             writer.close()
 
 
+def show_trained(deployment: "Deployment", figures: Sequence["DictionaryFigures"]) -> None:
+    """Print how good trained components are, of whatever sort."""
+    if deployment.settings.decomposition.sort == "dictionaries":
+        show_figures(figures)
+    else:
+        show_layers(deployment, figures)
+
+
 def show_figures(figures: Sequence["DictionaryFigures"]) -> None:
     """Print how well each dictionary explains its vectors; complain of empty ones."""
     columns = ("view", "unexplained variance", "active latents", "dead latents")
@@ -176,16 +191,25 @@ def show_figures(figures: Sequence["DictionaryFigures"]) -> None:
             )
 
 
-def show_layers(figures: Sequence["DictionaryFigures"]) -> None:
-    """Print how well the pieces of each layer explain what it writes; complain of unused layers."""
-    columns = ("layer", "unexplained variance", "active subcomponents", "never active")
+def show_layers(deployment: "Deployment", figures: Sequence["DictionaryFigures"]) -> None:
+    """Print how well the pieces of each layer explain what it writes; complain of what is amiss."""
+    own, sort = deployment.attributed, deployment.settings.decomposition.sort
+    pieces = "subcomponents" if own is None else "components"
+    columns = ("layer", "unexplained variance", f"active {pieces}", "never active")
     screen.table("Layers", columns, [_row(one) for one in figures])
     for one in figures:
         if one.active_latents == 0:
+            dial = "sparsity" if own is None else "simplicity"
             screen.complain(
-                f"no subcomponent of {one.view} is ever active, so that nothing is told apart "
-                "there: leave the layer out, or train again with a lower "
-                "decomposition.parameters.sparsity"
+                f"none of the {pieces} of {one.view} is ever active, so that nothing is told apart "
+                f"there: leave the layer out, or train again with a lower decomposition.{sort}."
+                f"{dial}"
+            )
+    for layer, missed in ({} if own is None else own.missed).items():
+        if missed > FAITHFUL:
+            screen.complain(
+                f"the components add up to all but {missed:.2g} of the squares of {layer}: train "
+                "again with more decomposition.attributions.steps, or a lower simplicity"
             )
 
 

@@ -10,14 +10,16 @@ from torch import Tensor, nn
 from mad.components.base import Decomposition
 from mad.components.dictionaries import files as dictionaries
 from mad.components.parameters import files as parameters
+from mad.components.parameters.apd import files as attributions
 from mad.components.parameters.masked import with_masked_output
 from mad.errors import ConfigError
 
-Sort: TypeAlias = Literal["dictionaries", "parameters"]
+Sort: TypeAlias = Literal["dictionaries", "parameters", "attributions"]
 
 INDEXES: Final[Mapping[Sort, str]] = {
     "dictionaries": dictionaries.INDEX,
     "parameters": parameters.INDEX,
+    "attributions": attributions.INDEX,
 }
 """The file that says what else a directory has; the last to be written."""
 
@@ -30,17 +32,25 @@ def load_decomposition(directory: Path, model: nn.Module) -> Decomposition:
     Raises:
         ConfigError: it has neither or both, or what it has is damaged.
     """
-    if _sort(directory) == "parameters":
-        pieces = parameters.load_parameters(directory)
-        return with_masked_output(pieces, model, parameters.load_masked_output(directory))
-    return dictionaries.load_dictionaries(directory)
+    match _sort(directory):
+        case "parameters":
+            pieces = parameters.load_parameters(directory)
+            return with_masked_output(pieces, model, parameters.load_masked_output(directory))
+        case "attributions":
+            return attributions.load_components(directory, model).beside(model)
+        case "dictionaries":
+            return dictionaries.load_dictionaries(directory)
 
 
 def load_seen(directory: Path) -> Int64[Tensor, " seen"]:
     """Read the digests of the inputs that trained what a directory has; ConfigError likewise."""
-    if _sort(directory) == "parameters":
-        return parameters.load_seen(directory)
-    return dictionaries.load_seen(directory)
+    match _sort(directory):
+        case "parameters":
+            return parameters.load_seen(directory)
+        case "attributions":
+            return attributions.load_seen(directory)
+        case "dictionaries":
+            return dictionaries.load_seen(directory)
 
 
 def has(directory: Path, sort: Sort) -> bool:

@@ -1,5 +1,6 @@
 """Settings read from one TOML file; ``settings`` is the file to read first."""
 
+from mad.config.attributions import Attributions
 from mad.config.decomposition import Decomposition, Recipe
 from mad.config.effects import AttentionLayers, Effects
 from mad.config.fields import Address, Section
@@ -11,6 +12,7 @@ from mad.config.tracing import Tracing
 __all__ = [
     "Address",
     "AttentionLayers",
+    "Attributions",
     "Decomposition",
     "Effects",
     "Parameters",

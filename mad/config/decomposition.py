@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal, Self, final
 
 from pydantic import AfterValidator, Field, model_validator
 
+from mad.config.attributions import Attributions
 from mad.config.fields import (
     Count,
     File,
@@ -171,12 +172,13 @@ class Decomposition(Recipe):
     """Sites to watch, and the directory of their dictionaries with the plan to train them.
 
     With tables in ``dictionary``, each trains one of its own at each site, in the same pass; what a
-    table leaves out is as in the section. With ``parameters`` the layers of the model are taken
-    apart instead, and there are no dictionaries.
+    table leaves out is as in the section. With ``parameters`` or ``attributions`` the layers of the
+    model are taken apart instead, and there are no dictionaries.
     """
 
     sites: Annotated[tuple[str, ...], AfterValidator(distinct)] = ()
     parameters: Parameters | None = None
+    attributions: Attributions | None = None
     path: File = Path("dictionaries")
     activations: tuple[File, ...] = ()
     buffer_mb: Count = 2048
@@ -201,14 +203,19 @@ class Decomposition(Recipe):
 
     @model_validator(mode="after")
     def _components_are_of_one_sort(self) -> Self:
-        if self.parameters is None and not self.sites:
+        if self.parameters is not None and self.attributions is not None:
+            raise ValueError(
+                "layers are taken apart by [decomposition.parameters] and by "
+                "[decomposition.attributions]: keep one of the two"
+            )
+        if self.sort == "dictionaries" and not self.sites:
             raise ValueError(
                 "sites is missing: name modules to watch, or layers to take apart in a section "
-                "[decomposition.parameters]"
+                "[decomposition.parameters] or [decomposition.attributions]"
             )
-        if self.parameters is not None and (self.sites or self.dictionary or self.activations):
+        if self.sort != "dictionaries" and (self.sites or self.dictionary or self.activations):
             raise ValueError(
-                "layers are taken apart by [decomposition.parameters], so there are no "
+                f"layers are taken apart by [decomposition.{self.sort}], so there are no "
                 "dictionaries: leave sites, activations and [[decomposition.dictionary]] out"
             )
         return self
@@ -223,9 +230,16 @@ class Decomposition(Recipe):
         return self
 
     @property
-    def recipes(self) -> tuple[Recipe, ...]:
-        """The tables, or the section itself where there are none; none of parameters."""
+    def sort(self) -> Literal["dictionaries", "parameters", "attributions"]:
+        """What is asked for."""
         if self.parameters is not None:
+            return "parameters"
+        return "dictionaries" if self.attributions is None else "attributions"
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """The tables, or the section itself where there are none; none of layers taken apart."""
+        if self.sort != "dictionaries":
             return ()
         return self.dictionary or (self,)
 

@@ -20,9 +20,10 @@ from mad.baseline.bundle import Baseline
 from mad.baseline.store import BaselineStore
 from mad.components.base import Decomposition
 from mad.config import Address
-from mad.deployment import Deployment, trusted_inputs
+from mad.deployment import Deployment
 from mad.errors import ConfigError, MadError
 from mad.monitor import Monitor
+from mad.renderer import trusted_inputs
 from mad.service.auth.certificates import Certificates
 from mad.service.auth.principals import Principals
 from mad.service.clock import utc_now

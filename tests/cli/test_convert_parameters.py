@@ -134,5 +134,5 @@ def test_components_of_a_whole_model_become_ours(tmp_path: Path, mad: Mad, fitte
     done = mad(*asked, "--config", fitted)
     assert done.code == 0, done.err
     assert "8 components of 0, which leave 0 % of their squares over (instance 0 of 1)" in done.out
-    found = load_components(tmp_path / "ours", tiny_module())["0"]
+    found = load_components(tmp_path / "ours", tiny_module()).components["0"]
     torch.testing.assert_close(found.matrices.sum(dim=0), weight.T)

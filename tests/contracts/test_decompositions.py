@@ -19,7 +19,8 @@ from mad.components.dictionaries.meta import through
 from mad.components.dictionaries.topk import topk_dictionary
 from mad.components.joined import Joined
 from mad.components.parameters.apd.components import Factors
-from mad.components.parameters.apd.readout import Above, ApdDecomposition, Largest, Rule
+from mad.components.parameters.apd.readout import ApdDecomposition
+from mad.components.parameters.apd.rules import Above, Largest, Rule
 from mad.components.parameters.decomposition import ParameterDecomposition, PositionPooling
 from mad.components.parameters.importance import (
     ImportanceFunction,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mad.components.formats.parameters import apd
-from mad.components.parameters.apd.files import load_components, save_components
+from mad.components.parameters.apd.files import Kept, load_components, load_seen, save_components
 from mad.components.parameters.apd.passes import Visited
 from mad.errors import ConfigError
 from mad.tensors import read_tensors
@@ -63,8 +63,11 @@ def test_components_answer_as_in_the_library(instance: int) -> None:
 def test_components_survive_our_own_directory(tmp_path: Path) -> None:
     model = toy(0)
     components = apd.read(RUN, model, pickles=True).components
-    save_components(tmp_path / "ours", components)
-    again = load_components(tmp_path / "ours", model)
+    seen = torch.tensor([7])
+    save_components(tmp_path / "ours", Kept(components, None, seen), model)
+    kept = load_components(tmp_path / "ours", model)
+    assert kept.seen.tolist() == load_seen(tmp_path / "ours").tolist() == [7]
+    again = kept.components
     assert again.keys() == components.keys()
     for name, one in components.items():
         assert again[name].layer == one.layer

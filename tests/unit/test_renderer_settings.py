@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mad.config import Settings
-from mad.deployment import trusted_inputs
 from mad.errors import ConfigError
+from mad.renderer import trusted_inputs
 
 SETTINGS = """
 [model]

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from mad.capture.hooks import capture
 from mad.capture.model import MonitoredModel
 from mad.components.parameters.apd.components import Components, Factors
-from mad.components.parameters.apd.readout import Above, ApdDecomposition, Largest, Rule
+from mad.components.parameters.apd.readout import ApdDecomposition
+from mad.components.parameters.apd.rules import Above, Asked, Largest, Rule, Thresholds
 from mad.components.parameters.layers import matrix_layer
 from mad.errors import ConfigError
 
@@ -68,17 +69,33 @@ def test_one_threshold_for_all_keeps_as_many_as_training_does() -> None:
     assert rule(found).tolist() == [[True, False], [False, True], [False] * 2, [False] * 2]
 
 
+@pytest.mark.parametrize("thresholds", ["one", "each"])
+def test_where_all_components_are_to_be_used_all_that_account_for_anything_are(
+    thresholds: Thresholds,
+) -> None:
+    found = torch.tensor([[9.0, 1.0], [0.0, 8.0]])
+    rule = Asked(thresholds, 2.0).fit(found)
+    assert rule(found).tolist() == [[True, True], [False, True]]
+
+
+def test_a_number_for_each_input_needs_no_thresholds() -> None:
+    found = torch.tensor([[9.0, 1.0], [2.0, 8.0]])
+    assert Asked("none", 1.0).fit(found) == Largest(1)
+    assert Largest(1)(found).tolist() == [[True, False], [False, True]]
+
+
 def test_a_threshold_for_each_lets_all_be_used_as_often() -> None:
     found = torch.stack([torch.arange(100.0), torch.arange(100.0) * 5], dim=1)
     rule = Above.of_each(found, active=0.2)
     assert rule(found).sum(dim=0).tolist() == [10, 10]
 
 
-def test_what_an_input_uses_does_not_depend_on_its_companions() -> None:
+@pytest.mark.parametrize("rule", [Largest(1), Above(torch.tensor([0.3, 0.6, 0.9]))])
+def test_what_an_input_uses_does_not_depend_on_its_companions(rule: Rule) -> None:
     inputs = torch.rand(6, 3, generator=torch.Generator().manual_seed(0))
-    together = seen(Largest(1), inputs)
+    together = seen(rule, inputs)
     for row in range(6):
-        alone = seen(Largest(1), inputs[row : row + 1])
+        alone = seen(rule, inputs[row : row + 1])
         assert alone == {view: [rows[row]] for view, rows in together.items()}
 
 

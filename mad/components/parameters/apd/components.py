@@ -67,6 +67,11 @@ class Factors:
         products: Tensor = (inner * back).sum(dim=-1)
         return products.flatten(1, -2).sum(dim=1) if products.ndim > 2 else products  # noqa: PLR2004  # positions
 
+    def missed(self, matrix: Float[Tensor, "source target"]) -> float:
+        """Return the share of a matrix's squares that all components do not add up to."""
+        whole = self.a.transpose(0, 1).flatten(1) @ self.b.flatten(0, 1)
+        return float((matrix - whole).square().sum() / matrix.square().sum().clamp_min(1e-30))
+
     @property
     def detached(self) -> "Factors":
         """The same numbers, without gradients."""

@@ -1,13 +1,9 @@
-"""Which components of an attribution-based decomposition an input uses, by itself.
-
-Training takes the largest attributions of a batch, so that what an input uses depends on its
-companions. Here each input is read by fixed thresholds, or has a fixed number of components.
-"""
+"""Components of a whole model as a decomposition: which of them an input uses, and where."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias, final
+from typing import final
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -16,56 +12,14 @@ from torch.nn import functional
 
 from mad import tensors
 from mad.components.dictionaries.latents import Latents
-from mad.components.parameters.apd.attributions import attributions, most_of_each
+from mad.components.parameters.apd.attributions import attributions
 from mad.components.parameters.apd.components import Components, Factors
 from mad.components.parameters.apd.passes import Visited
+from mad.components.parameters.apd.rules import Above, Largest, Rule
 from mad.components.parameters.layers import matrix_of
 from mad.components.parameters.looked import INPUT
 from mad.errors import ConfigError
 from mad.types import Activations, Activity, Site, View
-
-
-@final
-@dataclass(frozen=True)
-class Above:
-    """A component is used where its attribution exceeds its own threshold."""
-
-    thresholds: Float[Tensor, " component"]
-
-    @staticmethod
-    def of_all(found: Float[Tensor, "row component"], *, active: float) -> "Above":
-        """Take the one threshold that leaves ``active`` components an input, on average.
-
-        That is what the largest of a batch as large as ``found`` would be, made fixed.
-        """
-        kept = int(active * len(found))
-        at = found.flatten().sort(descending=True).values[kept]
-        return Above(at.expand(found.shape[1]).clone())
-
-    @staticmethod
-    def of_each(found: Float[Tensor, "row component"], *, active: float) -> "Above":
-        """Take a threshold for each component, so that all are used equally often."""
-        share = active / found.shape[1]
-        return Above(torch.quantile(found.double(), 1 - share, dim=0).to(found.dtype))
-
-    def __call__(self, found: Float[Tensor, "batch component"]) -> Bool[Tensor, "batch component"]:
-        """Say what is used."""
-        return found > self.thresholds
-
-
-@final
-@dataclass(frozen=True)
-class Largest:
-    """Each input uses the ``count`` components of largest attribution, if it is above zero."""
-
-    count: int
-
-    def __call__(self, found: Float[Tensor, "batch component"]) -> Bool[Tensor, "batch component"]:
-        """Say what is used."""
-        return (most_of_each(found, active=self.count) > 0) & (found > 0)
-
-
-Rule: TypeAlias = Above | Largest
 
 
 @final
@@ -79,7 +33,9 @@ class ApdDecomposition:
     the residual, beside what components that are not used write. As layers see the same components,
     their views repeat each other where a component writes in several.
 
-    It runs the model again, which has one input: once, and with a pass of tangents a component.
+    It runs the model again, which has one input: once, and with a pass backward for each number of
+    its output, or one of tangents for each component where these are no more. So it costs as many
+    passes an input, and the monitored model keeps its hooks, gradients and outputs.
     """
 
     visited: Visited
@@ -101,6 +57,14 @@ class ApdDecomposition:
         layers = [factors.layer for factors in components.values()]
         digest = tensors.digest(model.state_dict())
         return ApdDecomposition(Visited(model, layers), components, rule, digest)
+
+    def on(self, model: nn.Module) -> "ApdDecomposition":
+        """Return the same components as another model of this architecture uses them.
+
+        Raises:
+            ConfigError: as ``of``.
+        """
+        return ApdDecomposition.of(model, self.components, self.rule)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -212,8 +176,7 @@ def _check(model: nn.Module, factors: Factors) -> None:
             f"components of layer {layer.name!r} are {layer.source} by {layer.target}, and the "
             f"model's matrix is {tuple(matrix.shape)}; load the model that was decomposed"
         )
-    whole = factors.a.transpose(0, 1).flatten(1) @ factors.b.flatten(0, 1)
-    missed = float((matrix - whole).square().sum() / matrix.square().sum().clamp_min(1e-30))
+    missed = factors.missed(matrix)
     if missed >= 1.0:
         raise ConfigError(
             f"components of layer {layer.name!r} miss {missed:.3g} times the squares of the "

@@ -55,9 +55,7 @@ class ApdTraining:
         Raises:
             ConfigError: the plan does not fit the model.
         """
-        layers = tuple(LayerPlan(name, plan.components) for name in plan.layers)
-        matrices = Matrices.of(model, SpdPlan(layers=layers, ties=plan.ties))
-        _check_rank(matrices, plan)
+        matrices = matrices_of(model, plan)
         parameters = _initial(matrices, plan)
         return ApdTraining(
             plan,
@@ -95,7 +93,12 @@ class ApdTraining:
     def finish(self) -> Components:
         """Return every layer's components."""
         return {
-            name: Factors(one.layer, one.a.detach().clone(), one.b.detach().clone())
+            name: Factors(
+                one.layer,
+                # As they come back from disk: products round otherwise where strides differ.
+                one.a.detach().clone(memory_format=torch.contiguous_format),
+                one.b.detach().clone(memory_format=torch.contiguous_format),
+            )
             for name, one in self.components().items()
         }
 
@@ -160,6 +163,19 @@ class ApdTraining:
         a, b = self.parameters[f"{owner}.a"], self.parameters[f"{owner}.b"]
         turned = tie is not None and tie.turn == "transposed"
         return Factors(layer, b.mT, a.mT) if turned else Factors(layer, a, b)
+
+
+def matrices_of(model: nn.Module, plan: ApdPlan) -> Matrices:
+    """Look up what a plan names.
+
+    Raises:
+        ConfigError: a layer is not there or cannot be decomposed, layers share a parameter and the
+            plan does not say so, or components could not add up to a layer's matrix.
+    """
+    layers = tuple(LayerPlan(name, plan.components) for name in plan.layers)
+    matrices = Matrices.of(model, SpdPlan(layers=layers, ties=plan.ties))
+    _check_rank(matrices, plan)
+    return matrices
 
 
 def _check_rank(matrices: Matrices, plan: ApdPlan) -> None:
