@@ -16,7 +16,16 @@ from mad.codes.ranking import most_telling
 from mad.codes.sets.independent import IndependentCode
 from mad.codes.sets.nearest import NearestSetsCode
 from mad.codes.together import Together, joint_of
-from mad.types import Activity, Charge, Context, Explanation, Ledger, Site, Term
+from mad.types import (
+    MECHANISM_TERMS,
+    Activity,
+    Charge,
+    Context,
+    Explanation,
+    Ledger,
+    Site,
+    Term,
+)
 
 CONTEXTS_KEPT = 64
 """Contexts of which explanations remember what is usual."""
@@ -158,8 +167,8 @@ def explain(
     """Split each input's description over components, coordinates and neighbourhoods.
 
     ``rarity`` says of each part how rare its length is, in bits; the charges that account for most
-    of it come first, those of ``leading`` parts before others. Memory grows with inputs times
-    components: for few inputs at a time.
+    of it come first, those of ``leading`` parts before others, and of eight two are of components.
+    Memory grows with inputs times components: for few inputs at a time.
     """
     charged = [part.code.contributions(activity[part.site], context) for part in parts]
     bits = torch.cat(charged, dim=1).nan_to_num(nan=torch.inf, posinf=torch.inf)
@@ -170,8 +179,9 @@ def explain(
     number_of = torch.repeat_interleave(
         torch.arange(len(parts)), torch.tensor([share.shape[1] for share in charged])
     )
+    naming = torch.tensor([part.term in MECHANISM_TERMS for part in parts])
     chosen = [
-        most_telling(above, number_of, rare, leading=leading, limit=max_charges)
+        most_telling(above, number_of, rare, leading=leading, naming=naming, limit=max_charges)
         for above, rare in zip(bits - typical, rarity, strict=True)
     ]
     explanations = []

@@ -11,6 +11,7 @@ def most_telling(
     rarity: Float64[Tensor, " part"],
     *,
     leading: Bool[Tensor, " part"],
+    naming: Bool[Tensor, " part"],
     limit: int,
 ) -> Int64[Tensor, " chosen"]:
     """Return the charges that account for most of the rarity, at most ``limit``, the first first.
@@ -24,7 +25,8 @@ def most_telling(
     bits can tell. A part with a single charge, such as a neighbourhood, names no component; its
     charge comes after those that do, and keeps a place where there are eight. What ``leading``
     parts have above typical comes before all else: an alert must say what it was raised for, and a
-    rest that nothing explains can have more bits than every component.
+    rest that nothing explains can have more bits than every component. For the same reason charges
+    of ``naming`` parts, those of components, that are above typical keep two places in eight.
     """
     telling = excess.clamp(-_INFINITE, _INFINITE)
     above = torch.zeros_like(rarity).index_add(0, part, telling.clamp_min(0.0))
@@ -34,7 +36,17 @@ def most_telling(
     leads = (leading[part] & (telling > 0))[order]
     order = torch.cat([order[leads], order[~leads]])
     alone = order[is_alone[order]][: limit // 8]
-    return torch.cat([order[~is_alone[order]][: limit - len(alone)], alone])
+    rest = order[~is_alone[order]]
+    named = (naming[part] & (telling > 0))[rest]
+    named = named.nonzero().squeeze(1)[: 2 * (limit // 8)]
+    return torch.cat([rest[_first(named, len(rest), limit - len(alone))], alone])
+
+
+def _first(kept: Int64[Tensor, " kept"], total: int, count: int) -> Int64[Tensor, " chosen"]:
+    """Return so many places of all, the first that there are, but never without the kept."""
+    others = torch.ones(total, dtype=torch.bool).index_fill(0, kept, value=False)
+    others = others.nonzero().squeeze(1)
+    return torch.cat([kept, others[: count - len(kept)]]).sort().values
 
 
 _INFINITE = 1e18

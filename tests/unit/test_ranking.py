@@ -12,6 +12,7 @@ def chosen(
     rarity: list[float],
     *,
     leading: list[bool] | None = None,
+    naming: list[bool] | None = None,
     limit: int = 99,
 ) -> list[int]:
     found = most_telling(
@@ -19,6 +20,7 @@ def chosen(
         torch.tensor(part),
         torch.tensor(rarity, dtype=torch.float64),
         leading=torch.tensor(leading or [True] * len(rarity)),
+        naming=torch.tensor(naming or [True] * len(rarity)),
         limit=limit,
     )
     return [int(index) for index in found]
@@ -61,6 +63,19 @@ def test_what_an_alert_is_for_comes_before_what_has_more_bits() -> None:
     assert chosen(excess, part, rarity, leading=[False, True]) == [3, 4, 0, 1, 2]
 
 
+def test_components_keep_two_places_in_eight() -> None:
+    # The rest that nothing explains has more bits at each of its coordinates.
+    excess, part = [3.0, 1.0, -2.0, *(80.0 - place for place in range(9))], [0] * 3 + [1] * 9
+    rarity, naming = [10.0, 90.0], [True, False]
+    assert chosen(excess, part, rarity, naming=naming)[:11] == [*range(3, 12), 0, 1]
+    assert chosen(excess, part, rarity, naming=naming, limit=9) == [*range(3, 10), 0, 1]
+    assert chosen(excess, part, rarity, naming=naming, limit=8) == [*range(3, 9), 0, 1]
+    assert chosen(excess, part, rarity, naming=naming, limit=7) == [*range(3, 10)]
+    # What a component has below typical is no reason.
+    below = [-1.0, -2.0, -3.0, *excess[3:]]
+    assert chosen(below, part, rarity, naming=naming, limit=8) == [*range(3, 11)]
+
+
 def test_bits_without_end_come_first_and_leave_an_order() -> None:
     infinity = float("inf")
     assert chosen([1.0, 2.0, infinity, 0.0], [0, 0, 1, 1], [50.0, infinity])[0] == 2
@@ -78,7 +93,8 @@ def test_no_charge_is_chosen_twice_and_as_many_as_there_may_be(
     charges: list[tuple[float, int, float]], limit: int
 ) -> None:
     excess, part, rarity = (list(column) for column in zip(*charges, strict=True))
-    indices = chosen(excess, part, [*rarity, 1.0, 1.0, 1.0][:3], limit=limit)
+    naming = [True, False, True]
+    indices = chosen(excess, part, [*rarity, 1.0, 1.0, 1.0][:3], naming=naming, limit=limit)
     assert len(set(indices)) == len(indices)
     alone = sum(part.count(number) == 1 for number in part)
     kept = min(limit // 8, alone)
