@@ -1,13 +1,15 @@
 """How much of an input's output each component accounts for, to first order; and which are used."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
+from threading import Lock
 from typing import Final
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
+from torch.nn import functional
 
 from mad.components.parameters.apd.components import Components
 from mad.components.parameters.apd.passes import Seen, Visited
@@ -16,8 +18,15 @@ from mad.errors import ConfigError
 MOST_OUTPUTS: Final = 1_000
 """Numbers an input that are each followed back through the model, where tangents do not go."""
 
-_ROWS: Final = 1 << 16
-"""Changes of inputs that are followed through the model at once."""
+_BACKWARD: Final = 3
+"""What a backward pass costs in passes of tangents, which go side by side: measured on an MLP."""
+
+_TANGENTS: Final = Lock()
+"""Torch counts for the whole process how deep tangents are nested: without a lock those of a second
+thread end with the first one's, and are zero."""
+
+_NUMBERS: Final = 1 << 24
+"""Numbers of layers' outputs and of the model's that are changed at once: they are in memory."""
 
 
 def attributions(
@@ -28,15 +37,15 @@ def attributions(
     ``y_l`` is what layer ``l`` returns in the run that was seen (APD, equation 6, without its root
     and its division by the number of outputs, which change no order). As in the paper's code, a
     backward pass for each number of the output finds it. The inner sums of all outputs together
-    are the derivative of the output along one direction, so where components are no more than
-    outputs, a forward pass of tangents for each component does instead.
+    are the derivative of the output along one direction, so where components are few, a forward
+    pass of tangents for each of them does instead.
 
     Raises:
         ConfigError: an operation of the model has no tangents, and its outputs are more than
             ``MOST_OUTPUTS``.
     """
     outputs = seen.output[0].numel()
-    if outputs < next(iter(components.values())).width:
+    if outputs * _BACKWARD <= next(iter(components.values())).width:
         return by_outputs(visited, seen, batch, components)
     try:
         return by_components(visited, seen, batch, components)
@@ -60,50 +69,85 @@ def by_components(
     Raises:
         RuntimeError: an operation of the model has none.
     """
-    _load_tangents()
-    with torch.no_grad():
-        each = {
-            name: factors.each(seen.given[name]).detach() for name, factors in components.items()
-        }
-        nothing = {name: torch.zeros_like(one) for name, one in seen.returned.items()}
+    nothing = {name: torch.zeros_like(one) for name, one in seen.returned.items()}
 
-        def along(added: Mapping[str, Tensor]) -> Tensor:
-            run = partial(_moved, visited, seen, batch)
-            slope: Tensor = torch.func.jvp(run, (nothing,), (added,))[1]
-            return slope
+    def squares(added: Mapping[str, Tensor]) -> Tensor:
+        run = partial(_moved, visited, seen, batch)
+        slope: Tensor = torch.func.jvp(run, (nothing,), (added,))[1]
+        return slope.flatten(1).square().sum(dim=1)
 
-        chunk = max(1, _ROWS // len(batch))
-        slopes: Tensor = torch.func.vmap(along, chunk_size=chunk)(each)
-    return slopes.flatten(2).square().sum(dim=2).T
+    with _TANGENTS, torch.no_grad():
+        _load_tangents()
+        found = [torch.func.vmap(squares)(each) for each in _each(seen, components)]
+    return torch.cat(found).T
 
 
 def by_outputs(
     visited: Visited, seen: Seen, batch: Shaped[Tensor, "batch ..."], components: Components
 ) -> Float[Tensor, "batch component"]:
     """Return attributions by a backward pass for each number of the output."""
-    with torch.no_grad():
-        inner = {name: one.inner(seen.given[name]) for name, one in components.items()}
     with torch.enable_grad():
         # Gradients go to what is added to layers, and so to no parameter of the model.
         added = {
             name: torch.zeros_like(one).requires_grad_() for name, one in seen.returned.items()
         }
-        numbers = _moved(visited, seen, batch, added).flatten(1)
-    found = torch.zeros(len(batch), next(iter(components.values())).width, dtype=numbers.dtype)
-    for place in range(numbers.shape[1]):
-        slopes = torch.autograd.grad(
-            numbers[:, place].sum(),
-            list(added.values()),
-            retain_graph=place + 1 < numbers.shape[1],
-            allow_unused=True,
-        )
+        numbers = _moved(visited, seen, batch, added).flatten(1).sum(dim=0)
+    found = torch.zeros(())
+    some = max(1, _NUMBERS // sum(one.numel() for one in added.values()))
+    for start in range(0, len(numbers), some):
+        slopes = _slopes(numbers, range(len(numbers))[start : start + some], added)
         with torch.no_grad():
-            shares = torch.zeros_like(found)
-            for name, slope in zip(added, slopes, strict=True):
-                if slope is not None:
-                    shares += components[name].along(inner[name], slope)
-            found += shares.square()
+            parts = [_squares(each, slopes) for each in _each(seen, components)]
+            found = found + torch.cat(parts).T
     return found
+
+
+def _slopes(
+    numbers: Float[Tensor, " output"],
+    places: Sequence[int],
+    added: Mapping[str, Float[Tensor, "batch ..."]],
+) -> Mapping[str, Float[Tensor, "some batch ..."]]:
+    """Return the slopes of some of the outputs; after the last no more can be asked for."""
+    rows = [
+        torch.autograd.grad(
+            numbers,
+            list(added.values()),
+            # Not an entry by itself: its way back would pass through all entries one by one.
+            grad_outputs=functional.one_hot(torch.tensor(place), len(numbers)).to(numbers.dtype),
+            retain_graph=place + 1 < len(numbers),
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        for place in places
+    ]
+    return {
+        name: torch.stack(own) for name, own in zip(added, zip(*rows, strict=True), strict=True)
+    }
+
+
+def _squares(
+    each: Mapping[str, Float[Tensor, "component batch ..."]],
+    slopes: Mapping[str, Float[Tensor, "output batch ..."]],
+) -> Float[Tensor, "component batch"]:
+    """Return the squares of what some components change of some outputs, added up over these."""
+    changes = [
+        torch.einsum("cbx,obx->ocb", own.flatten(2), slopes[name].flatten(2))
+        for name, own in each.items()
+    ]
+    return torch.stack(changes).sum(dim=0).square().sum(dim=0)
+
+
+def _each(
+    seen: Seen, components: Components
+) -> Iterator[Mapping[str, Float[Tensor, "some batch ..."]]]:
+    """Yield what components write in each layer, as many at once as there is room for."""
+    numbers = seen.output.numel() + sum(one.numel() for one in seen.returned.values())
+    some = max(1, _NUMBERS // numbers)
+    for start in range(0, next(iter(components.values())).width, some):
+        yield {
+            name: one.some(start, start + some).each(seen.given[name])
+            for name, one in components.items()
+        }
 
 
 def _moved(

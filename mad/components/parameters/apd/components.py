@@ -56,21 +56,14 @@ class Factors:
         before = self.b.reshape(self.width, *[1] * (rows.ndim - 3), *self.b.shape[1:])
         return self._shaped(rows @ before, given)
 
-    def along(
-        self,
-        inner: Float[Tensor, "batch *place component rank"],
-        slope: Float[Tensor, "batch ..."],
-    ) -> Float[Tensor, "batch component"]:
-        """Return the inner products of what each component writes and a slope of that shape."""
-        rows = slope if self.layer.window is None else slope.flatten(2).transpose(1, 2)
-        back = (rows @ self.b.flatten(0, 1).mT).unflatten(-1, (self.width, -1))
-        products: Tensor = (inner * back).sum(dim=-1)
-        return products.flatten(1, -2).sum(dim=1) if products.ndim > 2 else products  # noqa: PLR2004  # positions
-
     def missed(self, matrix: Float[Tensor, "source target"]) -> float:
         """Return the share of a matrix's squares that all components do not add up to."""
         whole = self.a.transpose(0, 1).flatten(1) @ self.b.flatten(0, 1)
         return float((matrix - whole).square().sum() / matrix.square().sum().clamp_min(1e-30))
+
+    def some(self, start: int, stop: int) -> "Factors":
+        """Return those of some components, or of as many as there are."""
+        return Factors(self.layer, self.a[start:stop], self.b[start:stop])
 
     @property
     def detached(self) -> "Factors":
