@@ -4,10 +4,10 @@ Components of another library come without a rule: the first fit takes one from 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, final, get_args
+from typing import Final, final, get_args
 
 import torch
 from jaxtyping import Int64
@@ -104,15 +104,15 @@ def load_components(directory: Path, model: nn.Module) -> Kept:
     index = _index(directory)
     found, beside = (_tensors(directory, file, index) for file in (COMPONENTS, _READ_OUT))
     path = directory / COMPONENTS
-    components = {name: _factors(path, name, found, model) for name in index["layers"]}
+    components = {name: _factors(path, name, found, model) for name in index.layers}
     if not components or len({one.width for one in components.values()}) > 1:
         raise ConfigError(f"{path} has no components, or other numbers by layer; {_AGAIN}")
-    if index["model"] != tensors.digest(model.state_dict()):
+    if index.model != tensors.digest(model.state_dict()):
         raise ConfigError(
             f"{directory} has components of a model with other weights: load the weights that were "
             "decomposed, or train the decomposition again with `mad train decomposition`"
         )
-    return Kept(components, _read_out(directory, index["asked"], beside), _seen(directory, beside))
+    return Kept(components, _read_out(directory, index.asked, beside), _seen(directory, beside))
 
 
 def load_seen(directory: Path) -> Int64[Tensor, " seen"]:
@@ -124,22 +124,40 @@ def load_seen(directory: Path) -> Int64[Tensor, " seen"]:
     return _seen(directory, _tensors(directory, _READ_OUT, _index(directory)))
 
 
-def _index(directory: Path) -> dict[str, Any]:
+@final
+@dataclass(frozen=True)
+class _Index:
+    """What a directory says of its files; ``asked`` None of components without a rule."""
+
+    layers: Sequence[str]
+    model: str
+    asked: Asked | None
+    digests: Mapping[str, str]
+
+
+def _index(directory: Path) -> _Index:
     path = directory / INDEX
+    content = tensors.read_bytes(path)
     try:
-        index = json.loads(tensors.read_bytes(path))
-        is_known = index["format"] == _FORMAT
-        names = index["layers"], index["model"], index["asked"], index["digests"]
+        found = json.loads(content)
+        if found["format"] != _FORMAT:
+            raise ConfigError(f"{path} has format {found['format']}, not {_FORMAT}; {_AGAIN}")
+        asked = found["asked"]
+        return _Index(
+            [str(name) for name in found["layers"]],
+            str(found["model"]),
+            None
+            if asked is None
+            else Asked(_thresholds(asked["thresholds"]), float(asked["active"])),
+            {file: str(found["digests"][file]) for file in (COMPONENTS, _READ_OUT)},
+        )
     except (ValueError, KeyError, TypeError, RecursionError) as cause:
         raise ConfigError(f"{path} is no index of components ({cause!r}); {_AGAIN}") from cause
-    if not is_known or not all(isinstance(one, str) for one in names[0]):
-        raise ConfigError(f"{path} has format {index['format']}, not {_FORMAT}; {_AGAIN}")
-    return dict(index)
 
 
-def _tensors(directory: Path, file: str, index: Mapping[str, Any]) -> dict[str, Tensor]:
+def _tensors(directory: Path, file: str, index: _Index) -> dict[str, Tensor]:
     found = tensors.read_tensors(directory / file)
-    if tensors.digest(found) != index["digests"].get(file):
+    if tensors.digest(found) != index.digests[file]:
         raise ConfigError(f"{directory / file} was changed since it was written; {_AGAIN}")
     return found
 
@@ -150,21 +168,16 @@ def _seen(directory: Path, beside: Mapping[str, Tensor]) -> Int64[Tensor, " seen
     return beside["seen"]
 
 
-def _read_out(
-    directory: Path, asked: Mapping[str, Any] | None, beside: Mapping[str, Tensor]
-) -> ReadOut | None:
+def _read_out(directory: Path, asked: Asked | None, beside: Mapping[str, Tensor]) -> ReadOut | None:
     if asked is None:
         return None
-    try:
-        wanted = Asked(_thresholds(asked["thresholds"]), float(asked["active"]))
-        rule = (
-            Largest(int(wanted.active))
-            if wanted.thresholds == "none"
-            else Above(beside["thresholds"])
+    if asked.thresholds == "none":
+        return ReadOut(Largest(int(asked.active)), asked)
+    if "thresholds" not in beside:
+        raise ConfigError(
+            f"{directory} has no thresholds, and its index says that it has; {_AGAIN}"
         )
-    except (ValueError, KeyError, TypeError) as cause:
-        raise ConfigError(f"{directory / INDEX} asks for no rule ({cause!r}); {_AGAIN}") from cause
-    return ReadOut(rule, wanted)
+    return ReadOut(Above(beside["thresholds"]), asked)
 
 
 def _thresholds(name: str) -> Thresholds:
