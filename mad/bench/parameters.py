@@ -1,7 +1,8 @@
 """mad on one task with a parameter decomposition: trained by one rule, the same for every task.
 
 The rule takes everything from the model and its trusted inputs: which layers, how many pieces of
-each, and what importance costs.
+each, and what importance costs. Of two settings it takes the one that describes what layers write
+the shortest.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from mad.arrays import Table
+from mad.bench.described import described
 from mad.bench.figures import Measured
 from mad.bench.own import TERMS, Clock, Plans, Scored, score_all
 from mad.bench.tasks import Task
@@ -29,6 +31,10 @@ from mad.types import Dataset, Ledger, Progress, view_of
 COST: Final = 5e-3
 """What one needed piece costs, as a share of the answers' variance: the published settings of toys
 lie between 3e-3 and 6e-3 of theirs."""
+
+FINER: Final = 4
+"""How many times as many pieces are tried too, and how many times as dear each: published settings
+have up to five pieces a feature, which layers of many features in few directions need."""
 
 WIDEST: Final = 256
 """Pieces of one layer, at most."""
@@ -51,7 +57,7 @@ def measure_parameters(
     progress: Progress,
     clock: Clock,
 ) -> dict[str, Measured]:
-    """Train a decomposition on the fitting part, fit a baseline to it, and measure.
+    """Train decompositions on the fitting part, fit a baseline to the better one, and measure.
 
     ``mad:parameters`` is its surprise, ``mad:parameters:mechanism`` its mechanism, and
     ``mad:both`` the surprise of a ledger that has the default's parts too.
@@ -62,7 +68,7 @@ def measure_parameters(
     start = clock()
     data = Table(task.trusted)
     plan = usual_plan(task.model, data, rows, steps=plans.decomposition_steps, seed=plans.fit.seed)
-    decomposition = decompose(task.model, data, rows.fitting, plan, progress=progress)
+    decomposition = _shorter(task.model, data, rows, plan, progress=progress)
     seconds = clock() - start
     scored = score_all(task, decomposition, rows, plans.fit, progress=progress, clock=clock)
     scored = replace(scored, fit_seconds=seconds + scored.fit_seconds)
@@ -72,6 +78,26 @@ def measure_parameters(
         "mad:parameters:mechanism": own["mechanism"],
         "mad:both": both["surprise"],
     }
+
+
+def _shorter(
+    model: MonitoredModel, data: Dataset, rows: Split, plan: SpdPlan, *, progress: Progress
+) -> ParameterDecomposition:
+    """Train by the rule, and finer: finer stays where it describes shorter, also than nothing."""
+    usual, other = (
+        decompose(model, data, rows.fitting, one, progress=progress) for one in (plan, finer(plan))
+    )
+    shortest = min(described(model, usual, data, rows))
+    return other if described(model, other, data, rows)[0] < shortest else usual
+
+
+def finer(plan: SpdPlan) -> SpdPlan:
+    """Return a plan of more pieces a layer, each as much dearer."""
+    layers = tuple(
+        replace(one, width=max(one.width, min(FINER * one.width, WIDEST))) for one in plan.layers
+    )
+    cost = FINER * plan.importance_coefficient
+    return replace(plan, layers=layers, importance_coefficient=cost)
 
 
 def usual_plan(

@@ -9,13 +9,13 @@ from typer.testing import CliRunner
 
 from mad.arrays import Table
 from mad.bench.own import Plans
-from mad.bench.parameters import COST, usual_plan
+from mad.bench.parameters import COST, WIDEST, finer, usual_plan
 from mad.bench.run import Asked, run
 from mad.bench.tasks import load_task
 from mad.capture.model import MonitoredModel
 from mad.cli.main import app
 from mad.components.dictionaries.plan import DictionaryPlan
-from mad.components.parameters.training.plan import LayerPlan
+from mad.components.parameters.training.plan import LayerPlan, SpdPlan
 from mad.errors import ConfigError
 from mad.fit import FitPlan, split
 from tests.bench.folders import write_task
@@ -49,6 +49,13 @@ def test_the_rule_reads_sizes_of_layers_and_the_scale_of_answers() -> None:
     with torch.no_grad():
         variance = float(module(data.take(rows.fitting)["x"]).var())
     assert louder.importance_coefficient == pytest.approx(COST * variance, rel=1e-4)
+
+
+def test_finer_pieces_are_dearer_too() -> None:
+    plan = SpdPlan(layers=(LayerPlan("wide", 300), LayerPlan("usual", 100), LayerPlan("few", 4)))
+    more = finer(plan)
+    assert [one.width for one in more.layers] == [300, WIDEST, 16]
+    assert more.importance_coefficient == 4 * plan.importance_coefficient
 
 
 @pytest.mark.parametrize("module", [nn.ReLU(), nn.Linear(500, 500)], ids=["none", "large"])
