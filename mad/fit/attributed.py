@@ -13,12 +13,14 @@ from torch import Tensor
 
 from mad.capture.model import MonitoredModel
 from mad.components.parameters.apd.attributions import attributions
-from mad.components.parameters.apd.components import Components
+from mad.components.parameters.apd.components import Components, Factors
 from mad.components.parameters.apd.files import ReadOut
 from mad.components.parameters.apd.passes import Visited
 from mad.components.parameters.apd.plan import ApdPlan
 from mad.components.parameters.apd.rules import Asked
 from mad.components.parameters.apd.training import ApdFigures, ApdTraining, matrices_of
+from mad.components.parameters.layers import MatrixLayer
+from mad.errors import ConfigError
 from mad.fit.apart import READ, check_inputs, drawn, evenly, kept_in, run_steps
 from mad.fit.checkpoint import Unfinished
 from mad.fit.reading import batches, row_digests, try_out
@@ -93,14 +95,23 @@ def check_components(model: MonitoredModel, plan: ApdPlan, data: Dataset) -> Non
 
     Raises:
         ConfigError: the plan does not fit the model, which has other layers, ties or more than one
-            input; components could not add up to a layer's matrix; or the model fails on the first
-            of the data, or has no attributions there.
+            input; its weights are not in single precision; components could not add up to a layer's
+            matrix; or the model fails on the first of the data, or has no attributions there.
     """
     check_inputs(model)
-    matrices_of(model.module, plan)
+    found = matrices_of(model.module, plan)
+    layers = found.layers
+    for name, matrix in found.matrix.items():
+        if matrix.dtype != torch.float32:
+            raise ConfigError(
+                f"layer {name!r} has weights of {matrix.dtype}, and components are of "
+                "torch.float32: let the factory return its model through .float()"
+            )
     first = try_out(model, plan.layers, data)[model.inputs[0]]
-    training = ApdTraining.begin(model.module, plan)
-    attributions(training.visited, training.visited.look(first), first, training.finish())
+    visited = Visited(model.module, layers)
+    # As many as will be, of the least rank: of their own they may fill the memory.
+    probe = {one.name: _nothing(one, plan.components) for one in layers}
+    attributions(visited, visited.look(first), first, probe)
 
 
 def read_out(
@@ -125,6 +136,14 @@ def read_out(
         digests.append(row_digests(inputs))
         found.append(attributions(visited, visited.look(own), own, components))
     return ReadOut(asked.fit(torch.cat(found)), asked), torch.cat(digests)
+
+
+def _nothing(layer: MatrixLayer, components: int) -> Factors:
+    return Factors(
+        layer,
+        torch.zeros(1).expand(components, layer.source, 1),
+        torch.zeros(1).expand(components, 1, layer.target),
+    )
 
 
 def _told(figures: ApdFigures) -> str:

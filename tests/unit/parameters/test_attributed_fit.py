@@ -100,3 +100,9 @@ def test_a_model_without_attributions_is_refused_before_any_step() -> None:
     plan = ApdPlan(layers=("write", "read"), components=4, active=1.0, steps=8, batch_size=16)
     with pytest.raises(ConfigError, match="attributions cannot be found"):
         train_components(model, DATA, plan, rows=ROWS, progress=quiet, room_bytes=0)
+
+
+def test_a_model_in_another_precision_is_refused_before_any_step() -> None:
+    double = MonitoredModel.of(pentagon().double(), name="double", inputs=["x"])
+    with pytest.raises(ConfigError, match=r"'write' has weights of torch.float64.*\.float\(\)"):
+        train_components(double, DATA, PLAN, rows=ROWS, progress=quiet, room_bytes=0)
