@@ -1,6 +1,7 @@
 """Runs made by goodfire-ai/spd give the importances that the library computes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mad.components.formats.parameters.base import Imported, held_against
 from mad.components.formats.parameters.spd_written import write
 from mad.components.parameters.sigmoids import lower_leaky
 from mad.components.parameters.subcomponents import Subcomponents
+from mad.components.parameters.training.thresholds import beside
 from mad.errors import ConfigError
 from mad.tensors import read_tensors
 from tests.formats.cases import GOLDEN
@@ -161,6 +163,32 @@ def older(state: dict[str, Any]) -> dict[str, Any]:
             was = was.replace(".weight", ".original.weight")
         found[was] = tensor
     return found
+
+
+def with_another_piece(part: Subcomponents) -> Subcomponents:
+    """Add a piece that is needed where the first coordinate of a row exceeds one."""
+    v, u = torch.eye(part.layer.source)[:, :1], torch.ones(1, part.layer.target)
+    both = torch.cat([part.v, v], dim=1), torch.cat([part.u, u])
+    return Subcomponents(part.layer, *both, beside(part.importance, v, reach=1.0))
+
+
+@pytest.mark.parametrize("name", CASES[:3])
+def test_a_run_has_one_number_of_hidden_units_whatever_was_added_to_a_layer(
+    name: str, tmp_path: Path
+) -> None:
+    imported = held_against(spd.read(GOLDEN / name, pickles=True), target_of(name))
+    parts = {part.layer.name: part for part in imported.parts}
+    parts["block.linear"] = with_another_piece(parts["block.linear"])
+    more = replace(imported, parts=tuple(parts.values()))
+    write(more, tmp_path / "run", model=target_of(name))
+    state = torch.load(tmp_path / "run" / "model_0.pth", weights_only=True)
+    assert len({one.shape[-1] for key, one in state.items() if key.endswith("layers.0.b")}) == 1
+    again = spd.read(tmp_path / "run", pickles=True)
+    given = torch.tensor([[0.5, 0.0, 1.0, 0.0], [2.0, 1.0, 0.0, 0.0], [-2.0, 0.0, 0.0, 0.0]])
+    (read,) = (part for part in again.parts if part.layer.name == "block.linear")
+    found = importances(read, given)
+    torch.testing.assert_close(found, importances(parts["block.linear"], given))
+    assert found[:, -1].tolist() == [0.0, 1.0, 1.0]
 
 
 def test_keys_of_runs_between_the_paper_and_main_are_known(tmp_path: Path) -> None:
