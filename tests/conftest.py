@@ -8,8 +8,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from mad.service.listening import known
 from tests.postgres import Postgres, binaries
 
+# As in `mad serve`, before any test imports grpc.
+known.tell()
 # pytest's line editing tells its worker processes a window's size, which would hold for tables too.
 for size in ("COLUMNS", "LINES"):
     os.environ.pop(size, None)

@@ -1,9 +1,11 @@
-"""What a serving process does once, for the sake of every call: its event loop, and its memory."""
+"""What a serving process does once, for every call: gRPC's core, its event loop, its memory."""
 
 import asyncio
 import gc
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+from mad.service.listening import known
 
 try:
     from uvloop import new_event_loop
@@ -12,7 +14,11 @@ except ModuleNotFoundError:  # as on Windows
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run until it ends, as ``asyncio.run``, on libuv's loop where there is one."""
+    """Run until it ends, as ``asyncio.run``, on libuv's loop where there is one.
+
+    gRPC's core is told how to listen, which it hears if ``main`` is what first imports it.
+    """
+    known.tell()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(main)
 

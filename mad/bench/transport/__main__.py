@@ -14,7 +14,7 @@ a thread, as a model has one.
 import argparse
 import array
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
@@ -26,6 +26,7 @@ from rich.table import Table
 from mad.bench.transport.measure import MICRO, Case, Costs, costs, ratio
 from mad.bench.transport.processes import Running, free_port, serving
 from mad.bench.transport.wire import request
+from mad.service.listening import known
 
 WIDTH: Final = 784
 AT_ONCE: Final = 8
@@ -45,14 +46,19 @@ def lined_up(
     scripts = {"MLServer": "peer_mlserver.py", "Triton (PyTriton)": "peer_triton.py"}
     with ExitStack() as stack:
 
-        def started(command: Sequence[str]) -> Running:
+        def started(
+            command: Sequence[str], environment: Mapping[str, str] | None = None
+        ) -> Running:
             port = free_port()
-            server = stack.enter_context(serving([*command, str(port), str(width)], port))
+            command = [*command, str(port), str(width)]
+            server = stack.enter_context(serving(command, port, environment=environment))
             server.await_answer(asked)
             return server
 
         ours = [sys.executable, "-m", "mad.bench.transport.echo"]
-        echo, scored = started([*ours, "echo"]), started([*ours, "scored"])
+        # As `mad serve` has it, which imports grpc later than these do.
+        told = known.environment()
+        echo, scored = started([*ours, "echo"], told), started([*ours, "scored"], told)
         floor = [sys.executable, "-m", "mad.bench.transport.floor"]
         loop, thread = started([*floor, "loop"]), started([*floor, "thread"])
         cases = [

@@ -2,18 +2,17 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, TypeAlias, cast, final
+from typing import Any, TypeAlias, cast, final
 
 import grpc
+
+from mad.service.listening.known import KNOWN, is_known
 
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Wrap: TypeAlias = Callable[[RpcHandler, str], RpcHandler]
 """What is put around a handler, given its path; the new one takes and gives bytes."""
 
 log = logging.getLogger(__name__)
-
-KNOWN: Final = ((1, 71), (1, 85))
-"""The oldest and the newest grpcio whose core our server was tested on."""
 
 
 def listener(
@@ -24,7 +23,7 @@ def listener(
     The core is no public interface of grpcio, so a version that we do not know gets grpc.aio's own
     server, which answers alike for half as much processor time again, rather than none.
     """
-    if _is_known(version):
+    if is_known(version):
         from mad.service.listening.server import CoreServer  # noqa: PLC0415  # not of a core unknown
 
         return cast("grpc.aio.Server", CoreServer(wrap=wrap, options=options))
@@ -37,12 +36,6 @@ def listener(
         newest,
     )
     return grpc.aio.server(interceptors=[_Wrapping(wrap)], options=options)
-
-
-def _is_known(version: str) -> bool:
-    major, minor, *_ = version.split(".")
-    oldest, newest = KNOWN
-    return oldest <= (int(major), int(minor)) <= newest
 
 
 @final
