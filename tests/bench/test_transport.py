@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from mad.bench.transport.__main__ import (
+    CORE,
     ECHO,
     FLOOR,
     FLOOR_STREAM,
@@ -48,6 +49,7 @@ def test_every_case_answers_every_call_and_has_a_row(cases: list[Case]) -> None:
         (FLOOR, 200),
         (FLOOR_STREAM, 200),
         (THREAD, 200),
+        (CORE, 200),
     ]
     console = Console(record=True, width=140)
     show(measured, console)

@@ -8,7 +8,7 @@ compare with those of no other, so the figures to read are the ratios.
 
 Ours is measured twice: echoing, as the others do, and scoring what it echoes with a small baseline.
 Beside it stands the floor: grpc.aio that passes bytes back unread, in its event loop, and by way of
-a thread, as a model has one.
+a thread, as a model has one; and the same by what our server listens with.
 """
 
 import argparse
@@ -32,6 +32,7 @@ WIDTH: Final = 784
 AT_ONCE: Final = 8
 ECHO, SCORED, STREAM = "mad, echo", "mad, scored", "mad, echo, streamed"
 FLOOR, FLOOR_STREAM, THREAD = "grpc.aio alone", "grpc.aio, streamed", "grpc.aio and a thread"
+CORE = "gRPC's core and a thread"
 _HERE: Final = Path(__file__).parent
 
 
@@ -61,6 +62,7 @@ def lined_up(
         echo, scored = started([*ours, "echo"], told), started([*ours, "scored"], told)
         floor = [sys.executable, "-m", "mad.bench.transport.floor"]
         loop, thread = started([*floor, "loop"]), started([*floor, "thread"])
+        core = started([*floor, "core"], told)
         cases = [
             Case(ECHO, echo, asked, AT_ONCE),
             Case(STREAM, echo, asked, AT_ONCE, is_stream=True),
@@ -68,6 +70,7 @@ def lined_up(
             Case(FLOOR, loop, asked, AT_ONCE),
             Case(FLOOR_STREAM, loop, asked, AT_ONCE, is_stream=True),
             Case(THREAD, thread, asked, AT_ONCE),
+            Case(CORE, core, asked, AT_ONCE),
         ]
         for name, python in peers.items():
             if python:

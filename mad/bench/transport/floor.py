@@ -1,7 +1,8 @@
-"""What no server of grpc.aio can be cheaper than: bytes in and the same bytes out, nothing read.
+"""What a server cannot be cheaper than: bytes in and the same bytes out, nothing read.
 
-Run as ``python -m mad.bench.transport.floor (loop|thread) PORT``. ``loop`` answers in the event
-loop; ``thread`` has another thread answer, as a model has one, by the queue our servers use.
+Run as ``python -m mad.bench.transport.floor (loop|thread|core) PORT``. ``loop`` answers in the
+event loop of grpc.aio; ``thread`` has another thread answer, as a model has one, by the queue our
+servers use; so does ``core``, of what our servers listen with in place of grpc.aio.
 """
 
 import asyncio
@@ -12,6 +13,8 @@ from typing import Any
 import grpc
 
 from mad.service import process
+from mad.service.calls import Context
+from mad.service.listening.listener import RpcHandler, listener
 from mad.service.oip.model import SERVICE
 from mad.service.worker import Worker
 
@@ -27,22 +30,28 @@ def _contents(messages: Sequence[_Message]) -> Sequence[bytes]:
     return [message.content for message in messages]
 
 
-async def serve(port: int, *, by_thread: bool) -> None:
+async def serve(port: int, kind: str) -> None:
     """Serve until killed."""
+    by_thread = kind in ("thread", "core")
     worker: Worker[_Message, bytes] = Worker("echo", choose=list, work=_contents)
     worker.start()
 
     async def echo(content: bytes, _: object) -> bytes:
         return await worker.submit(_Message(content)) if by_thread else content
 
-    async def echoes(contents: AsyncIterator[bytes], _: object) -> AsyncIterator[bytes]:
+    async def echoes(contents: AsyncIterator[bytes], context: Context) -> None:
         async for content in contents:
-            yield await echo(content, _)
+            await context.write(await echo(content, context))
 
     unary: Any = grpc.unary_unary_rpc_method_handler(echo)
     stream: Any = grpc.stream_stream_rpc_method_handler(echoes)
     handlers = {"ModelInfer": unary, "ModelStreamInfer": stream}
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    options = [("grpc.so_reuseport", 0)]
+    server = (
+        listener(wrap=_alone, options=options)
+        if kind == "core"
+        else grpc.aio.server(options=options)
+    )
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
@@ -50,5 +59,10 @@ async def serve(port: int, *, by_thread: bool) -> None:
     await asyncio.Event().wait()
 
 
+def _alone(handler: RpcHandler, _: str) -> RpcHandler:
+    """Put nothing around a handler."""
+    return handler
+
+
 if __name__ == "__main__":
-    process.run(serve(int(sys.argv[2]), by_thread=sys.argv[1] == "thread"))
+    process.run(serve(int(sys.argv[2]), sys.argv[1]))
