@@ -103,7 +103,7 @@ def _baselines(deployment: "Deployment", first: str, second: str, rows: "Rows") 
 
 
 def _models(deployment: "Deployment", revision: str, weights: Path, rows: "Rows") -> "Diff":
-    from mad.components.parameters.apd.readout import ApdDecomposition
+    from mad.components.parameters.masked import on_model
     from mad.deployment import Deployment
     from mad.report.diff import diff_models, weights_of
 
@@ -112,11 +112,14 @@ def _models(deployment: "Deployment", revision: str, weights: Path, rows: "Rows"
     other = Deployment.of(settings.model_copy(update={"model": model}))
     scorer = deployment.monitor(revision).scorer
     names = (settings.model.weights.name, weights.name)
-    theirs = replace(scorer, model=other.model)
-    if isinstance(own := scorer.decomposition, ApdDecomposition):
-        # What an input uses is told by running a model: here the other one.
-        theirs = replace(theirs, decomposition=own.on(other.model.module))
+    theirs = on_model(scorer.decomposition, other.model.module)
     with screen.progress() as progress:
-        found = diff_models(scorer, theirs, rows, names=names, progress=progress)
+        found = diff_models(
+            scorer,
+            replace(scorer, model=other.model, decomposition=theirs),
+            rows,
+            names=names,
+            progress=progress,
+        )
     modules = (scorer.model.module, other.model.module)
     return replace(found, weights=weights_of(scorer.decomposition, *modules))

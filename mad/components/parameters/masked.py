@@ -6,7 +6,7 @@ make an ordinary active set, and shows in what that set leaves unanswered.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, assert_never, final
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mad.components.base import Decomposition
 from mad.components.joined import Joined
 from mad.components.parameters.apd.passes import Visited
+from mad.components.parameters.apd.readout import ApdDecomposition
 from mad.components.parameters.decomposed import DecomposedLayer
 from mad.components.parameters.decomposition import ParameterDecomposition
 from mad.components.parameters.looked import INPUT, OUTPUT
@@ -58,6 +59,11 @@ class MaskedOutput:
         pieces.check_model(model)
         layers = [layer.parts.layer for layer in pieces.layers]
         return MaskedOutput(pieces, distance, Visited(model, layers))
+
+    def on(self, model: nn.Module) -> "MaskedOutput":
+        """Return the same of another model of this architecture, with the same pieces in it."""
+        layers = [layer.parts.layer for layer in self.pieces.layers]
+        return replace(self, visited=Visited(model, layers))
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -155,6 +161,17 @@ def with_masked_output(
     if distance is None:
         return pieces
     return Joined((pieces, MaskedOutput.of(model, pieces, distance=distance)))
+
+
+def on_model(decomposition: Decomposition, model: nn.Module) -> Decomposition:
+    """Return what reads another model of one architecture: some components run the model again."""
+    match decomposition:
+        case Joined(parts):
+            return Joined(tuple(on_model(part, model) for part in parts))
+        case MaskedOutput() | ApdDecomposition():
+            return decomposition.on(model)
+        case _:
+            return decomposition
 
 
 def pieces_of(decomposition: Decomposition) -> ParameterDecomposition | None:

@@ -17,7 +17,13 @@ from mad.components.parameters.decomposition import ParameterDecomposition
 from mad.components.parameters.files import INDEX, load_parameters, save_parameters
 from mad.components.parameters.importance import ScalarImportance
 from mad.components.parameters.layers import matrix_layer, matrix_of
-from mad.components.parameters.masked import MASKED, MaskedOutput, pieces_of, with_masked_output
+from mad.components.parameters.masked import (
+    MASKED,
+    MaskedOutput,
+    on_model,
+    pieces_of,
+    with_masked_output,
+)
 from mad.components.parameters.subcomponents import Subcomponents
 from mad.errors import ConfigError
 from mad.fit import FitPlan, fit
@@ -222,6 +228,24 @@ def test_what_does_not_ask_for_it_is_as_it_was(world: World) -> None:
     ):
         bits = {(part.site, part.term): part.bits for part in other.parts if part.site != MASKED}
         assert bits == {(part.site, part.term): part.bits for part in one.parts}
+
+
+def test_another_checkpoint_is_run_with_the_same_pieces() -> None:
+    """Of one that answers twice as much behind the pieces, nothing is missed; by the first, all."""
+
+    def scaled(by: float) -> nn.Module:
+        module = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+        for layer, matrix in zip(module, (torch.eye(2), by * torch.eye(2)), strict=True):
+            layer.load_state_dict({"weight": matrix})
+        return module
+
+    one, other = scaled(1.0), scaled(2.0)
+    decomposition = with_masked_output(taken_apart(one, {"0": None}), one, "mse")
+    x = torch.tensor([[1.0, 0.0], [0.5, 2.0]])
+    torch.testing.assert_close(missed(other, decomposition, x).residual, x)
+    moved = on_model(decomposition, other)
+    torch.testing.assert_close(missed(other, moved, x).residual, torch.zeros(2, 2))
+    assert moved.fingerprint == decomposition.fingerprint
 
 
 def test_activity_by_effect_has_the_view_too() -> None:
