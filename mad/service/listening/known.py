@@ -14,7 +14,7 @@ KNOWN: Final = ((1, 71), (1, 85))
 _EXPERIMENTS: Final = "GRPC_EXPERIMENTS"
 _LISTENING: Final = "-event_engine_listener"
 """Sockets are read by the thread that waits for the core's events, rather than by threads of the
-core that then wake it: a tenth to a fifth less processor time a call, more of a streamed message."""
+core that then wake it: a tenth to a fifth less processor time a call, more a streamed message."""
 
 
 def is_known(grpcio: str) -> bool:
