@@ -64,6 +64,7 @@ def test_libraries_that_cannot_be_imported_do_not_take_part(
     assert "No module named 'sae_lens'" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_curve_is_printed_and_drawn(tmp_path: Path) -> None:
     points = curve(widths=[512], coordinates=[], k=4)
     console = Console(record=True, width=120)

@@ -22,6 +22,7 @@ from tests.bench.folders import write_task
 from tests.worlds import quiet
 
 
+@pytest.mark.slow
 def test_its_rows_stand_beside_the_default(tmp_path: Path) -> None:
     dictionary = DictionaryPlan(width=32, k=4, steps=60, batch_size=128, search=False)
     plans = Plans(FitPlan(name="tiny"), dictionary, decomposition_steps=30)

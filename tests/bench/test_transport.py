@@ -56,6 +56,7 @@ def test_every_case_answers_every_call_and_has_a_row(cases: list[Case]) -> None:
     assert all(name in console.export_text(clear=False) for name in measured)
 
 
+@pytest.mark.slow
 def test_a_server_that_ends_at_once_is_named() -> None:
     port = free_port()
     with (

@@ -48,6 +48,7 @@ def test_accounts_of_sites_add_up(tmp_path: Path, mad: Mad, fitted: Path) -> Non
     assert all(site["largest_error_steps"] < 0.5 + 1e-6 for site in found["sites"])
 
 
+@pytest.mark.slow
 def test_a_step_half_as_wide_takes_a_bit_more_for_each_neuron_that_speaks(
     tmp_path: Path, mad: Mad, fitted: Path
 ) -> None:

@@ -111,6 +111,7 @@ def rows(table: str) -> list[str]:
     return [line for line in table.splitlines() if line.startswith("│")]
 
 
+@pytest.mark.slow
 def test_ctrl_c_drains_too(deployed: Path) -> None:
     with serving(deployed) as served:
         status, _, err = served.end(signal.SIGINT)
@@ -152,6 +153,7 @@ def test_serving_without_dictionaries_says_what_to_run(mad: Mad, deployed: Path)
     assert f"there are no dictionaries in {deployed.parent / 'dictionaries'}; run" in done.err
 
 
+@pytest.mark.slow
 def test_a_damaged_old_version_does_not_keep_the_active_one_from_serving(
     mad: Mad, deployed: Path
 ) -> None:

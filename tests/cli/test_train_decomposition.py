@@ -110,6 +110,7 @@ def test_a_threshold_is_changed_without_training_again(copied: Path, mad: Mad) -
     assert read.threshold == 0.02
 
 
+@pytest.mark.slow
 def test_what_the_masked_model_answers_otherwise_is_described_if_asked(
     copied: Path, mad: Mad
 ) -> None:

@@ -184,6 +184,7 @@ def jointly(weight: float) -> tuple[Dictionary, Dictionary]:
     return base, meta_of(training.learner, base)
 
 
+@pytest.mark.slow
 def test_directions_trained_jointly_are_better_sums_of_parts_than_those_trained_alone() -> None:
     alone = trained(replace(BASE, meta_width=0)).finish(Examples.own(vectors()))
     base, meta = jointly(1.0)
@@ -192,6 +193,7 @@ def test_directions_trained_jointly_are_better_sums_of_parts_than_those_trained_
     assert undecomposed(base, meta) < 0.5 * afterwards
 
 
+@pytest.mark.slow
 def test_directions_resist_being_sums_of_parts_when_that_is_asked() -> None:
     watched, resisting = (undecomposed(*jointly(weight)) for weight in (0.0, -0.3))
     assert resisting > 1.5 * watched

@@ -171,6 +171,7 @@ def general(count: int) -> tuple[Tensor, Tensor]:
     return 2 * axes[kind] + axes[fine], axes
 
 
+@pytest.mark.slow
 def test_the_first_latents_of_a_matryoshka_are_general() -> None:
     """Of the squares, 4 (1 - 1/4) are the kinds' and 1 - 1/32 the differences': 24 % are left."""
     vectors, axes = general(4_000)

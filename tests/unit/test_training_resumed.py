@@ -252,6 +252,7 @@ run(always(Path(sys.argv[1])), slow)
 """
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_changes_no_bit(tmp_path: Path, streamed: Trained) -> None:
     index = tmp_path / "unfinished" / INDEX
     with subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], cwd=ROOT) as process:

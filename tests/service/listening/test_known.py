@@ -46,6 +46,7 @@ def test_a_server_that_is_to_serve_tells_the_core_before_it_is_imported(tmp_path
     assert told(tmp_path) == "-event_engine_listener"
 
 
+@pytest.mark.slow
 def test_what_an_operator_has_said_stands(tmp_path: Path) -> None:
     assert told(tmp_path, GRPC_EXPERIMENTS="tcp_rcv_lowat") == "tcp_rcv_lowat"
 
