@@ -23,8 +23,8 @@ from mad.components.parameters.looked import INPUT
 from mad.config import Settings
 from mad.errors import ConfigError
 from mad.fit import Split, Unfinished
-from mad.fit.apart import measured
-from mad.fit.attributed import ApdWatch, check_components, read_out, train_components, unwatched
+from mad.fit.apart import measured, unwatched
+from mad.fit.attributed import ApdWatch, check_components, read_out, train_components
 from mad.recipes import layers_of
 from mad.types import Dataset, Progress, Site
 

@@ -46,6 +46,7 @@ from mad.fit import (
     unwatched,
     write_activations,
 )
+from mad.fit.apart import unwatched as unwatched_pieces
 from mad.fit.parameters import check_plan, train_parameters
 from mad.monitor import Monitor
 from mad.promotion import Bounds, Exam
@@ -53,10 +54,6 @@ from mad.types import Dataset, Progress, Site
 
 PiecesWatch: TypeAlias = Callable[[int, SpdFigures | ApdFigures], None]
 """Told of each step of taking layers apart: its number from 1, and its figures."""
-
-
-def unwatched_pieces(_step: int, _figures: SpdFigures | ApdFigures) -> None:
-    """Tell nobody of a step."""
 
 
 @final

@@ -14,6 +14,7 @@ from mad.capture.hooks import capture
 from mad.capture.model import MonitoredModel
 from mad.codes.residual import RELATIVE_RESOLUTION
 from mad.components.base import Decomposition
+from mad.components.unexplained import left_over
 from mad.fit import Split
 from mad.fit.description import activity_bits
 from mad.types import Activity, Dataset, View
@@ -39,7 +40,7 @@ def described(
         unit = decomposition.directions(view, places).double().norm(dim=1)
         step = _step(seen[view])
         used += float(activity_bits(seen[view], new[view], unit, step=step).mean())
-        bare, bare_new = (_without(part[view]) for part in (seen, new))
+        bare, bare_new = (left_over(part[view].activation) for part in (seen, new))
         unused += float(activity_bits(bare, bare_new, unit[:0], step=step).mean())
     return used, unused
 
@@ -55,15 +56,3 @@ def _activity(
 def _step(activity: Activity) -> float:
     away = activity.activation.double() - activity.activation.double().mean(dim=0)
     return RELATIVE_RESOLUTION * float(away.square().mean().sqrt().clamp_min(1e-12))
-
-
-def _without(activity: Activity) -> Activity:
-    """Leave everything over."""
-    return Activity(
-        offsets=torch.zeros_like(activity.offsets),
-        components=activity.components[:0],
-        magnitudes=activity.magnitudes[:0],
-        residual=activity.activation,
-        activation=activity.activation,
-        num_components=0,
-    )

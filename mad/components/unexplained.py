@@ -37,9 +37,7 @@ class Unexplained:
 
     def activity(self, activations: Activations) -> Mapping[View, Activity]:
         """Leave everything over."""
-        x = pool(activations[self.site], self.pooling)
-        nothing = torch.zeros(x.shape[0] + 1, dtype=torch.int64)
-        return {self.site: Activity(nothing, nothing[:0], x.new_empty(0), x, x, 0)}
+        return {self.site: left_over(pool(activations[self.site], self.pooling))}
 
     def directions(
         self,
@@ -47,8 +45,7 @@ class Unexplained:
         components: Int64[Tensor, " entry"],
     ) -> Float[Tensor, "entry coordinate"]:
         """Return none, since there are no components to ask for."""
-        assert components.numel() == 0
-        return torch.zeros(0, 0)
+        return no_directions(components)
 
     def spread(
         self,
@@ -58,3 +55,15 @@ class Unexplained:
     ) -> Float[Tensor, "batch ..."]:
         """Change the positions as the pooling needs it."""
         return unpool(change.to(activations.dtype), activations, self.pooling)
+
+
+def left_over(activation: Float[Tensor, "batch coordinate"]) -> Activity:
+    """Use no components, so that all of the activation is residual."""
+    nothing = torch.zeros(len(activation) + 1, dtype=torch.int64)
+    return Activity(nothing, nothing[:0], activation.new_empty(0), activation, activation, 0)
+
+
+def no_directions(components: Int64[Tensor, " entry"]) -> Float[Tensor, "entry coordinate"]:
+    """Return those of a view without components; nobody has one to ask for."""
+    assert components.numel() == 0
+    return torch.zeros(0, 0)

@@ -34,6 +34,10 @@ Figures = TypeVar("Figures")
 Told_co = TypeVar("Told_co", covariant=True)
 
 
+def unwatched(_step: int, _figures: object) -> None:
+    """Tell nobody of a step."""
+
+
 @runtime_checkable
 class Training(Protocol[Told_co]):
     """A decomposition in training; its state is all that a step changes."""

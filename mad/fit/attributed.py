@@ -21,7 +21,7 @@ from mad.components.parameters.apd.rules import Asked
 from mad.components.parameters.apd.training import ApdFigures, ApdTraining, matrices_of
 from mad.components.parameters.layers import MatrixLayer
 from mad.errors import ConfigError
-from mad.fit.apart import READ, check_inputs, drawn, evenly, kept_in, run_steps
+from mad.fit.apart import READ, check_inputs, drawn, evenly, kept_in, run_steps, unwatched
 from mad.fit.checkpoint import Unfinished
 from mad.fit.reading import batches, row_digests, try_out
 from mad.types import Dataset, Progress
@@ -31,10 +31,6 @@ _LOOKED_AT: Final = 16_384
 
 ApdWatch: TypeAlias = Callable[[int, ApdFigures], None]
 """Told of each step: its number from 1, and its figures."""
-
-
-def unwatched(_step: int, _figures: ApdFigures) -> None:
-    """Tell nobody of a step."""
 
 
 @final

@@ -18,7 +18,7 @@ from mad.components.parameters.training.plan import SpdPlan
 from mad.components.parameters.training.training import SpdFigures, SpdTraining
 from mad.components.parameters.training.unused import with_unused
 from mad.errors import ConfigError
-from mad.fit.apart import check_inputs, drawn, kept_in, measured, run_steps
+from mad.fit.apart import check_inputs, drawn, kept_in, measured, run_steps, unwatched
 from mad.fit.checkpoint import Unfinished
 from mad.types import Dataset, Progress
 
@@ -27,10 +27,6 @@ FAITHFUL: Final = 0.01
 
 SpdWatch: TypeAlias = Callable[[int, SpdFigures], None]
 """Told of each step: its number from 1, and its figures."""
-
-
-def unwatched(_step: int, _figures: SpdFigures) -> None:
-    """Tell nobody of a step."""
 
 
 @final

@@ -1,10 +1,6 @@
 """``mad train``: dictionaries of every kind from a settings file, also after a kill."""
 
-import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +17,7 @@ from mad.config import Settings
 from mad.deployment import Deployment
 from mad.fit.reading import row_digests
 from tests.cli.conftest import SETTINGS, Mad, write_deployment
+from tests.cli.killed import train_until_killed
 from tests.worlds import layered_module, strange
 
 QUICK = SETTINGS.replace("steps = 60", "steps = 20\nsearch = false")
@@ -77,19 +74,7 @@ def test_kill_9_in_the_middle_ends_in_the_same_weights(tmp_path: Path, mad: Mad)
     (tmp_path / "killed").mkdir()
     (tmp_path / "whole").mkdir()
     killed, whole = (write_deployment(tmp_path / name, slow) for name in ("killed", "whole"))
-    unfinished = killed.parent / "dictionaries" / ".unfinished" / "checkpoint.json"
-    command = [sys.executable, "-m", "mad.cli.main", "train", "dictionary", "--config", str(killed)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command, env=environment, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            while not unfinished.exists():
-                assert process.poll() is None
-                time.sleep(0.01)
-        finally:
-            process.kill()
-    assert process.returncode == -signal.SIGKILL
+    train_until_killed("dictionary", killed)
     assert not (killed.parent / "dictionaries" / "dictionaries.json").exists()
     again = mad("train", "dictionary", "--config", killed)
     assert "resuming at step" in again.err

@@ -1,12 +1,7 @@
 """``mad train decomposition`` by attribution: components of a whole model, trained and watched."""
 
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +15,7 @@ from mad.components.parameters.apd.readout import ApdDecomposition
 from mad.components.parameters.apd.rules import Above
 from mad.deployment import Deployment
 from tests.cli.conftest import Mad
+from tests.cli.killed import train_until_killed
 from tests.cli.test_serve import serving
 from tests.cli.test_train_decomposition import SETTINGS as BY_LAYER, deployed
 from tests.pentagon import NEVER, alone, pentagon
@@ -211,21 +207,7 @@ def test_kill_9_in_the_middle_ends_in_the_same_components(tmp_path: Path, mad: M
     long = SETTINGS.replace("steps = 25", "steps = 60")
     long = long.replace('path = "pieces"', 'path = "pieces"\ncheckpoint_seconds = 0.0')
     killed, whole = (deployed(tmp_path / name, long) for name in ("killed", "whole"))
-    unfinished = killed.parent / "pieces" / ".unfinished" / "checkpoint.json"
-    command = ["-m", "mad.cli.main", "train", "decomposition", "--config", str(killed)]
-    with subprocess.Popen(
-        [sys.executable, *command],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        cwd=Path(__file__).parents[2],
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        try:
-            while not unfinished.exists():
-                assert process.poll() is None
-                time.sleep(0.01)
-        finally:
-            process.kill()
-    assert process.returncode == -signal.SIGKILL
+    train_until_killed("decomposition", killed)
     assert not (killed.parent / "pieces" / "attributions.json").exists()
     again = mad("train", "decomposition", "--config", killed)
     assert "resuming at step" in again.err

@@ -1,12 +1,7 @@
 """``mad train decomposition``: layers taken apart, also after a kill, and then watched."""
 
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +14,7 @@ from mad.components.on_disk import load_decomposition
 from mad.components.parameters.decomposition import ParameterDecomposition
 from mad.sidecar import Sidecar
 from tests.cli.conftest import Mad
+from tests.cli.killed import train_until_killed
 from tests.cli.test_serve import serving
 from tests.pentagon import NEVER, alone, pentagon, usual
 
@@ -95,16 +91,21 @@ def test_layers_are_taken_apart_and_fitted(copied: Path, mad: Mad) -> None:
     assert "20 of 20 inputs" in scored.out
 
 
-@pytest.mark.slow
-def test_a_threshold_is_changed_without_training_again(copied: Path, mad: Mad) -> None:
+def fit_again(setting: str, copied: Path, mad: Mad) -> None:
+    """Fit, change how pieces are read out, and fit again, for which nothing is trained."""
     assert mad("fit", copied).code == 0
-    copied.write_text(SETTINGS.replace("steps = 3", "steps = 3\nthreshold = 0.02"))
+    copied.write_text(SETTINGS.replace("steps = 3", f"steps = 3\n{setting}"))
     refused = mad("score", copied, copied.parent / "odd.npz")
     assert refused.code == 1
     assert "fitted on another decomposition" in refused.err
     again = mad("fit", copied)
     assert again.code == 0
     assert "training decomposition" not in again.err
+
+
+@pytest.mark.slow
+def test_a_threshold_is_changed_without_training_again(copied: Path, mad: Mad) -> None:
+    fit_again("threshold = 0.02", copied, mad)
     read = load_decomposition(copied.parent / "pieces", pentagon())
     assert isinstance(read, ParameterDecomposition)
     assert read.threshold == 0.02
@@ -114,14 +115,7 @@ def test_a_threshold_is_changed_without_training_again(copied: Path, mad: Mad) -
 def test_what_the_masked_model_answers_otherwise_is_described_if_asked(
     copied: Path, mad: Mad
 ) -> None:
-    assert mad("fit", copied).code == 0
-    copied.write_text(SETTINGS.replace("steps = 3", "steps = 3\nmasked_output = true"))
-    refused = mad("score", copied, copied.parent / "odd.npz")
-    assert refused.code == 1
-    assert "fitted on another decomposition" in refused.err
-    again = mad("fit", copied)
-    assert again.code == 0
-    assert "training decomposition" not in again.err
+    fit_again("masked_output = true", copied, mad)
     scored = mad("score", copied, copied.parent / "odd.npz")
     assert "20 of 20 inputs" in scored.out
     explained = mad("explain", copied, copied.parent / "odd.npz")
@@ -190,21 +184,7 @@ def test_kill_9_in_the_middle_ends_in_the_same_weights(tmp_path: Path, mad: Mad)
     long = SETTINGS.replace("steps = 3", "steps = 30\nadversarial = 0.5")
     long = long.replace('path = "pieces"', 'path = "pieces"\ncheckpoint_seconds = 0.0')
     killed, whole = (deployed(tmp_path / name, long) for name in ("killed", "whole"))
-    unfinished = killed.parent / "pieces" / ".unfinished" / "checkpoint.json"
-    command = ["-m", "mad.cli.main", "train", "decomposition", "--config", str(killed)]
-    with subprocess.Popen(
-        [sys.executable, *command],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        cwd=Path(__file__).parents[2],
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        try:
-            while not unfinished.exists():
-                assert process.poll() is None
-                time.sleep(0.01)
-        finally:
-            process.kill()
-    assert process.returncode == -signal.SIGKILL
+    train_until_killed("decomposition", killed)
     assert not (killed.parent / "pieces" / "parameters.json").exists()
     again = mad("train", "decomposition", "--config", killed)
     assert "resuming at step" in again.err

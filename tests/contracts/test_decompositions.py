@@ -190,14 +190,20 @@ def parameters(pooling: PositionPooling) -> ParameterDecomposition:
     return ParameterDecomposition.of(model, parts, pooling=pooling)
 
 
-def by_attribution(rule: Rule) -> ApdDecomposition:
-    """Take both layers of a network into nine components of rank two."""
+def two_layers() -> nn.Module:
+    """Draw a network of two layers."""
     model = nn.Sequential()
     model.add_module("first", nn.Linear(6, 5))
     model.add_module("between", nn.Tanh())
     model.add_module("second", nn.Linear(5, 4))
     for weight in model.parameters():
         weight.data = torch.randn(weight.shape, generator=WEIGHTS)
+    return model
+
+
+def by_attribution(rule: Rule) -> ApdDecomposition:
+    """Take both layers of a network into nine components of rank two."""
+    model = two_layers()
     layers = [matrix_layer(model, name) for name in ("first", "second")]
     found = {}
     for one in layers:
@@ -211,12 +217,7 @@ def by_attribution(rule: Rule) -> ApdDecomposition:
 
 def masked(distance: Distance) -> Decomposition:
     """Take the first of two layers apart, and look at what the pieces alone would answer."""
-    model = nn.Sequential()
-    model.add_module("first", nn.Linear(6, 5))
-    model.add_module("between", nn.Tanh())
-    model.add_module("second", nn.Linear(5, 4))
-    for weight in model.parameters():
-        weight.data = torch.randn(weight.shape, generator=WEIGHTS)
+    model = two_layers()
     layer, c, hidden = matrix_layer(model, "first"), 9, 4
     w_in, b_in, w_out = (torch.randn(c, hidden, generator=WEIGHTS) for _ in range(3))
     scalar = ScalarImportance(w_in, b_in, w_out, torch.randn(c, generator=WEIGHTS))

@@ -23,6 +23,7 @@ from mad.components.parameters.decomposition import ParameterDecomposition
 from mad.components.parameters.looked import INPUT, OUTPUT
 from mad.components.parameters.training.plan import Distance
 from mad.components.pooling import pool, unpool
+from mad.components.unexplained import left_over, no_directions
 from mad.errors import ConfigError
 from mad.types import Activations, Activity, Site, View, view_of
 
@@ -89,9 +90,7 @@ class MaskedOutput:
         """
         output = activations[OUTPUT]
         masked = self._masked(activations, like=output)
-        missed = self._answer(output) - self._answer(masked)
-        nothing = torch.zeros(len(missed) + 1, dtype=torch.int64)
-        return {MASKED: Activity(nothing, nothing[:0], missed.new_empty(0), missed, missed, 0)}
+        return {MASKED: left_over(self._answer(output) - self._answer(masked))}
 
     def directions(
         self,
@@ -99,8 +98,7 @@ class MaskedOutput:
         components: Int64[Tensor, " entry"],
     ) -> Float[Tensor, "entry coordinate"]:
         """Return none, since there are no components to ask for."""
-        assert components.numel() == 0
-        return torch.zeros(0, 0)
+        return no_directions(components)
 
     def spread(
         self,

@@ -12,7 +12,8 @@ from mad.components.parameters.apd.plan import ApdPlan
 from mad.components.parameters.apd.rules import Above, Asked, Largest
 from mad.errors import ConfigError
 from mad.fit import Unfinished
-from mad.fit.attributed import ApdWatch, read_out, train_components, unwatched
+from mad.fit.apart import unwatched
+from mad.fit.attributed import ApdWatch, read_out, train_components
 from tests.pentagon import pentagon, usual
 from tests.unit.unfinished import KilledError
 from tests.worlds import Rows, quiet
