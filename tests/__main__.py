@@ -87,8 +87,9 @@ def _again(before: _Outcome) -> _Outcome:
 
 def _run(options: Sequence[str]) -> _Outcome:
     """Run a stage, passing on what it prints."""
-    # Programs that tests start would each take every processor otherwise.
-    alike = os.environ | {"OMP_NUM_THREADS": "1"}
+    # Programs that tests start would each take every processor otherwise, and where an environment
+    # keeps no compiled modules, each would compile all of ours: most of a second.
+    alike = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
     summary = ""
     with TemporaryDirectory() as cache:
         command = [sys.executable, "-m", "pytest", "-q", "-o", f"cache_dir={cache}", *options]

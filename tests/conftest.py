@@ -9,8 +9,10 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from mad.service.listening import known
+from tests import checked
 from tests.postgres import Postgres, binaries
 
+checked.install()
 # As in `mad serve`, before any test imports grpc.
 known.tell()
 # pytest's line editing tells its worker processes a window's size, which would hold for tables too.

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 
 import torch
 from jaxtyping import Int64
@@ -127,6 +128,11 @@ def strange(count: int, *, seed: int) -> Tensor:
 
 
 def tiny_world(plan: FitPlan = PLAN, *, sites: tuple[str, ...] = ("1", "3")) -> World:
+    """Return the world of a plan, which all tests of a process share; none may change it."""
+    return _shared(plan, sites)
+
+
+def own_world(plan: FitPlan = PLAN, *, sites: tuple[str, ...] = ("1", "3")) -> World:
     """Train dictionaries and fit a baseline; takes about a second."""
     model = MonitoredModel.of(tiny_module(), name="tiny", inputs=["x"])
     trusted = Rows(ordinary(600, seed=1))
@@ -136,6 +142,11 @@ def tiny_world(plan: FitPlan = PLAN, *, sites: tuple[str, ...] = ("1", "3")) -> 
     decomposition = Joined(trained.dictionaries)
     baseline = fit(model, decomposition, trusted, plan, created=CREATED, progress=quiet)
     return World(model, decomposition, trusted, baseline)
+
+
+@cache
+def _shared(plan: FitPlan, sites: tuple[str, ...]) -> World:
+    return own_world(plan, sites=sites)
 
 
 def numbered(baseline: Baseline, version: int) -> Baseline:

@@ -29,14 +29,11 @@ def test_parts_add_up_to_the_description(world: World) -> None:
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 500))
 def test_charges_and_rest_add_up_to_the_description(max_charges: int) -> None:
-    verdict, explanation = EXPLAINED.monitor.explain(
+    verdict, explanation = tiny_world().monitor.explain(
         {"x": strange(1, seed=7)}, max_charges=max_charges
     )
     total = math.fsum(charge.bits for charge in explanation.charges) + explanation.rest_bits
     assert total == pytest.approx(verdict.description_bits, rel=1e-9)
-
-
-EXPLAINED = tiny_world()
 
 
 def test_one_by_one_equals_batched(world: World) -> None:

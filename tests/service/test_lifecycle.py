@@ -24,7 +24,7 @@ from mad.service.server import SERVICES
 from mad.v1 import alerts_pb2
 from mad.v1.alerts_pb2_grpc import AlertServiceStub
 from tests.service.running import LIMITS, Running, build, gated, live, running
-from tests.worlds import World, tiny_world
+from tests.worlds import World, own_world
 
 INFERENCE = {"inference.GRPCInferenceService"}
 EXTERNAL = "envoy.service.ext_proc.v3.ExternalProcessor"
@@ -188,7 +188,7 @@ async def test_an_idle_client_that_watches_health_does_not_hold_up_a_drain(
 async def test_a_drain_under_load_loses_no_call(world: World, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    other = tiny_world()  # two servers of one process must not run one module at once
+    other = own_world()  # two servers of one process must not run one module at once
     async with running(world, tmp_path / "a") as first, running(other, tmp_path / "b") as second:
         target = f"ipv4:{first.address},{second.address}"
         async with AsyncClient(target) as client:
