@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, final
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from scipy.stats import beta, hypergeom, ks_2samp
+from scipy.special import betaincinv, betaln
 
 from mad.calibration.conformal import attainable_rate, p_values, required_reference
 from mad.errors import InputError
@@ -108,6 +108,9 @@ def examine(
     alarms = int((p_values(surprise, reference) <= false_alarm_rate).sum())
     gap, chance_of_gap = 0.0, 1.0
     if inputs and reference.numel():
+        # All else of a command loads in four times as long, and few need this.
+        from scipy.stats import ks_2samp  # noqa: PLC0415
+
         test = ks_2samp(surprise.numpy(), reference.numpy())
         # scipy's sign is of the stream's distribution function: larger surprises make it lower.
         gap, chance_of_gap = -float(test.statistic * test.statistic_sign), float(test.pvalue)
@@ -131,8 +134,8 @@ def binomial_interval(successes: int, trials: int, *, confidence: float = 0.99) 
     if not 0 <= successes <= trials:
         raise InputError(f"{successes} successes in {trials} trials is not a count")
     tail = (1 - confidence) / 2
-    low = beta.ppf(tail, successes, trials - successes + 1) if successes else 0.0
-    high = beta.ppf(1 - tail, successes + 1, trials - successes) if successes < trials else 1.0
+    low = betaincinv(successes, trials - successes + 1, tail) if successes else 0.0
+    high = betaincinv(successes + 1, trials - successes, 1 - tail) if successes < trials else 1.0
     return Interval(float(low), float(high))
 
 
@@ -143,8 +146,8 @@ def binomial_intervals(
     tail = (1 - confidence) / 2
     low, high = np.zeros(successes.size), np.ones(successes.size)
     some, rest = successes > 0, successes < trials
-    low[some] = beta.ppf(tail, successes[some], trials - successes[some] + 1)
-    high[rest] = beta.ppf(1 - tail, successes[rest] + 1, trials - successes[rest])
+    low[some] = betaincinv(successes[some], trials - successes[some] + 1, tail)
+    high[rest] = betaincinv(successes[rest] + 1, trials - successes[rest], 1 - tail)
     return np.stack([low, high], axis=1)
 
 
@@ -172,7 +175,7 @@ def promised_interval(rate: float, reference: int, *, confidence: float = 0.99) 
     if rank == 0:
         return Interval(0.0, 0.0)
     tail = (1 - confidence) / 2
-    low, high = (beta.ppf(edge, rank, reference + 1 - rank) for edge in (tail, 1 - tail))
+    low, high = (betaincinv(rank, reference + 1 - rank, edge) for edge in (tail, 1 - tail))
     return Interval(float(low), float(high))
 
 
@@ -190,14 +193,28 @@ def chance_interval(
         return Interval(0.0, 0.0 if inputs else 1.0)
 
     def at_most(alarms: int) -> float:
-        drawn = alarms + rank
-        return float(hypergeom.sf(rank - 1, reference + inputs, reference, drawn))
+        return 1.0 - _fewer_drawn(rank, reference, inputs, drawn=alarms + rank)
 
     tail = (1 - confidence) / 2
     low, high = (
         bisect_left(range(inputs), edge, key=at_most) / inputs for edge in (tail, 1 - tail)
     )
     return Interval(low, high)
+
+
+def _fewer_drawn(count: int, marked: int, others: int, *, drawn: int) -> float:
+    """Return the chance that fewer than ``count`` of those drawn without replacement are marked."""
+    mean = drawn * marked / (marked + others)
+    # Further below its mean than this, all together weigh less than 1e-60 (Bernstein's inequality).
+    start = max(0, drawn - others, int(mean - 40 * math.sqrt(mean) - 100))
+    some = np.arange(start, min(count, marked + 1, drawn + 1), dtype=np.float64)
+    ways = _log_ways(marked, some) + _log_ways(others, drawn - some)
+    return min(float(np.exp(ways - _log_ways(marked + others, drawn)).sum()), 1.0)
+
+
+def _log_ways(whole: int, part: Float64[np.ndarray, " size"] | int) -> Float64[np.ndarray, "..."]:
+    """Return the logarithm of how many ways there are to choose some of a whole."""
+    return np.asarray(-math.log1p(whole) - betaln(whole - part + 1.0, part + 1.0))
 
 
 def _rank(rate: float, reference: int) -> int:

@@ -1,12 +1,13 @@
 """The gates: what was measured of a candidate, what it is held against, and a sentence on each."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
 
 import torch
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from mad.baseline.bundle import Baseline, Provenance
 from mad.calibration.conformal import attainable_rate, required_reference
@@ -177,7 +178,9 @@ def _quarantine(provenance: Provenance, bounds: Bounds) -> Gate:
     if not inputs or not bounds.quarantine_rate:
         text = "not asked: nothing is known of inputs set aside before its fit"
         return Gate("quarantine", True, 0.0, rate, text)
-    most = float(binom.ppf(CONFIDENCE, inputs, rate)) / inputs
+    most = (
+        bisect_left(range(inputs), CONFIDENCE, key=lambda k: float(bdtr(k, inputs, rate))) / inputs
+    )
     text = (
         f"{aside} of {inputs} inputs ({aside / inputs:.2%}) were set aside as surprising; chance "
         f"explains {bounds.quarantine_rate:.2%}, and at most {most:.2%} are allowed"

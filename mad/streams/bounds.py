@@ -5,7 +5,7 @@ from typing import Final, final
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 _RATIO: Final = 1.05
 
@@ -34,7 +34,7 @@ class BoundedPValues:
         """Bound the p-values among an ascending reference."""
         n = reference.size
         ranks = _ranks(n)
-        bounded = beta.ppf(1 - delta / ranks.size, ranks + 1, n - ranks)
+        bounded = betaincinv(ranks + 1, n - ranks, 1 - delta / ranks.size)
         return BoundedPValues(
             reference, np.append(ranks, n), np.append(np.maximum.accumulate(bounded), 1.0)
         )

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from scipy.stats import betabinom, binomtest, ks_2samp
+from scipy.stats import betabinom, binomtest, hypergeom, ks_2samp
 
 from mad.calibration.conformal import p_values
 from mad.calibration.health import (
@@ -140,6 +140,21 @@ def test_the_interval_is_scipys_exact_one(successes: int, trials: int) -> None:
         return
     expected = binomtest(successes, trials).proportion_ci(0.99, method="exact")
     assert binomial_interval(successes, trials) == pytest.approx((expected.low, expected.high))
+
+
+@pytest.mark.parametrize("inputs", [1, 40, 3_000, 10_000_000])
+@pytest.mark.parametrize(("reference", "rate"), [(19, 0.05), (999, 0.01), (200_000, 0.3)])
+def test_the_chance_of_alarms_is_scipys_exact_one(reference: int, rate: float, inputs: int) -> None:
+    rank = math.floor(rate * (reference + 1) + 1e-9)
+    low, high = (round(edge * inputs) for edge in chance_interval(rate, reference, inputs=inputs))
+
+    def at_most(alarms: int) -> float:
+        drawn = alarms + rank
+        return float(hypergeom.sf(rank - 1, reference + inputs, reference, drawn))
+
+    for edge, tail in ((low, 0.005), (high, 0.995)):
+        assert at_most(edge - 1) < tail + 1e-6
+        assert edge == inputs or at_most(edge) > tail - 1e-6
 
 
 def test_more_successes_than_trials_is_refused() -> None:
