@@ -4,7 +4,7 @@ Held-out trusted inputs are described by codes fitted to others, every layer on 
 so that decompositions of one model compare, whatever they leave over.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Int64
@@ -24,25 +24,32 @@ SEEN, NEW = 6_000, 3_000
 
 
 def described(
-    model: MonitoredModel, decomposition: Decomposition, data: Dataset, rows: Split
-) -> tuple[float, float]:
-    """Return the mean bits of an input with the decomposition's components, and without any.
+    model: MonitoredModel, decompositions: Sequence[Decomposition], data: Dataset, rows: Split
+) -> tuple[tuple[float, ...], float]:
+    """Return the mean bits of an input with each one's components, and without any.
 
-    Codes are fitted to inputs of the fitting part, and describe inputs of the weighing part.
+    All have the same views. Codes are fitted to inputs of the fitting part, and describe inputs of
+    the weighing part.
     """
-    seen, new = (
-        _activity(model, decomposition, data, part)
-        for part in (rows.fitting[:SEEN], rows.weighing[:NEW])
+    parts = rows.fitting[:SEEN], rows.weighing[:NEW]
+    seen, new = ([_activity(model, one, data, part) for one in decompositions] for part in parts)
+    used = tuple(
+        sum(_with(one, view, told[view], held[view]) for view in one.views)
+        for one, told, held in zip(decompositions, seen, new, strict=True)
     )
-    used, unused = 0.0, 0.0
-    for view in decomposition.views:
-        places = torch.arange(seen[view].num_components)
-        unit = decomposition.directions(view, places).double().norm(dim=1)
-        step = _step(seen[view])
-        used += float(activity_bits(seen[view], new[view], unit, step=step).mean())
-        bare, bare_new = (left_over(part[view].activation) for part in (seen, new))
-        unused += float(activity_bits(bare, bare_new, unit[:0], step=step).mean())
-    return used, unused
+    return used, sum(_without(seen[0][view], new[0][view]) for view in decompositions[0].views)
+
+
+def _with(decomposition: Decomposition, view: View, seen: Activity, new: Activity) -> float:
+    places = torch.arange(seen.num_components)
+    unit = decomposition.directions(view, places).double().norm(dim=1)
+    return float(activity_bits(seen, new, unit, step=_step(seen)).mean())
+
+
+def _without(seen: Activity, new: Activity) -> float:
+    none = torch.zeros(0, dtype=torch.float64)
+    bare, bare_new = (left_over(part.activation) for part in (seen, new))
+    return float(activity_bits(bare, bare_new, none, step=_step(seen)).mean())
 
 
 def _activity(

@@ -87,8 +87,8 @@ def _shorter(
     usual, other = (
         decompose(model, data, rows.fitting, one, progress=progress) for one in (plan, finer(plan))
     )
-    shortest = min(described(model, usual, data, rows))
-    return other if described(model, other, data, rows)[0] < shortest else usual
+    (by_usual, by_other), by_none = described(model, (usual, other), data, rows)
+    return other if by_other < min(by_usual, by_none) else usual
 
 
 def finer(plan: SpdPlan) -> SpdPlan:

@@ -28,8 +28,8 @@ SettingsFile: TypeAlias = Annotated[
 Restart: TypeAlias = Annotated[
     bool, typer.Option("--restart", help="Begin anew instead of going on with a killed training.")
 ]
-FAITHFUL = 0.01
-"""Share of a layer's squares that components may miss without a word."""
+UNREMARKED = 0.01
+"""Share of a layer's squares that trained components may miss without a word."""
 
 Scalars: TypeAlias = Annotated[
     Path | None,
@@ -206,7 +206,7 @@ def show_layers(deployment: "Deployment", figures: Sequence["DictionaryFigures"]
                 f"{dial}"
             )
     for layer, missed in ({} if own is None else own.missed).items():
-        if missed > FAITHFUL:
+        if missed > UNREMARKED:
             screen.complain(
                 f"the components add up to all but {missed:.2g} of the squares of {layer}: train "
                 "again with more decomposition.attributions.steps, or a lower simplicity"

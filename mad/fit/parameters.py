@@ -22,8 +22,8 @@ from mad.fit.apart import check_inputs, drawn, kept_in, measured, run_steps, unw
 from mad.fit.checkpoint import Unfinished
 from mad.types import Dataset, Progress
 
-FAITHFUL: Final = 0.01
-"""Share of a matrix's squares that subcomponents may miss, as the best of their number would."""
+MISSED_AT_BEST: Final = 0.01
+"""Share of a matrix's squares that the best possible subcomponents of their number may miss."""
 
 SpdWatch: TypeAlias = Callable[[int, SpdFigures], None]
 """Told of each step: its number from 1, and its figures."""
@@ -99,7 +99,7 @@ def check_plan(model: MonitoredModel, plan: SpdPlan) -> None:
     Raises:
         ConfigError: the plan does not fit the model, which has other layers, ties or more than one
             input; or even the best rank-one pieces of a layer's number, those of its singular
-            values, would miss more than ``FAITHFUL`` of its squares.
+            values, would miss more than ``MISSED_AT_BEST`` of its squares.
     """
     check_inputs(model)
     Matrices.of(model.module, plan)
@@ -107,7 +107,7 @@ def check_plan(model: MonitoredModel, plan: SpdPlan) -> None:
         matrix = matrix_of(model.module, matrix_layer(model.module, layer.name))
         squares = torch.linalg.svdvals(matrix.double()).square()
         left = 1 - squares.cumsum(dim=0) / squares.sum().clamp_min(1e-300)
-        needed = int((left > FAITHFUL).sum()) + 1
+        needed = int((left > MISSED_AT_BEST).sum()) + 1
         if layer.width < needed:
             raise ConfigError(
                 f"{layer.width} subcomponents of layer {layer.name!r} miss at least "

@@ -33,7 +33,7 @@ class InferenceServicer:
     """Answers the Open Inference Protocol and Triton's streams; what else Triton has is unknown.
 
     ``read`` reads the bytes of a request for an inference. ``together`` answers repeated requests
-    that are alike by one run of the model; None where none are read as such.
+    that are alike by one run of the model; where it is None, each is answered by itself.
     """
 
     mode: Mode
@@ -139,8 +139,9 @@ class InferenceServicer:
             self.answering.end()
 
     async def _together(self, group: Sequence[Request]) -> Sequence[bytes] | None:
-        """Answer alike requests of a stream at once; None if that fails for any of them."""
-        assert self.together is not None  # where requests are read as repeated ones
+        """Answer alike requests of a stream at once; None if each must be answered by itself."""
+        if self.together is None:
+            return None
         requests = [one for one in group if isinstance(one, Repeated)]
         begun = 0
         try:
