@@ -104,7 +104,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     if OUT.is_terminal:
         OUT.print(printed)
     else:
-        OUT.print(printed, width=WIDEST, crop=False)
+        # A width asked of ``print`` is cut to the console's own, 80 where there is no window.
+        Console(file=OUT.file, width=WIDEST).print(printed)
 
 
 def facts(title: str, pairs: Sequence[tuple[str, str]]) -> None:

@@ -220,6 +220,9 @@ def _sentence(error: ErrorDetails, given: Environment) -> str:
             return f"{key} is missing"
         case "model_type":
             return f"{key} = {error['input']!r} must be a section [{key}]"
+        case "tuple_type":
+            value = _without_password(error["input"])
+            return f"{key} = {value} must be a list, in square brackets: [{value}]"
         case _:
             reason = error["msg"].removeprefix("Value error, ").replace("Input should", "must")
             return (

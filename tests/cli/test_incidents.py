@@ -36,10 +36,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def wide(mad: Mad, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no id be folded."""
-    del mad  # which sets it to less
-    monkeypatch.setenv("COLUMNS", "400")
+def narrow(mad: Mad, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Say that a window is narrow, which must fold no id where there is no window."""
+    del mad  # which sets it to more
+    monkeypatch.setenv("COLUMNS", "60")
 
 
 def rows(done: Finished) -> list[list[str]]:

@@ -196,6 +196,10 @@ def test_what_needs_the_model_is_not_trained_from_files(tmp_path: Path, table: s
         ("[baseline]\nmax_batch = 8", r"did you mean server\.max_batch\?"),
         ("[baseline]\nqqqq = 8", r"qqqq .* there is name, store, false_alarm_rate"),
         ("[server]\nmax_batch = 0", r"server\.max_batch = 0 must be greater than 0"),
+        (
+            "[promotion]\ntrusted = 'a.npz'",
+            r"promotion\.trusted = 'a\.npz' must be a list.*\['a\.npz'\]",
+        ),
         ("[server]\nmax_batch = true", r"server\.max_batch = True must be a valid integer"),
         ("[server]\ngrpc_address = '8001'", r"grpc_address = '8001' must be host:port"),
         ("[server]\ngrpc_address = 'a:70000'", r"grpc_address = 'a:70000' must be host:port"),
