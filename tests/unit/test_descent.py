@@ -9,6 +9,7 @@ from mad.components.dictionaries.descent import descend
 from mad.components.dictionaries.look import Examples, Look
 from mad.components.dictionaries.plan import DictionaryPlan
 from mad.components.dictionaries.training import Training
+from mad.components.moments import Adam
 
 # Wide enough to be screened, and for latents to die.
 PLAN = DictionaryPlan(width=8_192, k=8, steps=8, dead_after=500)
@@ -39,7 +40,7 @@ def test_steps_are_those_of_adam_however_weights_and_gradients_lie() -> None:
     ours = [one.detach().requires_grad_() for one in (first[0].clone().T, *first)]
     theirs = [one.detach().clone().contiguous().requires_grad_() for one in ours]
     assert not ours[0].is_contiguous()
-    optimiser = torch.optim.Adam(ours, lr=1.0, fused=True)
+    optimiser = Adam(ours)
     other = torch.optim.Adam(theirs, lr=0.01)
     for _ in range(5):
         for one, another in zip(ours, theirs, strict=True):
@@ -55,7 +56,7 @@ def test_a_step_tells_that_it_changed_the_weights() -> None:
     weight = torch.ones(3, requires_grad=True)
     weight.grad = torch.ones(3)
     before = weight._version
-    descend(torch.optim.Adam([weight], fused=True), rate=0.1)
+    descend(Adam([weight]), rate=0.1)
     assert weight._version > before
 
 

@@ -5,40 +5,38 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 from torch.optim.adam import adam
 
-from mad.components.moments import lying_like
+from mad.components.moments import Adam, lying_like
 
 
-def descend(optimiser: torch.optim.Adam, *, rate: float) -> None:
-    """Do what ``optimiser.step()`` does of a fused Adam, at this learning rate.
+def descend(optimiser: Adam, *, rate: float) -> None:
+    """Do what ``step()`` does of torch's fused Adam as it is by default, at this learning rate.
 
     The fused step copies weights and moments that are laid out by their last axis there and back,
     and does not tell that it changed the weights.
     """
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-        trained = [one for one in group["params"] if one.grad is not None]
-        states = [_state(optimiser, one) for one in trained]
-        adam(
-            [_rows(one.detach()) for one in trained],
-            [_rows(_gradient(one)) for one in trained],
-            [_rows(state["exp_avg"]) for state in states],
-            [_rows(state["exp_avg_sq"]) for state in states],
-            [],
-            [state["step"] for state in states],
-            fused=True,
-            amsgrad=False,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            lr=rate,
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
-        )
-        increment_version(trained)
+    trained = [one for one in optimiser.parameters if one.grad is not None]
+    states = [_state(optimiser, one) for one in trained]
+    adam(
+        [_rows(one.detach()) for one in trained],
+        [_rows(_gradient(one)) for one in trained],
+        [_rows(state["exp_avg"]) for state in states],
+        [_rows(state["exp_avg_sq"]) for state in states],
+        [],
+        [state["step"] for state in states],
+        fused=True,
+        amsgrad=False,
+        beta1=0.9,
+        beta2=0.999,
+        lr=rate,
+        weight_decay=0.0,
+        eps=1e-8,
+        maximize=False,
+    )
+    increment_version(trained)
 
 
-def _state(optimiser: torch.optim.Adam, parameter: Tensor) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = optimiser.state[parameter]
+def _state(optimiser: Adam, parameter: Tensor) -> dict[str, Tensor]:
+    state = optimiser.state.setdefault(parameter, {})
     if not state:
         # As Adam begins.
         state["step"] = torch.zeros((), dtype=torch.float32)

@@ -21,7 +21,7 @@ from mad.components.dictionaries.look import Examples, Look
 from mad.components.dictionaries.missed import missed_share
 from mad.components.dictionaries.plan import DictionaryPlan
 from mad.components.dictionaries.sparse import Spare
-from mad.components.moments import moments, restore_moments
+from mad.components.moments import Adam, moments, restore_moments
 from mad.errors import ConfigError
 
 
@@ -63,7 +63,7 @@ class Training:
     widths: tuple[int, ...]
     learner: Learner
     skip: Tensor | None
-    optimiser: torch.optim.Adam
+    optimiser: Adam
     silent_for: Tensor
     steps_done: int = field(default=0)
     spare: Spare = field(default_factory=Spare)
@@ -104,7 +104,7 @@ class Training:
             widths=widths,
             learner=learner,
             skip=skip,
-            optimiser=torch.optim.Adam(trained, lr=plan.rate, fused=True),
+            optimiser=Adam(trained),
             silent_for=torch.zeros(learner.width, dtype=torch.int64),
         )
 
