@@ -2,10 +2,12 @@
 
 import asyncio
 import gc
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from mad.service.listening import known
+from mad.service.listening.loop import CoreLoop
 
 try:
     from uvloop import new_event_loop
@@ -14,13 +16,20 @@ except ModuleNotFoundError:  # as on Windows
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run until it ends, as ``asyncio.run``, on libuv's loop where there is one.
+    """Run until it ends, as ``asyncio.run``, on a loop that can wait for gRPC's core.
 
     gRPC's core is told how to listen, which it hears if ``main`` is what first imports it.
     """
     known.tell()
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=_loop()) as runner:
         runner.run(main)
+
+
+def _loop() -> "Callable[[], asyncio.AbstractEventLoop] | None":
+    """Return what makes the loop: libuv's where the core is none that ours can wait for."""
+    if known.is_installed() and sys.platform != "win32":
+        return CoreLoop
+    return new_event_loop
 
 
 def keep_loaded() -> None:

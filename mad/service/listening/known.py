@@ -24,16 +24,20 @@ def is_known(grpcio: str) -> bool:
     return oldest <= (int(major), int(minor)) <= newest
 
 
+def is_installed() -> bool:
+    """Tell whether the grpcio that is installed is a known one."""
+    try:
+        return is_known(version("grpcio"))
+    except PackageNotFoundError:  # as where an application carries its packages in one file
+        return False
+
+
 def environment() -> Mapping[str, str]:
     """Return what a known core is told; nothing for others, which would complain of what they miss.
 
     It is one comma-separated list, so an operator who has set it has said all of it.
     """
-    try:
-        grpcio = version("grpcio")
-    except PackageNotFoundError:  # as where an application carries its packages in one file
-        return {}
-    return {_EXPERIMENTS: _LISTENING} if is_known(grpcio) else {}
+    return {_EXPERIMENTS: _LISTENING} if is_installed() else {}
 
 
 def tell() -> None:

@@ -101,6 +101,8 @@ class CoreServer:
             self._begin_events()
         with self._lock:
             is_first, self._is_stopping = not self._is_stopping, True
+        # The server has stopped when no call is left, not even one that has ended.
+        self._completions.stay()
         if is_first:
             self._server.shutdown(self._completions.queue, self._shut_came)
         try:
@@ -145,6 +147,7 @@ class CoreServer:
         if not event.success:  # the server stops, and what was asked for will not come
             return
         self._ask()
+        self._completions.came(event.call)
         call = CoreCall(event, self._completions)
         try:
             self._greet(call, event.call_details.method, event.invocation_metadata)
