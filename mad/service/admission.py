@@ -117,9 +117,12 @@ class Admission:
         for job in jobs:
             job.is_taken = True
             self._leave(job)
+        self._busy_until = self._clock() + self.expected_s(jobs)
+
+    def expected_s(self, jobs: Sequence[Job]) -> float:
+        """Return how long some jobs take, one after the other but for those that share runs."""
         together = sum(job.inputs for job in jobs if not job.alone)
-        alone_s = sum(job.expected_s for job in jobs)
-        self._busy_until = self._clock() + alone_s + self._seconds(together)
+        return sum(job.expected_s for job in jobs) + self._seconds(together)
 
     def end(self) -> None:
         """Note that the model's thread is free."""

@@ -96,7 +96,11 @@ class Batcher:
             metrics=metrics,
         )
         self._worker: Worker[Job, object] = Worker(
-            "model", choose=self._choose, work=self._work, refuse=self._late
+            "model",
+            choose=self._choose,
+            work=self._work,
+            refuse=self._late,
+            expected_s=self._admission.expected_s,
         )
 
     @property

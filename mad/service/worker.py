@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
-from queue import SimpleQueue
-from typing import Generic, TypeVar, final
+from queue import Empty, SimpleQueue
+from typing import Final, Generic, TypeVar, final
 
 from mad.errors import ShuttingDownError
 
@@ -15,6 +16,12 @@ log = logging.getLogger(__name__)
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
+
+SHORT_S: Final = 0.0003
+"""Groups that are expected to take no longer are waited for."""
+
+PATIENCE_S: Final = 0.001
+"""How long they are: one that hangs holds up nothing."""
 
 
 @final
@@ -24,9 +31,11 @@ class Worker(Generic[Job, Answer]):
     ``choose`` picks the next group from the waiting jobs, oldest first, and always takes the
     oldest. ``work`` does a group in the thread and returns an answer, or the error, for each job.
     ``refuse`` looks at each job before it is chosen from; one that gets an error is not done.
+    ``expected_s`` is about how long a chosen group will take.
 
     A group costs the event loop two callbacks and no task: an executor's future alone, at one call
-    a group, is a good part of what a call costs.
+    a group, is a good part of what a call costs. A short group is waited for where it is begun:
+    being woken for it costs the loop more, and both threads want the interpreter meanwhile.
     """
 
     def __init__(
@@ -36,13 +45,17 @@ class Worker(Generic[Job, Answer]):
         choose: Callable[[Iterable[Job]], Sequence[Job]],
         work: Callable[[Sequence[Job]], Sequence[Answer | Exception]],
         refuse: Callable[[Job], Exception | None] = lambda _: None,
+        expected_s: Callable[[Sequence[Job]], float] = lambda _: math.inf,
     ) -> None:
         self._name = name
         self._choose = choose
         self._work = work
         self._refuse = refuse
+        self._expected_s = expected_s
         self._waiting: dict[Job, asyncio.Future[Answer]] = {}
         self._groups: SimpleQueue[Sequence[Job] | None] = SimpleQueue()
+        self._answers: SimpleQueue[Sequence[Answer | Exception]] = SimpleQueue()
+        self._is_awaited = False
         self._under_way: Sequence[asyncio.Future[Answer]] = ()
         self._is_due = False
         self._closing = False
@@ -103,9 +116,35 @@ class Worker(Generic[Job, Answer]):
         group = self._take()
         if group:
             self._under_way = [self._waiting.pop(job) for job in group]
+            self._is_awaited = self._expected_s(group) <= SHORT_S
             self._groups.put(group)
+            if self._is_awaited:
+                self._await()
         elif self._closing:
             self._idle.set()
+
+    def _await(self) -> None:
+        """Wait for a group that has begun, but not for long."""
+        try:
+            answers = self._answers.get(timeout=PATIENCE_S)
+        except Empty:
+            self._is_awaited = False
+            # What came before that was said, the thread tells nobody of.
+            self._collect()
+            return
+        self._settle(answers)
+        # After a turn of the loop, in which these answers go out.
+        if self._waiting or self._closing:
+            self._wake()
+
+    def _collect(self) -> None:
+        """Take the answers of a group that was not waited for, unless they were taken already."""
+        try:
+            answers = self._answers.get_nowait()
+        except Empty:
+            return
+        self._settle(answers)
+        self._begin()
 
     def _take(self) -> Sequence[Job]:
         wanted = self._wanted()
@@ -133,9 +172,10 @@ class Worker(Generic[Job, Answer]):
         """Do one group after the other, in the thread."""
         assert self._loop is not None
         while group := self._groups.get():
-            answers = self._done(group)
-            with suppress(RuntimeError):  # the loop has closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self._finish, answers)
+            self._answers.put(self._done(group))
+            if not self._is_awaited:
+                with suppress(RuntimeError):  # the loop has closed: nobody waits any more
+                    self._loop.call_soon_threadsafe(self._collect)
 
     def _done(self, group: Sequence[Job]) -> Sequence[Answer | Exception]:
         try:
@@ -146,7 +186,7 @@ class Worker(Generic[Job, Answer]):
             return [error] * len(group)
         return answers
 
-    def _finish(self, answers: Sequence[Answer | Exception]) -> None:
+    def _settle(self, answers: Sequence[Answer | Exception]) -> None:
         waiting, self._under_way = self._under_way, ()
         for future, answer in zip(waiting, answers, strict=True):
             if future.done():
@@ -155,4 +195,3 @@ class Worker(Generic[Job, Answer]):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
-        self._begin()

@@ -25,7 +25,7 @@ class Requests:
     """An asynchronous iterator over what a caller sends until it sends no more.
 
     While some are unanswered, of which ``answered`` counts the others, the next may wait for
-    company.
+    company; so may those after several that came together, until as many have come again.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Requests:
         self._held: deque[bytes] = deque()
         self._held_bytes = 0
         self._taken = 0
+        self._together = 0
         self._is_asked = True
         self._is_over = False
         self._is_due = False
@@ -112,7 +113,8 @@ class Requests:
             self._is_asked = asks = self._has_room()
             self._has_come = True
             first, self._first = self._first, None
-            may_wait = asks and self._is_answering() and self._waiting is not None
+            is_expecting = self._is_answering() or 0 < len(self._held) < self._together
+            may_wait = asks and is_expecting and self._waiting is not None
             holds, self._is_due = may_wait and not self._is_due, self._is_due or may_wait
         if asks:
             self._ask()
@@ -131,6 +133,7 @@ class Requests:
         """Wake the handler, in the loop."""
         with self._lock:
             self._is_due = False
+            self._together = len(self._held)
             waiting, self._waiting = self._waiting, None
         if waiting is not None:
             wake(waiting)
