@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
-SHORT_S: Final = 0.0003
+SHORT_S: Final = 0.0005
 """Groups that are expected to take no longer are waited for."""
 
 PATIENCE_S: Final = 0.001

@@ -1,6 +1,7 @@
 """The worker: groups of what waits, no work for those who left, nothing accepted is dropped."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
@@ -13,11 +14,17 @@ from mad.service.worker import Worker
 class Doubling:
     """Doubles numbers, once its gate is open, and keeps the groups it was given."""
 
+    expected_s = 0.0
+
     def __init__(self, refuse: Callable[[int], Exception | None] = lambda _: None) -> None:
         self.gate = threading.Event()
         self.groups: list[list[int]] = []
         self.worker: Worker[int, int] = Worker(
-            "doubling", choose=up_to_three, work=self, refuse=refuse
+            "doubling",
+            choose=up_to_three,
+            work=self,
+            refuse=refuse,
+            expected_s=lambda _: self.expected_s,
         )
 
     def __call__(self, jobs: Sequence[int]) -> Sequence[int | Exception]:
@@ -26,6 +33,12 @@ class Doubling:
         if 13 in jobs:
             raise RuntimeError("unlucky")
         return [2 * job for job in jobs]
+
+
+@pytest.fixture(autouse=True, params=[0.0, math.inf], ids=["awaited", "left alone"])
+def _expected(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether groups are waited for or not, the same must hold."""
+    monkeypatch.setattr(Doubling, "expected_s", request.param)
 
 
 def up_to_three(waiting: Iterable[int]) -> Sequence[int]:
@@ -106,3 +119,27 @@ async def test_a_choice_that_fails_holds_up_nobody(caplog: pytest.LogCaptureFixt
         assert await asyncio.gather(*callers) == [2, 4, 6]
     await worker.close()
     assert "cannot choose among 3" in caplog.text
+
+
+async def test_a_group_that_takes_longer_than_expected_holds_up_nobody() -> None:
+    doubling = Doubling()
+    doubling.worker.start()
+    asked = asyncio.create_task(doubling.worker.submit(1))
+    for _ in range(10):
+        await asyncio.sleep(0)  # the loop has its turns while the group is under way
+    assert not asked.done()
+    doubling.gate.set()
+    assert await asked == 2
+    await doubling.worker.close()
+
+
+async def test_many_groups_one_after_the_other_are_all_answered() -> None:
+    doubling = Doubling()
+    doubling.gate.set()
+    doubling.worker.start()
+    numbers = [number for number in range(3000) if number != 13]
+    answers = await asyncio.gather(*(doubling.worker.submit(one) for one in numbers))
+    assert answers == [2 * one for one in numbers]
+    for one in range(200, 400):
+        assert await doubling.worker.submit(one) == 2 * one
+    await doubling.worker.close()

@@ -21,6 +21,10 @@ Finished: TypeAlias = Callable[[Any], None]
 HOLD_S: Final = 0.001
 """How long what may wait for company waits for it."""
 
+NAP_S: Final = 0.0003
+"""How often a loop that waits for the queue looks at it meanwhile: being woken for each of the
+company costs a loop more than taking it."""
+
 _OK: Final = cygrpc.CallError.ok
 _QUEUE_SHUTDOWN: Final = cygrpc.CompletionType.queue_shutdown
 _QUEUE_TIMEOUT: Final = cygrpc.CompletionType.queue_timeout
@@ -113,7 +117,8 @@ class Completions:
         """Return the next event, waiting for so long in the loop; None if none comes."""
         due = self._due
         if seconds > 0 and due is not None:
-            seconds = min(seconds, due - time.monotonic())
+            time.sleep(max(min(seconds, NAP_S, due - time.monotonic()), 0.0))
+            seconds = 0.0
         event = self.queue.poll(time.time() + seconds if seconds > 0 else 0.0)
         return None if event.completion_type == _QUEUE_TIMEOUT else event
 
