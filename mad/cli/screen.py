@@ -101,11 +101,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         printed.add_column(column, justify="right" if is_numeric else "left", overflow="fold")
     for row in rows:
         printed.add_row(*map(Text, row))
-    if OUT.is_terminal:
-        OUT.print(printed)
-    else:
-        # A width asked of ``print`` is cut to the console's own, 80 where there is no window.
-        Console(file=OUT.file, width=WIDEST).print(printed)
+    _print(printed)
 
 
 def facts(title: str, pairs: Sequence[tuple[str, str]]) -> None:
@@ -116,7 +112,7 @@ def facts(title: str, pairs: Sequence[tuple[str, str]]) -> None:
     printed.add_column(overflow="fold")
     for pair in pairs:
         printed.add_row(*map(Text, pair))
-    OUT.print(printed)
+    _print(printed)
 
 
 def say(sentence: str) -> None:
@@ -127,6 +123,12 @@ def say(sentence: str) -> None:
 def complain(sentence: str) -> None:
     """Print one red sentence on the error stream."""
     ERRORS.print(sentence, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print(table: Table) -> None:
+    # A width asked of ``print`` is cut to the console's own, 80 where there is no window.
+    where = OUT if OUT.is_terminal else Console(file=OUT.file, width=WIDEST)
+    where.print(table)
 
 
 def _title(text: str) -> None:
