@@ -178,5 +178,6 @@ def plan_of(settings: Settings, model: MonitoredModel) -> ApdPlan | None:
         warm_up=asked.warm_up,
         steps=asked.steps,
         batch_size=asked.batch_size,
+        starts=asked.starts,
         seed=settings.baseline.seed,
     )

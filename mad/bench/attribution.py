@@ -2,8 +2,8 @@
 
 Run as ``python -m mad.bench.attribution --seeds 3 --out DIRECTORY``: the toy model of superposition
 with five features in two dimensions, decomposed with the hyper-parameters of the paper's appendix
-(MMCS 0.998, ML2R 0.893 there). The state of a run is kept in DIRECTORY, so that the same command
-goes on where it stopped; figures are written there as JSON.
+(MMCS 0.998, ML2R 0.893 there), from eight first draws each. The state of a run is kept in
+DIRECTORY, so that the same command goes on where it stopped; figures are written there as JSON.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from torch.nn import functional
 from mad import tensors
 from mad.bench.truth.tms import Tms, TmsTask, sparse
 from mad.components.parameters.apd.plan import ApdPlan
-from mad.components.parameters.apd.training import ApdTraining
+from mad.components.parameters.apd.starts import ApdStarts
 
 PLAN: Final = ApdPlan(
     layers=("linear1", "linear2"),
@@ -37,6 +37,7 @@ PLAN: Final = ApdPlan(
     rate=3e-2,
     steps=20_000,
     batch_size=2_048,
+    starts=8,
 )
 KEPT_EVERY: Final = 1_000
 """Steps between states that are kept."""
@@ -60,7 +61,7 @@ class Figures:
 
 def run(model: Tms, plan: ApdPlan, file: Path) -> Generator[int]:
     """Train, or go on, saying how many steps are done; figures are beside the state."""
-    training = ApdTraining.begin(model, plan)
+    training = ApdStarts.begin(model, plan)
     spent = loss = 0.0
     if file.exists():
         state = tensors.read_tensors(file)

@@ -38,6 +38,7 @@ class Attributions(Section):
     warm_up: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.05
     steps: Count = 20_000
     batch_size: Count = 2048
+    starts: Count = 4
 
     @model_validator(mode="after")
     def _active_is_a_number_of_components(self) -> Self:

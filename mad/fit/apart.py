@@ -42,7 +42,10 @@ def unwatched(_step: int, _figures: object) -> None:
 class Training(Protocol[Told_co]):
     """A decomposition in training; its state is all that a step changes."""
 
-    steps_done: int
+    @property
+    def steps_done(self) -> int:
+        """How many batches it has learnt from."""
+        ...
 
     @property
     def state(self) -> Mapping[str, Tensor]:

@@ -18,7 +18,8 @@ from mad.components.parameters.apd.files import ReadOut
 from mad.components.parameters.apd.passes import Visited
 from mad.components.parameters.apd.plan import ApdPlan
 from mad.components.parameters.apd.rules import Asked
-from mad.components.parameters.apd.training import ApdFigures, ApdTraining, matrices_of
+from mad.components.parameters.apd.starts import ApdStarts
+from mad.components.parameters.apd.training import ApdFigures, matrices_of
 from mad.components.parameters.layers import MatrixLayer
 from mad.errors import ConfigError
 from mad.fit.apart import READ, check_inputs, drawn, evenly, kept_in, run_steps, unwatched
@@ -72,7 +73,7 @@ def train_components(  # noqa: PLR0913  # what is read, how it is trained, who w
         room_bytes=room_bytes,
         progress=progress,
     )
-    training = ApdTraining.begin(model.module, plan)
+    training = ApdStarts.begin(model.module, plan)
     run_steps(
         training,
         inputs,

@@ -42,7 +42,8 @@ class ApdPlan:
     are used) and ``hidden``, each times its coefficient.
 
     ``ties`` are pairs of layers that hold one parameter, as in ``SpdPlan``. With ``unit_norm`` the
-    columns of every ``a`` are kept at length one. The rate rises over the share ``warm_up``.
+    columns of every ``a`` are kept at length one. The rate rises over the share ``warm_up``. So
+    many first draws as ``starts`` are tried, of which one is trained to the end.
     """
 
     layers: tuple[str, ...]
@@ -63,6 +64,7 @@ class ApdPlan:
     warm_up: float = 0.05
     steps: int = 20_000
     batch_size: int = 2_048
+    starts: int = 4
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -76,7 +78,8 @@ class ApdPlan:
                 f"layers to decompose are {list(self.layers)}; name at least one, each once"
             )
         counts = {"components": self.components, "steps": self.steps, "rank": self.rank or 1}
-        for name, value in (counts | {"batch_size": self.batch_size}).items():
+        counts |= {"batch_size": self.batch_size, "starts": self.starts}
+        for name, value in counts.items():
             if value < 1:
                 raise ConfigError(f"{name} is {value}, and must be at least 1")
         for name, number in {"rate": self.rate, "p": self.p}.items():
