@@ -36,8 +36,8 @@ _UNKNOWN: Final[int] = cygrpc.StatusCode.unknown
 class CoreCall:
     """A call under way, which stands for ``grpc.aio.ServicerContext`` to handlers.
 
-    Methods whose names end in ``_came`` run in the thread that waits for the core, the others in
-    the event loop.
+    Methods whose names end in ``_came`` run in the waiting thread, that is the one that waits for
+    the core, be it the event loop's own; the others in the event loop.
     """
 
     __slots__ = (

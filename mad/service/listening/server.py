@@ -41,8 +41,9 @@ class CoreServer:
     """A server in the running event loop, with what our own code needs of ``grpc.aio.Server``.
 
     grpc.aio spends two thirds of a small call's processor time between the core and its handlers;
-    here a thread takes events from the core, and wakes the loop once for many. ``wrap`` is put
-    around each handler when it is first called; what it returns takes and gives bytes.
+    here the loop takes events from the core itself while calls come, and else a thread does, which
+    wakes the loop once for many. ``wrap`` is put around each handler when it is first called; what
+    it returns takes and gives bytes.
     """
 
     def __init__(
