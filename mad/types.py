@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64, Int64, Shaped
@@ -19,11 +19,11 @@ from torch.nn import functional
 
 Site: TypeAlias = str
 """Name of a captured output, ``module[#call][@output]``, or of an input, ``module[#call]<[input]``;
-see capture.sites. Where activity is kept by site, a further view of one, such as another pooling,
-is ``site:view``."""
+see capture.sites. Where activity is kept by site, it may also be a ``View``."""
 
 View: TypeAlias = str
 """One way of looking at a captured site, ``site`` or ``site:suffix``; a site name has no colon."""
+PAIRS: Final[View] = "@pairs"  # in the place of a view where a part is of several; no module's
 
 Inputs: TypeAlias = Mapping[str, Shaped[Tensor, "batch ..."]]
 """The monitored model's named inputs, all with one batch size."""

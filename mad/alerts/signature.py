@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 from mad.alerts.values import Mechanism
-from mad.types import Alert, Charge, Part
+from mad.types import PAIRS, Alert, Charge, Part
 
 KEYS: Final = 8
 """Charges of one alert that are compared."""
@@ -18,8 +18,9 @@ def signature(alert: Alert) -> Signature:
     """Return what an alert is about.
 
     A charge accounts for its part's rarity as far as it is above typical among the charges named
-    of that part. A neighbourhood is named by a trusted row, which says nothing of mechanisms, so
-    it counts only where nothing else does.
+    of that part; a component is charged for its view's set and for what goes together in several
+    views, whichever is the rarer. A neighbourhood is named by a trusted row, which says nothing of
+    mechanisms, so it counts only where nothing else does.
     """
     charges = alert.explanation.charges
     telling = [charge for charge in charges if charge.term != "neighbours"] or list(charges)
@@ -52,7 +53,9 @@ def _weights(charges: list[Charge], parts: tuple[Part, ...]) -> list[float]:
     weights = []
     for charge, bits in zip(charges, excess, strict=True):
         place = (charge.site, charge.term)
-        share = rarity.get(place, math.inf) / above[place] if above[place] else 0.0
+        of_several = rarity.get((PAIRS, charge.term), -math.inf)
+        rare = max(rarity.get(place, math.inf), of_several)
+        share = rare / above[place] if above[place] else 0.0
         weights.append(bits * min(share, 1.0) if share >= 0 else bits)
     return weights
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import Any
 
+import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
@@ -25,12 +26,16 @@ from mad.calibration.weighing import Weighing
 from mad.codes.accounting import CodedPart
 from mad.codes.base import Code
 from mad.codes.kinds import KINDS
+from mad.codes.pairs import Origins
 from mad.codes.sets.independent import IndependentCode
 from mad.codes.sets.nearest import NearestSetsCode
 from mad.errors import BaselineError
 from mad.types import MEASURES
 
 FORMAT = 2
+WITH_PAIRS = 3
+"""The format of bundles with a part of several views, which earlier versions would read wrongly;
+all others are written as before, and both are read."""
 MANIFEST = "manifest.json"
 ARRAYS = "arrays.safetensors"
 
@@ -49,9 +54,15 @@ def encode(baseline: Baseline, provenance: Provenance = UNKNOWN) -> dict[str, by
             if code is not None:
                 rows[-1][name], own = _written(code, prefix=f"part.{number}.{name}.")
                 arrays |= own
+        if part.origins is not None:
+            rows[-1]["origins"] = part.origins.views
+            arrays |= {
+                f"part.{number}.origins.{name}": getattr(part.origins, name).clone()
+                for name in _ORIGINS
+            }
     content = tensors.serialise(arrays)
     manifest = {
-        "format": FORMAT,
+        "format": WITH_PAIRS if any("origins" in row for row in rows) else FORMAT,
         "baseline": asdict(baseline.manifest) | {"created": baseline.manifest.created.isoformat()},
         "parts": rows,
         "arrays": {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)},
@@ -133,10 +144,10 @@ def _open(content: bytes, *, name: str) -> dict[str, Any]:
         raise BaselineError(
             f"{name}/{MANIFEST} is damaged ({cause}); restore it or fit again"
         ) from cause
-    if version != FORMAT:
+    if version not in (FORMAT, WITH_PAIRS):
         raise BaselineError(
-            f"{name} has bundle format {version}; this version reads format {FORMAT}: fit again, "
-            "or run the version that wrote it"
+            f"{name} has bundle format {version}; this version reads formats {FORMAT} and "
+            f"{WITH_PAIRS}: fit again, or run the version that wrote it"
         )
     if found != _seal(sealed):
         raise BaselineError(f"{name}/{MANIFEST} was edited since the fit; restore it or fit again")
@@ -221,7 +232,26 @@ def _part(
     ):
         raise BaselineError(f"{name} has companion codes of another kind; fit again")
     code = _read(row, prefix, arrays, name=name)
-    return CodedPart(row["site"], row["term"], code, marginal, memory)
+    origins = _read_origins(row, prefix, arrays, code)
+    return CodedPart(row["site"], row["term"], code, marginal, memory, origins)
+
+
+_ORIGINS = ("view", "index")
+
+
+def _read_origins(
+    row: Mapping[str, Any], prefix: str, arrays: Mapping[str, Tensor], code: Code
+) -> Origins | None:
+    """Read whose components a part of several views has; None for a part of one view."""
+    if "origins" not in row:
+        return None
+    found = (arrays[f"{prefix}origins.{name}"] for name in _ORIGINS)
+    origins = Origins(tuple(row["origins"]), *found)
+    shapes.check(origins)
+    known = code.typical(torch.tensor([-1])).shape[1]
+    if len(origins.view) != known or not 0 <= int(origins.view.amax()) < len(origins.views):
+        raise ValueError("a part of several views has components of none of them")
+    return origins
 
 
 def _written(code: Code, *, prefix: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -1,5 +1,6 @@
 """Keep the books: activity of every site in, ledger and explanations out."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from mad.codes.base import Code, SetCode
 from mad.codes.neighbours import NeighbourCode
-from mad.codes.ranking import most_telling
+from mad.codes.pairs import Origins, put_together
+from mad.codes.ranking import most_telling, telling
 from mad.codes.sets.independent import IndependentCode
 from mad.codes.sets.nearest import NearestSetsCode
 from mad.codes.together import Together, joint_of
@@ -37,7 +39,8 @@ class CodedPart:
     """One term at one site, and the code that describes it.
 
     ``marginal`` codes the same active sets as independent components, and ``memory`` has trusted
-    ones to show beside them; both are None for other terms.
+    ones to show beside them; both are None for other terms. ``origins`` says what the components of
+    a part of several views are, whose site is ``PAIRS``; it is None for all others.
     """
 
     site: Site
@@ -45,6 +48,7 @@ class CodedPart:
     code: Code
     marginal: IndependentCode | None = None
     memory: NearestSetsCode | None = None
+    origins: Origins | None = None
 
     def usual(self, context: int) -> "Usual":
         """Return what trusted inputs of a context usually are, kept for the contexts met last."""
@@ -121,6 +125,7 @@ class Books:
         An activity that is not a number, as when the model itself broke down, costs infinitely
         many, in every part of its site: which components it seems to use means nothing.
         """
+        activity = put_together(activity, [part.origins for part in self.parts])
         # Bits of parts, and then marginals, side by side.
         table = np.full((len(context), 2 * len(self.parts)), np.nan)
         if self.together is not None:
@@ -168,22 +173,23 @@ def explain(
 
     ``rarity`` says of each part how rare its length is, in bits; the charges that account for most
     of it come first, those of ``leading`` parts before others, and of eight two are of components.
-    Memory grows with inputs times components: for few inputs at a time.
+    Before all come those of a part of several views where no leading part of one view is rarer: it
+    sees together what each of these sees some of. Memory grows with inputs times components: for
+    few inputs at a time.
     """
+    activity = put_together(activity, [part.origins for part in parts])
     charged = [part.code.contributions(activity[part.site], context) for part in parts]
     bits = torch.cat(charged, dim=1).nan_to_num(nan=torch.inf, posinf=torch.inf)
     usual = {one: [part.usual(one) for part in parts] for one in context.unique().tolist()}
     typical = torch.stack(
         [torch.cat([part.typical for part in usual[one]]) for one in context.tolist()]
     )
-    number_of = torch.repeat_interleave(
-        torch.arange(len(parts)), torch.tensor([share.shape[1] for share in charged])
-    )
-    naming = torch.tensor([part.term in MECHANISM_TERMS for part in parts])
+    columns = _Columns.of(parts, [share.shape[1] for share in charged])
     chosen = [
-        most_telling(above, number_of, rare, leading=leading, naming=naming, limit=max_charges)
+        columns.most_telling(above, rare, leading=leading, limit=max_charges)
         for above, rare in zip(bits - typical, rarity, strict=True)
     ]
+    bits, typical, number_of = columns.home(bits), columns.home(typical), columns.number_of
     explanations = []
     for row, (places, label) in enumerate(zip(chosen, context.tolist(), strict=True)):
         own = {site: one.row(row) for site, one in activity.items()}
@@ -220,3 +226,74 @@ def _charge(
     else:
         magnitude = float(activity.residual[0, index])
     return Charge(part.site, part.term, index, *cost, magnitude, rate)
+
+
+@final
+@dataclass(frozen=True)
+class _Columns:
+    """Charges side by side: of which part each is, and which charge it is told with.
+
+    Those of a part of several views are told with what the set of its own view charges the same
+    component, so that every component is charged once.
+    """
+
+    parts: tuple[CodedPart, ...]
+    part: Int64[Tensor, " charge"]
+    with_: Int64[Tensor, " charge"]
+
+    @staticmethod
+    def of(parts: Sequence[CodedPart], widths: Sequence[int]) -> "_Columns":
+        """Lay out the charges of some parts, of each as many as its width."""
+        starts = list(itertools.accumulate(widths, initial=0))
+        sets = {
+            one.site: start for one, start in zip(parts, starts, strict=False) if one.term == "set"
+        }
+        told = torch.arange(starts[-1])
+        for part, start, width in zip(parts, starts, widths, strict=False):
+            if part.origins is not None:
+                own = torch.tensor([sets[view] for view in part.origins.views])
+                told[start : start + width] = own[part.origins.view] + part.origins.index
+        part_of = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor(widths))
+        return _Columns(tuple(parts), part_of, told)
+
+    @property
+    def number_of(self) -> Int64[Tensor, " told"]:
+        """The part of each charge that is told."""
+        return self.part[self._is_told]
+
+    def home(self, values: Float64[Tensor, "batch charge"]) -> Float64[Tensor, "batch told"]:
+        """Add up what is told together."""
+        added = torch.zeros_like(values).index_add(1, self.with_, values)
+        return added[:, self._is_told]
+
+    def most_telling(
+        self,
+        excess: Float64[Tensor, " charge"],
+        rarity: Float64[Tensor, " part"],
+        *,
+        leading: Bool[Tensor, " part"],
+        limit: int,
+    ) -> Int64[Tensor, " chosen"]:
+        """Return the places among those told of what accounts for most of one input's rarity.
+
+        Where a part of several views comes first, its components do in its own order.
+        """
+        told = telling(excess, self.part, rarity)
+        of_several = torch.tensor([part.origins is not None for part in self.parts])
+        others = rarity[leading & ~of_several]
+        sees_most = leading & of_several & (rarity >= others.max()) if len(others) else leading
+        first = sees_most[self.part] & (told > 0)
+        leads = leading[self.part].long().index_fill(0, self.with_[first], 2)
+        every = torch.zeros_like(told).index_add(0, self.with_, told)
+        every[self.with_[first]] = told[first]
+        return most_telling(
+            every[self._is_told],
+            self.number_of,
+            leading=leads[self._is_told],
+            naming=torch.tensor([part.term in MECHANISM_TERMS for part in self.parts]),
+            limit=limit,
+        )
+
+    @property
+    def _is_told(self) -> Bool[Tensor, " charge"]:
+        return self.with_ == torch.arange(len(self.with_))

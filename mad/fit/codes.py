@@ -1,6 +1,6 @@
 """Gather the statistics of every site over trusted data, and fit the codes from them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import torch
 from jaxtyping import Int64
@@ -26,6 +26,7 @@ from mad.codes.sets.worst_pair import WorstPairCode
 from mad.components.base import Decomposition
 from mad.components.parameters.masked import MASKED
 from mad.errors import ConfigError
+from mad.fit.pairs import pairs_part
 from mad.fit.plan import FitPlan, SetCodeName
 from mad.fit.reading import Reader
 from mad.fit.statistics import Growing, Sampled, SiteStatistics
@@ -94,15 +95,18 @@ def _distinct(activity: Mapping[Site, Activity]) -> set[Site]:
     return set(found)
 
 
-def fit_codes(statistics: Mapping[Site, SiteStatistics], plan: FitPlan) -> tuple[CodedPart, ...]:
+def fit_codes(
+    statistics: Mapping[Site, SiteStatistics], plan: FitPlan, *, together: Collection[Site] = ()
+) -> tuple[CodedPart, ...]:
     """Fit the codes of each site.
 
     For the active set, where there are components, and for the output given the set, where there
-    is one; for the residual; and for the neighbourhood, where enough activations were kept.
+    is one; for the residual; and for the neighbourhood, where enough activations were kept. Last
+    comes a code of which components of the sites ``together`` are active with which, if any is.
     """
-    return tuple(
-        part for site, of_site in statistics.items() for part in _parts(site, of_site, plan)
-    )
+    parts = [part for site, of_site in statistics.items() for part in _parts(site, of_site, plan)]
+    pairs = pairs_part({site: statistics[site] for site in together}) if together else None
+    return tuple(parts) if pairs is None else (*parts, pairs)
 
 
 def _parts(site: Site, statistics: SiteStatistics, plan: FitPlan) -> Iterator[CodedPart]:

@@ -23,6 +23,7 @@ from mad.capture.model import MonitoredModel
 from mad.codes.accounting import CodedPart, joined
 from mad.codes.neighbours import NeighbourCode
 from mad.components.base import Decomposition
+from mad.components.parameters.masked import pieces_of
 from mad.errors import ConfigError, InputError
 from mad.fit.checkpoint import Checkpoints, Unfinished, identity
 from mad.fit.codes import fit_codes, gather
@@ -70,7 +71,8 @@ def fit(  # noqa: PLR0913  # what is fitted, on what, how, and how it is watched
         whole["inputs set aside"] = digest({"rows": set_aside})
     reader = Reader(data, plan.batch_size, progress, Checkpoints(unfinished, whole))
     statistics = gather(model, decomposition, reader, plan, rows=parts_of_data.fitting)
-    parts = fit_codes(statistics, plan)
+    pieces = pieces_of(decomposition)
+    parts = fit_codes(statistics, plan, together=() if pieces is None else tuple(pieces.views))
     scorer = Scorer(model, decomposition, parts, plan.context, plan.activity)
     weighing = _weighing(scorer, reader, parts_of_data.weighing)
     references, contexts = _references(scorer, weighing, reader, parts_of_data.reference)

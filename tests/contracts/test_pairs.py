@@ -50,9 +50,9 @@ def test_the_length_is_a_bit_a_component_and_the_worst_active_pair() -> None:
 
 
 def exclusive(inputs: int) -> Tensor:
-    """Draw sets in which one of the first two components is active, never both."""
-    first = torch.rand(inputs, 1, generator=GENERATOR) < 0.5
-    return torch.cat([first, ~first, torch.rand(inputs, 2, generator=GENERATOR) < 0.5], dim=1)
+    """Return sets with one of the first two components, never both; others meet as coins would."""
+    free = torch.arange(inputs).unsqueeze(1).bitwise_and(torch.tensor([1, 2, 4])) > 0
+    return torch.cat([free[:, :1], ~free[:, :1], free[:, 1:]], dim=1)
 
 
 def test_a_pair_never_seen_together_is_charged_to_its_two_components() -> None:
@@ -62,6 +62,18 @@ def test_a_pair_never_seen_together_is_charged_to_its_two_components() -> None:
     own = [(trusted[:, c].sum().item() + 0.5) / 401 for c in (0, 1)]
     half = -0.5 * math.log2((0.5 / 401) / (own[0] * own[1]))
     assert charge.tolist() == pytest.approx([1 + half, 1 + half, 1, 1], rel=1e-6)
+
+
+def test_what_is_odd_with_several_is_charged_as_much_as_all_of_them() -> None:
+    """The first component is never on with the others, which go together as they like."""
+    first = torch.rand(600, 1, generator=GENERATOR) < 0.5
+    others = torch.rand(600, 2, generator=GENERATOR) < 0.5
+    trusted, context = torch.cat([first, others & ~first], dim=1), everywhere(0, 600)
+    code = WorstPairCode.fit(kept(trusted, context), counts(trusted, context))
+    all_three = activity_of(torch.ones(1, 3).bool())
+    charge = code.contributions(all_three, everywhere(0, 1))[0] - 1
+    assert float(charge.sum()) == pytest.approx(float(code.lengths(all_three, context[:1])) - 3)
+    assert float(charge[0]) == pytest.approx(float(charge[1:].sum()))
 
 
 def test_a_combination_nobody_trusted_is_found_whatever_the_size_of_sets() -> None:

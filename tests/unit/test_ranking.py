@@ -3,7 +3,7 @@
 import torch
 from hypothesis import given, settings, strategies as st
 
-from mad.codes.ranking import most_telling
+from mad.codes.ranking import most_telling, telling
 
 
 def chosen(
@@ -15,11 +15,11 @@ def chosen(
     naming: list[bool] | None = None,
     limit: int = 99,
 ) -> list[int]:
+    above, of, rare = torch.tensor(excess).double(), torch.tensor(part), torch.tensor(rarity)
     found = most_telling(
-        torch.tensor(excess, dtype=torch.float64),
-        torch.tensor(part),
-        torch.tensor(rarity, dtype=torch.float64),
-        leading=torch.tensor(leading or [True] * len(rarity)),
+        telling(above, of, rare.double()),
+        of,
+        leading=torch.tensor(leading or [True] * len(rarity)).long()[of],
         naming=torch.tensor(naming or [True] * len(rarity)),
         limit=limit,
     )

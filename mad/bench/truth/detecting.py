@@ -12,12 +12,10 @@ from torch import Tensor
 
 from mad.arrays import Table
 from mad.bench.detection import Tally, auroc, recall_at
-from mad.bench.truth.across import Across
 from mad.bench.truth.base import Truth
 from mad.bench.truth.cases import Cases
 from mad.bench.truth.matching import FOUND, match
 from mad.components.base import Decomposition
-from mad.components.joined import Joined
 from mad.fit import FitPlan, fit
 from mad.fit.plan import SetCodeName
 from mad.judgement import Judgement
@@ -64,7 +62,7 @@ class Row:
 
 def measure(  # noqa: PLR0913  # what is measured, with what, and how it is watched
     cases: Cases,
-    whole: Decomposition,
+    decomposition: Decomposition,
     source: Source,
     *,
     by: Measure,
@@ -75,8 +73,7 @@ def measure(  # noqa: PLR0913  # what is measured, with what, and how it is watc
     """Fit a baseline to trusted inputs, and judge all others."""
     start = time.process_time()
     truth, anomaly = cases.truth, cases.anomaly
-    matching = match(truth, whole, _of_all_kinds(truth, seed))
-    decomposition, names = _seen_whole(cases, whole, matching.stands_for)
+    matching = match(truth, decomposition, _of_all_kinds(truth, seed))
     plan = FitPlan(name="truth", context="none", alert_on=by, set_code=set_code, seed=seed)
     data = Table(cases.trusted)
     baseline = fit(
@@ -88,6 +85,7 @@ def measure(  # noqa: PLR0913  # what is measured, with what, and how it is watc
     )
     against_matched = _tally(matched, odd, by)
     culprits = set(anomaly.culprits)
+    names = matching.stands_for
     named = [bool(_first(one, names) & culprits) for one in odd.explanations.values()]
     return Row(
         model=truth.name,
@@ -111,21 +109,6 @@ def measure(  # noqa: PLR0913  # what is measured, with what, and how it is watc
 
 def _of_all_kinds(truth: Truth, seed: int) -> Inputs:
     return truth.draw(SAMPLE, torch.Generator().manual_seed(seed + 1))
-
-
-def _seen_whole(
-    cases: Cases, whole: Decomposition, stands_for: Mapping[tuple[View, int], frozenset[int]]
-) -> tuple[Decomposition, Mapping[tuple[View, int], frozenset[int]]]:
-    """Add a view of all layers at once, where there are several, and what stands for what in it."""
-    if len(whole.views) == 1:
-        return whole, stands_for
-    across = Across.fit(cases.truth.model, whole, cases.trusted)
-    there = {
-        (across.view, place): stands_for[origin]
-        for place, origin in enumerate(across.origins)
-        if origin in stands_for
-    }
-    return Joined((whole, across)), {**stands_for, **there}
 
 
 def _tally(normal: Judgement, odd: Judgement, by: Measure) -> Tally:

@@ -81,19 +81,26 @@ class WorstPairCode:
 
     def lengths(self, activity: Activity, context: Context) -> Bits:  # noqa: ARG002  # Code
         """Charge one bit a component, and the worst pair."""
-        return self._worst(activity)[0] + activity.num_components
+        return self._worst(activity) + activity.num_components
 
     def contributions(
         self,
         activity: Activity,
         context: Context,  # noqa: ARG002  # Code
     ) -> Float64[Tensor, "batch component"]:
-        """Charge half of the surprise to either component of the worst pair."""
+        """Share the surprise by how odd components are with all others that are active.
+
+        A single odd pair has half each; one that is odd with many has the most, for it is likelier
+        to be what does not belong than each of them. Odd are squares of surprises, so that pairs
+        which met a little less by chance count for nothing however many they are.
+        """
         bits = torch.ones(len(activity), activity.num_components, dtype=torch.float64)
-        surprise, pair = self._worst(activity)
-        found = surprise > 0
-        halves = (surprise[found] / 2).unsqueeze(1).expand(-1, 2)
-        bits[found] = bits[found].scatter_add(1, self.frequent[pair[found]], halves)
+        surprise = self._worst(activity)
+        members = self._members(activity)
+        for row in surprise.nonzero().squeeze(1).tolist():
+            own = members[row][members[row] < self.frequent.numel()]
+            odd = self._table[own][:, own].square().sum(dim=1)
+            bits[row, self.frequent[own]] += surprise[row] * odd / odd.sum()
         return bits
 
     def typical(self, context: Context) -> Float64[Tensor, "batch component"]:
@@ -104,21 +111,17 @@ class WorstPairCode:
         """Return the same rates for every context."""
         return self.rate.expand(context.numel(), -1)
 
-    def _worst(self, activity: Activity) -> tuple[Bits, Int64[Tensor, "batch 2"]]:
-        """Return the largest surprise of each input, and which two of ``frequent`` it is of."""
+    def _worst(self, activity: Activity) -> Bits:
+        """Return the largest surprise of each input."""
         table, members = self._table, self._members(activity)
         batch, most = members.shape
         surprise = torch.zeros(batch, dtype=torch.float64)
-        pair = torch.zeros(batch, 2, dtype=torch.int64)
         if not most:
-            return surprise, pair
+            return surprise
         for rows in torch.arange(batch).split(max(1, _CELLS // most**2)):
             own = members[rows]
-            of_pairs = table[own.unsqueeze(2), own.unsqueeze(1)].flatten(1)
-            worst, place = of_pairs.max(dim=1)
-            surprise[rows] = worst
-            pair[rows] = own.gather(1, torch.stack([place // most, place % most], dim=1))
-        return surprise, pair
+            surprise[rows] = table[own.unsqueeze(2), own.unsqueeze(1)].flatten(1).amax(dim=1)
+        return surprise
 
     def _members(self, activity: Activity) -> Int64[Tensor, "batch most"]:
         """Return the active ones of ``frequent``, filled up with one that surprises nobody."""

@@ -108,7 +108,7 @@ def diff_baselines(
             found.append(
                 side.charge(seen if side.context == sides[0].context else side.observe(inputs))
             )
-    views = [part.site for part in first.parts if part.term == "set"]
+    views = [part.site for part in first.parts if part.term == "set" and part.origins is None]
     usages = {
         view: tuple(
             Usage.of(one.parts, view, inputs=one.manifest.fit_inputs) for one in (first, second)

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from mad.bench.circuits import Setting, kept, rows_of, summary, table
-from mad.bench.truth.across import Across
 from mad.bench.truth.base import AnomalyKind
 from mad.bench.truth.circuits import random_circuit
 from mad.bench.truth.detecting import Row, Source
@@ -17,7 +16,6 @@ from mad.bench.truth.gates import circuit_truth
 from mad.bench.truth.known import Known
 from mad.bench.truth.matching import agreement, match
 from mad.bench.truth.network import handcoded
-from mad.components.joined import Joined
 from mad.errors import ConfigError
 from tests.worlds import quiet
 
@@ -43,19 +41,6 @@ def test_components_stand_for_the_mechanisms_they_are_on_with() -> None:
     # An output always matters where it is on; a gate that only others read may not.
     outputs = list(random_circuit(seed=0).outputs)
     assert found.found[outputs].all()
-
-
-def test_a_view_across_layers_has_all_components_but_twins() -> None:
-    truth, last = circuit_truth(seed=0), gates()
-    # The seven gates of the first level are still there in the stream after the next.
-    before = Known("streams.1", last.wires[:7])
-    whole = Joined((before, last))
-    across = Across.fit(truth.model, whole, truth.draw(2_000, torch.Generator().manual_seed(0)))
-    assert across.origins == (
-        *(("streams.1", place) for place in range(7)),
-        *(("streams.2", place) for place in range(7, 16)),
-    )
-    assert across.view == "streams.1:across"
 
 
 @cache

@@ -28,7 +28,7 @@ from mad.components.parameters.subcomponents import Subcomponents
 from mad.errors import ConfigError
 from mad.fit import FitPlan, fit
 from mad.monitor import Monitor
-from mad.types import Activity, Measure
+from mad.types import PAIRS, Activity, Measure
 from tests.payloads import activations_of, codes_of
 from tests.pentagon import NEVER, alone, pentagon, usual
 from tests.unit.parameters.models import Pictures
@@ -164,6 +164,7 @@ def test_a_mechanism_that_no_piece_stands_for_shows_in_the_answer_and_not_in_the
     assert set(found["odd"][0]) == {
         *(("write", term) for term in ("set", "residual", "neighbours")),
         (MASKED, "residual"),
+        (PAIRS, "set"),
     }
     # No piece is active, as in 0.8 ** 4 of trusted inputs.
     assert max(one["write", "set"] for one in found["odd"]) < 2.5
