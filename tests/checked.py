@@ -21,7 +21,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Final, TypeVar, cast, get_args
 from unittest.mock import patch
 
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 from jaxtyping import AbstractArray, jaxtyped
 
 ROOMS: Final = (
@@ -31,6 +31,8 @@ ROOMS: Final = (
     *("mad.report", "mad.sidecar"),
 )
 Of = TypeVar("Of")
+_beartype: Final = beartype(conf=BeartypeConf(violation_type=TypeError))
+"""Violations are of the type that functions of torch and Python raise for such arguments."""
 _NAME: Final = "checked_on_every_call"
 _IMPORT: Final = ast.parse(f"from tests.checked import checked as {_NAME}").body[0]
 _TAG: Final = "checked" + sha256(Path(__file__).read_bytes()).hexdigest()[:16]
@@ -56,7 +58,7 @@ def checked(of: Of) -> Of:
 
 
 def _function(of: FunctionType) -> Callable[..., object]:
-    within: Callable[..., object] = beartype(of)
+    within: Callable[..., object] = _beartype(of)
     if not any(map(_has_axes, of.__annotations__.values())):
         return within
 

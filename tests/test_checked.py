@@ -6,7 +6,6 @@ from importlib.machinery import SourceFileLoader
 
 import pytest
 import torch
-from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import Float, Float32
 from torch import Tensor
 
@@ -49,26 +48,26 @@ def test_every_module_of_the_rooms_is_checked() -> None:
 
 
 def test_our_own_functions_and_values_refuse_other_axes_and_kinds_of_number() -> None:
-    with pytest.raises(BeartypeCallHintViolation, match="2 dimensions"):
+    with pytest.raises(TypeError, match="2 dimensions"):
         p_values(torch.zeros(3, 2, dtype=torch.float64), ONES)
-    with pytest.raises(BeartypeCallHintViolation, match="float32, not float64"):
+    with pytest.raises(TypeError, match="float32, not float64"):
         p_values(ONES.float(), ONES)
-    with pytest.raises(BeartypeCallHintViolation, match="dimension part is 1"):
+    with pytest.raises(TypeError, match="dimension part is 1"):
         Ledger((), ONES.expand(2, 3), ONES[:2, None])
 
 
 def test_a_result_is_of_the_size_of_the_arguments() -> None:
-    with pytest.raises(BeartypeCallHintViolation, match="dimension row is 6"):
+    with pytest.raises(TypeError, match="dimension row is 6"):
         twice(torch.ones(3))
 
 
 def test_arguments_and_fields_of_one_axis_are_of_one_size_in_each_call() -> None:
     assert both(ONES, ONES) == 6
     assert both(ONES[:2], ONES[:2]) == 4
-    with pytest.raises(BeartypeCallHintViolation, match="dimension row is 2"):
+    with pytest.raises(TypeError, match="dimension row is 2"):
         both(ONES, ONES[:2])
     assert len(Pair(ONES, ONES).x) == 3
-    with pytest.raises(BeartypeCallHintViolation, match="dimension row is 2"):
+    with pytest.raises(TypeError, match="dimension row is 2"):
         Pair(ONES, ONES[:2])
 
 
