@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -162,10 +162,11 @@ class _Each:
     async def __anext__(self) -> Any:  # noqa: ANN401  # of any method
         return _read(await anext(self._contents), self._parse, self._series)
 
-    @property
-    def ready(self) -> int:
-        """How many can be taken without waiting, as far as that is known."""
-        return getattr(self._contents, "ready", 0)
+    def take(self, most: int) -> list[Any]:
+        """Read what needs no waiting, as far as that is known, but at most so many."""
+        take: Callable[[int], Sequence[bytes]] | None = getattr(self._contents, "take", None)
+        contents = take(most) if take is not None else ()
+        return [_read(content, self._parse, self._series) for content in contents]
 
 
 def _kind(handler: RpcHandler) -> RpcKind:

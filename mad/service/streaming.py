@@ -91,10 +91,8 @@ class _Hand(Generic[Request, Response]):
     async def read(self, requests: AsyncIterator[Request]) -> None:
         """Take requests in hand as they come, as long as there is room."""
         async for request in requests:
-            together = [request]
             # Only what needs no waiting, so nothing that was read can be lost by a cancellation.
-            while len(together) < self._at_once - self._count and _has_more(requests):
-                together.append(await anext(requests))
+            together = [request, *_more(requests, self._at_once - self._count - 1)]
             for group in self._groups(together):
                 self._take(group)
             while self._count >= self._at_once:
@@ -126,9 +124,10 @@ class _Hand(Generic[Request, Response]):
         self.news.set()
 
 
-def _has_more(requests: object) -> bool:
-    """Whether another request can be read without waiting."""
-    return bool(getattr(requests, "ready", 0))
+def _more(requests: AsyncIterator[Request], most: int) -> Sequence[Request]:
+    """Return the requests, at most so many, that can be read without waiting."""
+    take: Callable[[int], Sequence[Request]] | None = getattr(requests, "take", None)
+    return take(most) if take is not None else ()
 
 
 async def _lingered(draining: asyncio.Event) -> None:

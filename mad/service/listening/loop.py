@@ -19,6 +19,10 @@ QUIET_S: Final = 0.5
 LOOK_S: Final = 0.05
 """How often files are looked at meanwhile; only signals come by them, see ``Waits``."""
 
+PASSED: Final = 8
+"""Turns in a row, of which each has more to do, in which a source is not asked: a chain of steps
+for what it brought last is short, and asking it costs more than most of them."""
+
 AT_ONCE: Final = 32
 """Events that are taken before what they began is done."""
 
@@ -57,6 +61,7 @@ class Waits(selectors.DefaultSelector):
         self.has_news = False
         self._came_at = 0.0
         self._looked_at = 0.0
+        self._passed = 0
 
     @property
     def is_free(self) -> bool:
@@ -85,6 +90,10 @@ class Waits(selectors.DefaultSelector):
         """Return the files that are ready; what a source brings is done here."""
         if self.source is None:
             return super().select(timeout)
+        if timeout == 0 and self._passed < PASSED:
+            self._passed += 1
+            return []
+        self._passed = 0
         now = time.monotonic()
         if now - self._came_at > QUIET_S or self._has_files:
             self.give_back()

@@ -54,29 +54,27 @@ class Requests:
     async def __anext__(self) -> bytes:
         """Return the next message, or stop."""
         while True:
+            if taken := self.take(1):
+                return taken[0]
             with self._lock:
-                content = self._held.popleft() if self._held else None
-                if content is not None:
-                    self._taken += 1
-                    self._held_bytes -= len(content)
-                asks = content is not None and not self._is_asked and self._has_room()
-                self._is_asked |= asks
-                is_over = self._is_over
-                if content is None and not is_over:
-                    self._waiting = asyncio.get_running_loop().create_future()
-            if asks:
-                self._ask()
-            if content is not None:
-                return content
-            if is_over:
-                raise StopAsyncIteration
-            assert self._waiting is not None
-            await self._waiting
+                if self._held:
+                    continue
+                if self._is_over:
+                    raise StopAsyncIteration
+                waiting = self._waiting = asyncio.get_running_loop().create_future()
+            await waiting
 
-    @property
-    def ready(self) -> int:
-        """How many messages can be taken without waiting."""
-        return len(self._held)
+    def take(self, most: int) -> list[bytes]:
+        """Take what needs no waiting, but at most so many messages."""
+        with self._lock:
+            taken = [self._held.popleft() for _ in range(min(most, len(self._held)))]
+            self._taken += len(taken)
+            self._held_bytes -= sum(map(len, taken))
+            asks = bool(taken) and not self._is_asked and self._has_room()
+            self._is_asked |= asks
+        if asks:
+            self._ask()
+        return taken
 
     async def begun(self, seconds: float) -> None:
         """Wait so long for the first message, or for there being none."""

@@ -53,7 +53,7 @@ KINDS: Final = tuple((name, column.datatype) for name, column in _COLUMNS.items(
 """The same with their datatypes."""
 _OF_ONE: Final = struct.Struct("<2sd2sd2sd2sd2s?")
 _EIGHT, _ONE = wire.raw_opening(8), wire.raw_opening(1)
-_FOUND: Final = {value: wire.truth("mad.alert", value=value) for value in (False, True)}
+_REAL: Final = struct.Struct("<d")
 
 
 def may_read() -> bool:
@@ -125,18 +125,20 @@ def all_raw(verdicts: Sequence[Verdict]) -> bytes:
 
 def parameters(revision: str, verdicts: Sequence[Verdict], alert_ids: Collection[str]) -> bytes:
     """Say what was found in a few encoded parameters; in none to a caller that may not read it."""
-    if not may_read():
-        return b""
-    found = (
-        _of_revision(revision)
-        + _FOUND[any(it.is_alert for it in verdicts)]
-        + wire.real("mad.surprise_bits_max", max([it.surprise_bits for it in verdicts]))
-    )
+    return found(revision, verdicts, alert_ids) if may_read() else b""
+
+
+def found(revision: str, verdicts: Sequence[Verdict], alert_ids: Collection[str]) -> bytes:
+    """Say what was found, to a caller that may read it."""
+    is_alert = any([it.is_alert for it in verdicts])
+    most = max([it.surprise_bits for it in verdicts])
+    said = _before_most(revision, is_alert) + _REAL.pack(most)
     if alert_ids:
-        found += wire.text("mad.alert_ids", ",".join(filter(None, alert_ids)))
-    return found
+        said += wire.text("mad.alert_ids", ",".join(filter(None, alert_ids)))
+    return said
 
 
 @lru_cache
-def _of_revision(revision: str) -> bytes:
-    return wire.text("mad.baseline", revision)
+def _before_most(revision: str, is_alert: bool) -> bytes:  # noqa: FBT001  # of a cache
+    baseline, alert = wire.text("mad.baseline", revision), wire.truth("mad.alert", value=is_alert)
+    return baseline + alert + wire.before_real("mad.surprise_bits_max")

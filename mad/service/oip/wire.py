@@ -45,16 +45,16 @@ def text(name: str, value: str) -> bytes:
 
 def real(name: str, value: float) -> bytes:
     """Encode a parameter that is a number."""
-    return _before_real(name) + struct.pack("<d", value)
+    return before_real(name) + struct.pack("<d", value)
 
 
 def streamed(response: bytes) -> bytes:
     """Encode a response as an answer of a stream."""
-    return field(_STREAMED, response)
+    return opening(_STREAMED, len(response)) + response
 
 
 @lru_cache(_REMEMBERED)
-def _before_real(name: str) -> bytes:
+def before_real(name: str) -> bytes:
     """Return what precedes the eight bytes that end the parameter."""
     return _parameter(name, b"\x21" + bytes(8))[:-8]
 

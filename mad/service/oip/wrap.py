@@ -12,7 +12,7 @@ from mad.service.answering import Answering, Question
 from mad.service.calls import Context
 from mad.service.oip import inference_pb2 as pb, scores, tensors
 from mad.service.oip.forms import Repeated, Request, joined
-from mad.service.oip.heads import Columns, Heads, Output
+from mad.service.oip.heads import Columns, Heads, Output, Part
 from mad.service.oip.model import ServedName, Signature
 from mad.service.oip.request import Options, check_plain, options
 from mad.service.raw import shown
@@ -68,16 +68,17 @@ class Wrap:
             for name, output in tensors.carried(answer.judgement.outputs).items()
         ]
         revision = question.monitor.baseline.revision
-        answers, start = [], 0
-        for request, size in zip(requests, sizes, strict=True):
-            rows = range(start, start + size)
-            verdicts = answer.judgement.verdicts[start : start + size]
-            found = scores.parameters(revision, verdicts, _ids(answer.alert_ids, rows))
-            columns = _columns(verdicts)
-            outputs = [_rows(one, rows) for one in written]
-            answers.append(self._heads.response(request.id, outputs, found, columns=columns))
+        may_read = scores.may_read()
+        parts, start = [], 0
+        for request_id, size in ids:
+            encoded = b""
+            if may_read:
+                verdicts = answer.judgement.verdicts[start : start + size]
+                raised = _ids(answer.alert_ids, range(start, start + size))
+                encoded = scores.all_raw(verdicts) + scores.found(revision, verdicts, raised)
+            parts.append(Part(request_id, size, encoded))
             start += size
-        return answers
+        return self._heads.responses(parts, written, has_columns=may_read)
 
     async def metadata(self, context: Context) -> pb.ModelMetadataResponse:
         """Describe the model."""
@@ -106,13 +107,6 @@ def _columns(verdicts: tuple[Verdict, ...]) -> Columns:
 
 def _ids(ids: Mapping[int, str], rows: range) -> Sequence[str]:
     return [ids[row] for row in rows if row in ids] if ids else ()
-
-
-def _rows(output: Output, rows: range) -> Output:
-    """Return some rows of an output."""
-    size = len(output.content) // output.shape[0]
-    content = output.content[rows.start * size : rows.stop * size]
-    return output._replace(shape=(len(rows), *output.shape[1:]), content=content)
 
 
 def _chosen(name: str, outputs: Mapping[str, Tensor], verdicts: tuple[Verdict, ...]) -> Output:
