@@ -107,10 +107,25 @@ class _Hand(Generic[Request, Response]):
             yield from task.result()
 
     def _take(self, together: Sequence[Request]) -> None:
-        task = asyncio.create_task(self._answer(together))
+        task = asyncio.create_task(self._answered(together))
         self.running[task] = len(together)
         self._count += len(together)
-        task.add_done_callback(self._ended)
+
+    async def _answered(self, together: Sequence[Request]) -> Sequence[Response]:
+        try:
+            return await self._answer(together)
+        finally:
+            self._ended()
+
+    def _ended(self) -> None:
+        """Note that the running task ends: it will have when others run.
+
+        A callback of the task would take a turn of the loop.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self._finished.append(task)
+        self.news.set()
 
     def _next(self) -> asyncio.Task[Sequence[Response]] | None:
         if not self._in_order:
@@ -118,10 +133,6 @@ class _Hand(Generic[Request, Response]):
         self._finished.clear()
         oldest = next(iter(self.running), None)
         return oldest if oldest and oldest.done() else None
-
-    def _ended(self, task: asyncio.Task[Sequence[Response]]) -> None:
-        self._finished.append(task)
-        self.news.set()
 
 
 def _more(requests: AsyncIterator[Request], most: int) -> Sequence[Request]:

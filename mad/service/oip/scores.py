@@ -54,6 +54,7 @@ KINDS: Final = tuple((name, column.datatype) for name, column in _COLUMNS.items(
 _OF_ONE: Final = struct.Struct("<2sd2sd2sd2sd2s?")
 _EIGHT, _ONE = wire.raw_opening(8), wire.raw_opening(1)
 _REAL: Final = struct.Struct("<d")
+_IS_ALERT, _BITS = attrgetter("is_alert"), attrgetter("surprise_bits")
 
 
 def may_read() -> bool:
@@ -130,8 +131,7 @@ def parameters(revision: str, verdicts: Sequence[Verdict], alert_ids: Collection
 
 def found(revision: str, verdicts: Sequence[Verdict], alert_ids: Collection[str]) -> bytes:
     """Say what was found, to a caller that may read it."""
-    is_alert = any([it.is_alert for it in verdicts])
-    most = max([it.surprise_bits for it in verdicts])
+    is_alert, most = any(map(_IS_ALERT, verdicts)), max(map(_BITS, verdicts))
     said = _before_most(revision, is_alert) + _REAL.pack(most)
     if alert_ids:
         said += wire.text("mad.alert_ids", ",".join(filter(None, alert_ids)))
@@ -139,6 +139,6 @@ def found(revision: str, verdicts: Sequence[Verdict], alert_ids: Collection[str]
 
 
 @lru_cache
-def _before_most(revision: str, is_alert: bool) -> bytes:  # noqa: FBT001  # of a cache
+def _before_most(revision: str, is_alert: bool) -> bytes:
     baseline, alert = wire.text("mad.baseline", revision), wire.truth("mad.alert", value=is_alert)
     return baseline + alert + wire.before_real("mad.surprise_bits_max")
