@@ -53,7 +53,6 @@ KINDS: Final = tuple((name, column.datatype) for name, column in _COLUMNS.items(
 """The same with their datatypes."""
 _OF_ONE: Final = struct.Struct("<2sd2sd2sd2sd2s?")
 _EIGHT, _ONE = wire.raw_opening(8), wire.raw_opening(1)
-_REAL: Final = struct.Struct("<d")
 _IS_ALERT, _BITS = attrgetter("is_alert"), attrgetter("surprise_bits")
 
 
@@ -132,7 +131,7 @@ def parameters(revision: str, verdicts: Sequence[Verdict], alert_ids: Collection
 def found(revision: str, verdicts: Sequence[Verdict], alert_ids: Collection[str]) -> bytes:
     """Say what was found, to a caller that may read it."""
     is_alert, most = any(map(_IS_ALERT, verdicts)), max(map(_BITS, verdicts))
-    said = _before_most(revision, is_alert) + _REAL.pack(most)
+    said = _before_most(revision, is_alert) + wire.real("mad.surprise_bits_max", most)
     if alert_ids:
         said += wire.text("mad.alert_ids", ",".join(filter(None, alert_ids)))
     return said
@@ -140,5 +139,4 @@ def found(revision: str, verdicts: Sequence[Verdict], alert_ids: Collection[str]
 
 @lru_cache
 def _before_most(revision: str, is_alert: bool) -> bytes:
-    baseline, alert = wire.text("mad.baseline", revision), wire.truth("mad.alert", value=is_alert)
-    return baseline + alert + wire.before_real("mad.surprise_bits_max")
+    return wire.text("mad.baseline", revision) + wire.truth("mad.alert", value=is_alert)

@@ -45,7 +45,7 @@ def text(name: str, value: str) -> bytes:
 
 def real(name: str, value: float) -> bytes:
     """Encode a parameter that is a number."""
-    return before_real(name) + struct.pack("<d", value)
+    return _before_real(name) + struct.pack("<d", value)
 
 
 def streamed(response: bytes) -> bytes:
@@ -54,7 +54,7 @@ def streamed(response: bytes) -> bytes:
 
 
 @lru_cache(_REMEMBERED)
-def before_real(name: str) -> bytes:
+def _before_real(name: str) -> bytes:
     """Return what precedes the eight bytes that end the parameter."""
     return _parameter(name, b"\x21" + bytes(8))[:-8]
 
