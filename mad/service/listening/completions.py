@@ -25,6 +25,10 @@ NAP_S: Final = 0.0003
 """How often a loop that waits for the queue looks at it meanwhile: being woken for each of the
 company costs a loop more than taking it."""
 
+STEPS: Final = 8
+"""Turns of the loop from messages that came together to their answers: asking the core in between
+costs more than most of them."""
+
 _OK: Final = cygrpc.CallError.ok
 _QUEUE_SHUTDOWN: Final = cygrpc.CompletionType.queue_shutdown
 _QUEUE_TIMEOUT: Final = cygrpc.CompletionType.queue_timeout
@@ -90,6 +94,14 @@ class Completions:
         self._handed.append(step)
         if not self._is_woken and self._due is None:
             self._due = time.monotonic() + HOLD_S
+
+    def rest(self) -> None:
+        """Look for no events while what came together is worked at; in the loop.
+
+        Not for calls by themselves: others that come meanwhile would be theirs to be judged with.
+        """
+        if self._waits is not None:
+            self._waits.passes = STEPS
 
     def came(self, call: Any) -> None:  # noqa: ANN401  # the core's
         """Note that there is a call, by which a loop that waits for the queue can be woken."""

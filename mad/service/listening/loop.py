@@ -19,10 +19,6 @@ QUIET_S: Final = 0.5
 LOOK_S: Final = 0.05
 """How often files are looked at meanwhile; only signals come by them, see ``Waits``."""
 
-PASSED: Final = 8
-"""Turns in a row, of which each has more to do, in which a source is not asked: a chain of steps
-for what it brought last is short, and asking it costs more than most of them."""
-
 AT_ONCE: Final = 32
 """Events that are taken before what they began is done."""
 
@@ -52,6 +48,7 @@ class Waits(selectors.DefaultSelector):
 
     The one file it always has is the end of a pipe, by which signals and other threads wake it.
     While it waits for a source other threads do so by that, and signals wait for ``LOOK_S``.
+    In so many turns as ``passes`` says, of which each has more to do, the source is not asked.
     """
 
     def __init__(self) -> None:
@@ -59,9 +56,9 @@ class Waits(selectors.DefaultSelector):
         self.source: Source | None = None
         self.is_waiting = False
         self.has_news = False
+        self.passes = 0
         self._came_at = 0.0
         self._looked_at = 0.0
-        self._passed = 0
 
     @property
     def is_free(self) -> bool:
@@ -90,10 +87,10 @@ class Waits(selectors.DefaultSelector):
         """Return the files that are ready; what a source brings is done here."""
         if self.source is None:
             return super().select(timeout)
-        if timeout == 0 and self._passed < PASSED:
-            self._passed += 1
+        if timeout == 0 and self.passes:
+            self.passes -= 1
             return []
-        self._passed = 0
+        self.passes = 0
         now = time.monotonic()
         if now - self._came_at > QUIET_S or self._has_files:
             self.give_back()

@@ -133,5 +133,7 @@ class Requests:
             self._is_due = False
             self._together = len(self._held)
             waiting, self._waiting = self._waiting, None
+        if self._together > 1:
+            self._completions.rest()
         if waiting is not None:
             wake(waiting)
