@@ -36,12 +36,12 @@ def most_telling(
     """Return the charges that account for most of the rarity, at most ``limit``, the first first.
 
     ``told`` is what each accounts for, in bits, and ``part`` the part of the ledger it belongs to.
-    A part with a single charge, such as a neighbourhood, names no component; its
-    charge comes after those that do, and keeps a place where there are eight. What ``leading``
-    charges have above typical comes before all else, that of those which lead by more first: an
-    alert must say what it was raised for, and a
-    rest that nothing explains can have more bits than every component. For the same reason charges
-    of ``naming`` parts, those of components, that are above typical keep two places in eight.
+    A part with a single charge, such as a neighbourhood, names no component; its charge comes after
+    those that do, and keeps a place where there are eight. What ``leading`` charges have above
+    typical comes before all else, that of those which lead by more first: an alert must say what it
+    was raised for, and a rest that nothing explains can have more bits than every component. For
+    the same reason charges of ``naming`` parts, those of components, that are above typical keep
+    two places in eight.
     """
     is_alone = part.bincount(minlength=len(naming))[part] == 1
     order = torch.argsort(told, descending=True, stable=True)
