@@ -59,6 +59,21 @@ async def until(holds: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
+class Endless:
+    """Never answers, and tells other threads when it is called and when it is cancelled."""
+
+    def __init__(self) -> None:
+        self.began, self.is_cancelled = threading.Event(), threading.Event()
+
+    async def answer(self, _content: bytes, _call: object) -> bytes:
+        self.began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.is_cancelled.set()
+        raise AssertionError
+
+
 def test_it_waits_for_the_core_while_calls_come_and_then_no_longer() -> None:
     async def main() -> None:
         async with served() as (_, channel):
@@ -155,24 +170,16 @@ def test_timers_run_while_it_waits_for_the_core() -> None:
 
 
 def test_a_server_stops_while_its_loop_waits_for_the_core() -> None:
-    began, is_cancelled = threading.Event(), threading.Event()
-
-    async def endless(_content: bytes, _call: object) -> bytes:
-        began.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            is_cancelled.set()
-        raise AssertionError
+    endless = Endless()
 
     async def main() -> None:
-        async with served(Endless=endless) as (server, channel):
+        async with served(Endless=endless.answer) as (server, channel):
             call: Any = channel.unary_unary("/test/Endless")
             ended = call.future(b"")
-            await asyncio.to_thread(began.wait)
+            await asyncio.to_thread(endless.began.wait)
             await until(is_waiting)
             await server.stop(0.1)
-            assert is_cancelled.is_set()
+            assert endless.is_cancelled.is_set()
             assert not is_waiting()
             assert await asyncio.to_thread(ended.code) is not grpc.StatusCode.OK
 
@@ -180,22 +187,14 @@ def test_a_server_stops_while_its_loop_waits_for_the_core() -> None:
 
 
 def test_a_call_that_is_cancelled_ends_its_handler() -> None:
-    began, is_cancelled = threading.Event(), threading.Event()
-
-    async def endless(_content: bytes, _call: object) -> bytes:
-        began.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            is_cancelled.set()
-        raise AssertionError
+    endless = Endless()
 
     async def main() -> None:
-        async with served(Endless=endless) as (_, channel):
+        async with served(Endless=endless.answer) as (_, channel):
             call: Any = channel.unary_unary("/test/Endless")
             under_way = call.future(b"")
-            await asyncio.to_thread(began.wait)
+            await asyncio.to_thread(endless.began.wait)
             under_way.cancel()
-            await asyncio.to_thread(is_cancelled.wait)
+            await asyncio.to_thread(endless.is_cancelled.wait)
 
     run(main)
